@@ -1,0 +1,61 @@
+"""What every contender is given: task, rounds, workers, seeds and tuning budget.
+
+Tuning sees the inner-validation split only; the test split is read once, after all training.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalProtocol:
+    """One evaluation; every contender computes the gradients of K H minibatches of B a round."""
+
+    task: str
+    """Name of a task family in tasks.suites."""
+    num_rounds: int
+    """Communication rounds of every run."""
+    num_workers: int = 8
+    """Workers, K."""
+    num_local_steps: int = 4
+    """Local steps between two rounds, H."""
+    batch_size: int = 128
+    """Examples per worker and local step, B."""
+    num_seeds: int = 3
+    """Final runs per contender; a seed fixes the initial parameters and all batches."""
+    seed: int = 0
+    """Root of all randomness."""
+    tuning_seeds: int = 1
+    """Runs per hyper-parameter setting while tuning; other seeds than the final ones."""
+    max_extensions: int = 2
+    """How often a grid may grow around a best setting that lies on its edge."""
+    eval_every: int = 1
+    """Rounds between two points of the training-loss curve; divides num_rounds."""
+    num_curve_examples: int = 8192
+    """Training examples the curve is measured on, evenly spaced; all of a smaller split."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "task":
+                if not isinstance(value, str) or not value:
+                    raise ValueError(
+                        f"task={value!r}: name a task family, for example fmnist8_mlp32"
+                    )
+                continue
+            least = 0 if field.name in ("seed", "max_extensions") else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{field.name}={value!r}: use an integer of at least {least}")
+        if self.seed >= 2**32:
+            raise ValueError(f"seed={self.seed}: use 0 to 2^32 - 1")
+        if self.num_rounds % self.eval_every:
+            raise ValueError(
+                f"eval_every={self.eval_every}: use a divisor of num_rounds={self.num_rounds}"
+            )
+
+
+PROTOCOLS = {
+    "demo": EvalProtocol(task="fmnist8_mlp32", num_rounds=300, batch_size=32),
+    "fmnist8_k8_h4": EvalProtocol(task="fmnist8_mlp32", num_rounds=1000, batch_size=128),
+}
+"""Protocols by name: `demo` for the embedded demo, `fmnist8_k8_h4` for the preset
+lagg_fmnist8_k8_h4."""

@@ -1,0 +1,147 @@
+"""The results file: everything the table and the figures are made from, as JSON.
+
+Numbers are float32 written with the fewest digits that give the same float32 back; inf (diverged)
+is null. Keys keep a fixed order and nothing is added on writing, so the same results give the same
+bytes.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from eval.protocol import EvalProtocol
+from learned_opt.atomic_file import write_atomic
+
+FORMAT_VERSION = 1
+
+
+class ContenderResult(NamedTuple):
+    """One contender's final runs.
+
+    Attributes:
+      name: as in `Contender`.
+      details: as in `Contender`.
+      hparams: the tuned setting, empty for a learned optimizer.
+      tuning: budget and table, from `tuning_record`.
+      bytes_per_round: bytes one worker sends per round.
+      rounds: rounds after which the curve was measured.
+      train_loss: on the fixed training images.
+      minibatch_loss: mean over the workers' local steps, every round.
+      final: split ("train", "inner_valid", "outer_valid", "test") -> metric -> [seeds].
+    """
+
+    name: str
+    details: dict[str, Any]
+    hparams: dict[str, float]
+    tuning: dict[str, Any]
+    bytes_per_round: int
+    rounds: Int[np.ndarray, "points"]
+    train_loss: Float[np.ndarray, "seeds points"]
+    minibatch_loss: Float[np.ndarray, "seeds rounds"]
+    final: dict[str, dict[str, np.ndarray]]
+
+
+class Results(NamedTuple):
+    """One comparison.
+
+    Attributes:
+      protocol: what every contender was given.
+      provenance: from `eval.provenance.provenance`, with the seconds spent and the file re-used
+        baselines came from.
+      contenders: in the order of the table.
+    """
+
+    protocol: EvalProtocol
+    provenance: dict[str, Any]
+    contenders: tuple[ContenderResult, ...]
+
+
+def save_results(path: str | os.PathLike[str], results: Results) -> None:
+    """Writes the file atomically.
+
+    Raises:
+      OSError: the file cannot be written; an older one is then untouched.
+    """
+    document = {
+        "format_version": FORMAT_VERSION,
+        "protocol": dataclasses.asdict(results.protocol),
+        "provenance": results.provenance,
+        "contenders": [_jsonable(contender._asdict()) for contender in results.contenders],
+    }
+    write_atomic(path, (json.dumps(document, allow_nan=False) + "\n").encode())
+
+
+def load_results(path: str | os.PathLike[str]) -> Results:
+    """Reads a file of `save_results`.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: not a results file, damaged, or of a newer format.
+    """
+    name = os.fspath(path)
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{name}: no such results file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{name}: is a folder; name the results.json in it") from None
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: damaged or not JSON ({error}); run the comparison again"
+        ) from None
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if type(version) is not int:
+        raise ValueError(f"{name}: not a results file; make one with python -m eval compare")
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{name}: format version {version}, this code reads up to {FORMAT_VERSION}"
+        )
+    try:
+        return Results(
+            protocol=EvalProtocol(**document["protocol"]),
+            provenance=dict(document["provenance"]),
+            contenders=tuple(_contender(fields) for fields in document["contenders"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{name}: damaged, its fields do not fit ({error}); run the comparison again"
+        ) from None
+
+
+def _contender(fields: dict[str, Any]) -> ContenderResult:
+    arrays = {name: _array(fields[name]) for name in ("train_loss", "minibatch_loss")}
+    final = {
+        split: {metric: _array(values) for metric, values in metrics.items()}
+        for split, metrics in fields["final"].items()
+    }
+    rounds = np.asarray(fields["rounds"], np.int64)
+    return ContenderResult(**{**fields, **arrays, "rounds": rounds, "final": final})
+
+
+def _array(nested: Any) -> np.ndarray:
+    # None becomes nan in a float array.
+    values = np.asarray(nested, np.float32)
+    return np.where(np.isnan(values), np.float32(np.inf), values)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, np.ndarray):
+        if np.issubdtype(value.dtype, np.integer):
+            return value.tolist()
+        return _rounded(value.astype(np.float32))
+    return value
+
+
+def _rounded(values: np.ndarray) -> Any:
+    if values.ndim:
+        return [_rounded(item) for item in values]
+    return float(str(np.float32(values))) if np.isfinite(values) else None

@@ -1,0 +1,89 @@
+"""Numbers read off training curves: rounds to a target, bytes sent, speed-up and the spread over
+seeds.
+
+A target is the final training loss of a tuned baseline, measured on the curve's own images and
+averaged over its seeds.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int, PyTree
+
+
+class Band(NamedTuple):
+    """Mean and extremes over seeds, each [points]."""
+
+    mean: Float[np.ndarray, "points"]
+    low: Float[np.ndarray, "points"]
+    high: Float[np.ndarray, "points"]
+
+
+class Reach(NamedTuple):
+    """When a contender reached a target.
+
+    Attributes:
+      rounds: first measured round at which the seed-mean curve was at or below the target; None if
+        never.
+      per_seed: the same for every seed's own curve.
+    """
+
+    rounds: int | None
+    per_seed: tuple[int | None, ...]
+
+
+def rounds_to_reach(
+    rounds: Int[np.ndarray, "points"], losses: Float[np.ndarray, "points"], target: float
+) -> int | None:
+    """The first of `rounds` after which the loss was at or below the target; None if there is
+    none."""
+    reached = np.flatnonzero(np.asarray(losses) <= target)
+    return int(np.asarray(rounds)[reached[0]]) if reached.size else None
+
+
+def reach(
+    rounds: Int[np.ndarray, "points"], curves: Float[np.ndarray, "seeds points"], target: float
+) -> Reach:
+    """`rounds_to_reach` of the mean curve and of every seed's. A diverged seed makes the mean
+    infinite."""
+    per_seed = tuple(rounds_to_reach(rounds, curve, target) for curve in curves)
+    return Reach(rounds_to_reach(rounds, np.mean(curves, axis=0), target), per_seed)
+
+
+def final_loss(curves: Float[np.ndarray, "seeds points"]) -> float:
+    """The target that a contender sets: the seed mean of the last point of its curves."""
+    return float(np.mean(curves, axis=0)[-1])
+
+
+def speed_up(baseline_rounds: int | None, rounds: int | None) -> float | None:
+    """Rounds the baseline itself first needed for the target over rounds of a contender; None if
+    either never got there.
+
+    Both are read off their curves in the same way, so a copy of the baseline scores exactly 1.
+    """
+    if baseline_rounds is None or rounds is None:
+        return None
+    return baseline_rounds / rounds
+
+
+def bytes_per_round(params: PyTree) -> int:
+    """Bytes that one worker sends in a round: one float32 per parameter, uncompressed.
+
+    Local SGD and everything built on it send the worker's parameter change, data-parallel training
+    sends one gradient: the same size. What the server sends back is not counted.
+
+    Args:
+      params: of one run.
+    """
+    return 4 * sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
+
+
+def seed_band(curves: Float[np.ndarray, "seeds points"]) -> Band:
+    """Mean, minimum and maximum over seeds."""
+    return Band(np.mean(curves, axis=0), np.min(curves, axis=0), np.max(curves, axis=0))
+
+
+def num_diverged(losses: Float[np.ndarray, "seeds"]) -> int:
+    """Seeds whose final loss is not finite."""
+    return int(np.sum(~np.isfinite(losses)))

@@ -1,0 +1,43 @@
+"""`python -m eval.speed`: every speed figure of the README, each benchmark in a fresh process with a cold compiler.
+
+The cost of meta-training is measured by `python -m meta_train.speed`, started from here: this layer does not import it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+BENCHMARKS = {
+    "one meta-step of lagg_fmnist8_k8_h4": ["meta_train.speed", "meta_step"],
+    "PES, MLP 784-128-10, hidden 4": ["meta_train.speed", "pes"],
+    "update, MLP 784-128-10, hidden 4": ["eval.speed.update", "mlp", "4"],
+    "update, MLP 784-128-10, hidden 32": ["eval.speed.update", "mlp", "32"],
+    "update, 74 tensors, hidden 4": ["eval.speed.update", "transformer", "4"],
+    "update, 74 tensors, hidden 32": ["eval.speed.update", "transformer", "32"],
+}
+
+
+def main() -> int:
+    """Prints a line per benchmark; exit code 1 if one fails."""
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    failed = 0
+    for name, command in BENCHMARKS.items():
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        if done.returncode:
+            failed = 1
+            print(f"{name}: failed\n{done.stderr}", file=sys.stderr)
+            continue
+        figures = json.loads(done.stdout.splitlines()[-1])
+        print(f"{name}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()), flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

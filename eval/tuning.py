@@ -1,0 +1,120 @@
+"""Chooses hyper-parameters by the loss on the inner-validation split after the last round; nothing
+else is read.
+
+A setting's score is its mean over the tuning seeds; a run that diverged scores inf, and stays in
+the table.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import PyTree
+
+from eval.baselines import Contender
+from eval.grids import Setting, grow, settings
+from eval.inner_train import make_trainer
+from eval.protocol import EvalProtocol
+from eval.split_metrics import EvaluateFn
+from eval.starts import Starts
+from tasks.base import TaskFamily
+
+
+class Trial(NamedTuple):
+    """One setting and its score: the mean inner-validation loss, inf if a run diverged."""
+
+    hparams: Setting
+    loss: float
+
+
+class Tuning(NamedTuple):
+    """What tuning found and what it cost.
+
+    Attributes:
+      best: the setting with the lowest loss, the first of equals.
+      trials: all settings in the order they were run.
+      num_runs: training runs used, settings times tuning seeds.
+      extensions: how often the grid grew.
+      interior: whether the best setting has all its neighbours in the table; where not, tuning
+        stopped at the allowance.
+    """
+
+    best: Setting
+    trials: tuple[Trial, ...]
+    num_runs: int
+    extensions: int
+    interior: bool
+
+
+NOT_TUNED = Tuning({}, (), 0, 0, True)
+
+
+def tune(
+    contender: Contender,
+    family: TaskFamily,
+    protocol: EvalProtocol,
+    data: Mapping[str, PyTree],
+    starts: Starts,
+    valid_metrics: EvaluateFn,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Tuning:
+    """Runs the contender's grid and its extensions.
+
+    Args:
+      contender: an empty grid costs nothing.
+      family: the task family.
+      protocol: rounds and the allowance of extensions.
+      data: the split "train" and no other.
+      starts: of the stage TUNING, one per tuning seed.
+      valid_metrics: from `make_evaluator(..., "inner_valid")`.
+      progress: called with runs done and runs planned.
+    """
+    if not contender.grid:
+        return NOT_TUNED
+    grid, pending = contender.grid, settings(contender.grid)
+    num_seeds = len(starts.batch_keys)
+    train = make_trainer(
+        family,
+        contender.make,
+        protocol,
+        data,
+        starts,
+        with_curve=False,
+        num_settings=len(pending),
+    )
+    scores: dict[tuple[float, ...], Trial] = {}
+    extensions = 0
+    while True:
+        done = len(scores) * num_seeds
+        runs = train(pending, lambda new, total, done=done: progress(done + new, done + total))
+        losses = valid_metrics(runs.params, starts.task_config)["loss"]
+        losses = losses.reshape(len(pending), num_seeds)
+        for hparams, loss in zip(pending, np.mean(losses, axis=1), strict=True):
+            scores[tuple(hparams.values())] = Trial(hparams, float(loss))
+        best = min(scores.values(), key=lambda trial: trial.loss)
+        grid, near = grow(grid, best.hparams)
+        pending = [hparams for hparams in near if tuple(hparams.values()) not in scores]
+        if not pending or extensions == protocol.max_extensions:
+            break
+        extensions += 1
+    return Tuning(
+        best=best.hparams,
+        trials=tuple(scores.values()),
+        num_runs=len(scores) * num_seeds,
+        extensions=extensions,
+        interior=not pending,
+    )
+
+
+def tuning_record(tuning: Tuning) -> dict[str, Any]:
+    """The tuning as JSON values; a diverged setting has loss null."""
+    trials = [
+        {"hparams": t.hparams, "loss": t.loss if np.isfinite(t.loss) else None}
+        for t in tuning.trials
+    ]
+    return {
+        "num_runs": tuning.num_runs,
+        "extensions": tuning.extensions,
+        "interior": tuning.interior,
+        "trials": trials,
+    }

@@ -1,0 +1,98 @@
+"""The loop over meta-steps: dispatch, log, save every `checkpoint_every` meta-steps, on a signal,
+and at the end.
+
+Metrics reach the disk before the checkpoint that follows them, so a resumed run can cut them back
+to its step and leaves neither gaps nor duplicates.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from learned_opt.checkpoint import save
+from meta_train import run_store
+from meta_train.config import FREE_FIELDS, MetaTrainConfig
+from meta_train.metrics_log import MetricsLog
+from meta_train.progress import show_progress
+from meta_train.state_arrays import to_arrays
+from meta_train.stop_signal import StopRequest
+from meta_train.trainer import Trainer, TrainerState
+
+OPTIMIZER_FILE = "optimizer.safetensors"
+
+
+class Position(NamedTuple):
+    """Where a run is.
+
+    Attributes:
+      state: of the trainer.
+      step: meta-steps done.
+      elapsed: seconds of meta-training so far, over all starts.
+    """
+
+    state: TrainerState
+    step: int
+    elapsed: float
+
+
+def run_meta_steps(
+    config: MetaTrainConfig, trainer: Trainer, position: Position, stop: StopRequest
+) -> tuple[int, bool]:
+    """Runs to the last meta-step, a signal, or divergence, and saves what it reached.
+
+    Returns:
+      the meta-steps done, and whether `max_consecutive_skips` meta-gradients in a row were not
+      finite.
+    """
+    state, step, elapsed = position
+    log = MetricsLog(Path(config.run_dir) / "metrics.jsonl", step, elapsed)
+    saved, diverged = None, False
+    with show_progress(config.meta_steps, step) as report:
+        while step < config.meta_steps and not stop.received and not diverged:
+            state, info = trainer.step(state)
+            step += 1
+            log.add(info)
+            due = step % config.checkpoint_every == 0
+            if (log.full or due) and (last := log.write()):
+                report(step, float(last.meta_loss))
+                diverged = bool(last.num_skipped_in_row >= config.max_consecutive_skips)
+            if due:
+                _save(config, trainer, state, step, log)
+                saved = step
+    if saved != step:
+        _save(config, trainer, state, step, log)
+    return step, diverged
+
+
+def _save(
+    config: MetaTrainConfig, trainer: Trainer, state: TrainerState, step: int, log: MetricsLog
+) -> None:
+    run_dir = Path(config.run_dir)
+    log.write(sync=True)
+    meta = {"config": dataclasses.asdict(config), "elapsed": log.elapsed}
+    checkpoint = run_store.StoredCheckpoint(step, to_arrays(state), meta)
+    run_store.save_checkpoint(run_dir, checkpoint, config.keep_checkpoints)
+    theta = jax.device_get(state.theta_average)
+    card = _card(config, step, log.elapsed)
+    save(run_dir / OPTIMIZER_FILE, trainer.lopt, theta, **card)
+
+
+def _card(config: MetaTrainConfig, step: int, elapsed: float) -> dict[str, Any]:
+    """Provenance of the exported optimizer: what it was trained for, with, and how long."""
+    settings = dataclasses.asdict(config)
+    for field in FREE_FIELDS:
+        del settings[field]
+    return {
+        "task": config.task,
+        "num_workers": config.num_workers,
+        "num_local_steps": config.num_local_steps,
+        "batch_size": config.batch_size,
+        "local_learning_rate": config.local_learning_rate,
+        "meta_steps": step,
+        "meta_train_seconds": round(elapsed, 1),
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+        "meta_train_config": settings,
+    }

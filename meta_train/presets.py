@@ -1,0 +1,44 @@
+"""Recipes that `python -m meta_train PRESET` runs. A preset is a function whose docstring gives the
+command, the hardware, the wall time and the result to expect.
+"""
+
+import inspect
+
+from meta_train.config import MetaTrainConfig
+
+
+def demo() -> MetaTrainConfig:
+    """LAgg-A for 8x8 Fashion-MNIST in a few minutes, then compared with tuned baselines.
+
+    Command: make demo (or python -m meta_train demo). Hardware: 2 CPU cores. Wall time: about 4
+    minutes. Expected: the training loss of tuned Local SGD in at most a third of its rounds.
+    """
+    return MetaTrainConfig(
+        preset="demo",
+        run_dir="runs/demo",
+        reuse_run_dir=True,
+        batch_size=32,
+        meta_steps=400,
+        truncation_length=20,
+        min_unroll_length=20,
+        max_unroll_length=300,
+        checkpoint_every=25,
+        eval_protocol="demo",
+    )
+
+
+def lagg_fmnist8_k8_h4() -> MetaTrainConfig:
+    """LAgg-A of the paper's size (K=8, H=4, B=128, up to 1,000 rounds) on 8x8 Fashion-MNIST.
+
+    Command: python -m meta_train lagg_fmnist8_k8_h4. Hardware: 2 CPU cores. Wall time: about 1.2 s
+    per meta-step. Expected: tuned Local SGD's 1,000-round training loss (0.463) by round 120, tuned
+    DiLoCo's (0.417) by round 306.
+    """
+    return MetaTrainConfig(
+        preset="lagg_fmnist8_k8_h4", run_dir="runs/lagg_fmnist8_k8_h4", meta_steps=5000
+    )
+
+
+_FUNCTIONS = (demo, lagg_fmnist8_k8_h4)
+PRESETS: dict[str, MetaTrainConfig] = {p.__name__: p() for p in _FUNCTIONS}
+DESCRIPTIONS: dict[str, str] = {p.__name__: inspect.getdoc(p) or "" for p in _FUNCTIONS}

@@ -1,0 +1,20 @@
+"""Settings under which every test runs: 8 simulated CPU devices and JAX's strictest type rules."""
+
+import os
+
+import jax
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    jax.config.update("jax_num_cpu_devices", 8)
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    # Compiled programs are kept between runs (`pytest --cache-clear` drops them). Tracing still
+    # happens every time, so tests that count traces see the truth. Subprocesses inherit the folder
+    # through the environment.
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(config.cache.mkdir("jax"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

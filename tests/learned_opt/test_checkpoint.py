@@ -1,0 +1,254 @@
+"""A checkpoint comes back to the last bit, or is refused with one line that names the file and the
+fault."""
+
+import json
+import pickle
+import struct
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from learned_opt import checkpoint
+from learned_opt.adafac_mlp_lopt import adafac_mlp_lopt
+from learned_opt.checkpoint import load, load_checkpoint, save
+from learned_opt.lagg import lagg_a, lopt_a
+
+_LOPT = lagg_a(num_workers=3, hidden_size=4)
+
+
+@pytest.fixture(scope="module")
+def theta():
+    return jax.tree.map(np.asarray, _LOPT.init(jax.random.key(0)))
+
+
+@pytest.fixture
+def path(tmp_path, theta):
+    path = tmp_path / "lagg.safetensors"
+    save(path, _LOPT, theta, task="fmnist8_mlp32", num_workers=3, local_learning_rate=0.5)
+    return path
+
+
+def _refused(path, *words):
+    """Loads, expects a one-line ValueError with the file's name and the words."""
+    with pytest.raises(ValueError) as caught:
+        load_checkpoint(path)
+    message = str(caught.value)
+    assert "\n" not in message and path.name in message, message
+    for word in words:
+        assert word in message, message
+
+
+@pytest.mark.parametrize(
+    "lopt",
+    [adafac_mlp_lopt(hidden_size=4), lopt_a(nominal="momentum", hidden_layers=3), lagg_a()],
+    ids=["adafac", "lopt_a", "lagg_a"],
+)
+def test_round_trip_is_bitwise(lopt, tmp_path):
+    theta = lopt.init(jax.random.key(1))
+    save(tmp_path / "x.safetensors", lopt, theta, note="é\n0" * 64, seeds=[1, 2])
+    loaded = load_checkpoint(tmp_path / "x.safetensors")
+    assert loaded.lopt.config == lopt.config
+    assert loaded.card == {"note": "é\n0" * 64, "seeds": [1, 2]}
+    assert jax.tree.structure(loaded.theta) == jax.tree.structure(theta)
+    for new, old in zip(jax.tree.leaves(loaded.theta), jax.tree.leaves(theta), strict=True):
+        assert new.dtype == np.float32 and new.tobytes() == np.asarray(old).tobytes()
+
+
+def test_load_gives_the_transform(path, theta):
+    params = {"w": jnp.ones((3, 2))}
+    deltas = {"w": jnp.linspace(-1, 1, 18).reshape(3, 3, 2)}
+    mean = jax.tree.map(lambda x: x.mean(0), deltas)
+
+    def update(tx):
+        step = jax.jit(lambda: tx.update(mean, tx.init(params), params, worker_updates=deltas)[0])
+        return step()["w"]
+
+    expected = update(_LOPT.transform(jax.tree.map(jnp.asarray, theta)))
+    np.testing.assert_array_equal(update(load(path)), expected)
+    np.testing.assert_array_equal(update(load(str(path))), expected)
+
+
+def test_layout_does_not_depend_on_memory_order(tmp_path, theta):
+    transposed = {**theta, "mlp": {k: np.asfortranarray(v) for k, v in theta["mlp"].items()}}
+    save(tmp_path / "t.safetensors", _LOPT, transposed)
+    np.testing.assert_array_equal(
+        load_checkpoint(tmp_path / "t.safetensors").theta["mlp"]["w0"], theta["mlp"]["w0"]
+    )
+
+
+def test_every_byte_is_protected(path):
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    header_end = 8 + struct.unpack("<Q", data[:8])[0]
+    positions = [0, 7, 8, header_end - 1, header_end, len(data) - 1]
+    positions += list(rng.integers(0, header_end, 25)) + list(rng.integers(0, len(data), 50))
+    for position in positions:
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        _refused(path)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 8, 500, -1])
+def test_truncated(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+    _refused(path)
+
+
+def test_trailing_bytes(path):
+    path.write_bytes(path.read_bytes() + b"\0")
+    _refused(path)
+
+
+def test_giant_header(path):
+    path.write_bytes(struct.pack("<Q", 2**62) + path.read_bytes()[8:])
+    _refused(path)
+
+
+def test_too_large(path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_MAX_BYTES", 1000)
+    _refused(path, "1000 bytes")
+
+
+def test_pickle_does_not_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    path = tmp_path / "bomb.safetensors"
+    path.write_bytes(pickle.dumps(Bomb()))
+    _refused(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def _forge(path, theta, config=_LOPT.config, **changes):
+    """A file whose digest is right but whose content is not what `save` writes."""
+    flat = {k: v for k, v in theta.items() if k != "mlp"}
+    flat |= {f"mlp/{k}": v for k, v in theta["mlp"].items()}
+    tensors = {**flat, **changes}
+    tensors = {k: v for k, v in tensors.items() if v is not None}
+    path.write_bytes(checkpoint._encode(tensors, config, {}))
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"mlp/w0": None}, ["lacks", "mlp/w0"]),
+        ({"mlp/w9": np.zeros(3, np.float32)}, ["unknown", "mlp/w9"]),
+        ({"../../etc/x": np.zeros(3, np.float32)}, ["unknown"]),
+        ({"mlp/b0": np.zeros(5, np.float32)}, ["mlp/b0", "(5,)", "(4,)"]),
+        ({"mlp/b0": np.zeros(4, np.float64)}, ["mlp/b0", "float64", "float32"]),
+        ({"mlp/b0": np.full(4, np.nan, np.float32)}, ["mlp/b0", "NaN"]),
+        ({"mlp/b0": np.full(4, np.inf, np.float32)}, ["mlp/b0", "infinity"]),
+    ],
+)
+def test_wrong_tensors(path, theta, changes, words):
+    _forge(path, theta, **changes)
+    _refused(path, *words)
+
+
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        ({**_LOPT.config, "num_workers": 4}, ["mlp/w0", "42"]),
+        ({**_LOPT.config, "architecture": "lopt_a"}, ["num_workers"]),
+        ({**_LOPT.config, "architecture": "lag_a"}, ["lag_a", "lagg_a"]),
+        ({"hidden_size": 4}, ["architecture"]),
+        ({**_LOPT.config, "hidden_size": 0}, ["hidden_size"]),
+        ({**_LOPT.config, "hidden_size": "4"}, ["hidden_size"]),
+        ({**_LOPT.config, "hidden_size": 10**12}, ["hidden_size"]),
+        ({**_LOPT.config, "hidden_layers": 10**9}, ["hidden_layers"]),
+        ({**_LOPT.config, "hidden_layers": [[]]}, ["hidden_layers"]),
+        ({**_LOPT.config, "nominal": "sum"}, ["sum"]),
+    ],
+)
+def test_wrong_architecture(path, theta, config, words):
+    _forge(path, theta, config)
+    _refused(path, *words)
+
+
+def test_newer_version(path, theta, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
+    _forge(path, theta)
+    monkeypatch.undo()
+    _refused(path, "version 2", "upgrade")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {"learned_opt": "no json"},
+        {"learned_opt": "[" * 100_000},
+        {"learned_opt": "[1]"},
+        {"learned_opt": json.dumps({"format_version": 1, "config": [], "card": {}, "sha256": "x"})},
+        {
+            "learned_opt": json.dumps(
+                {"format_version": 1, "config": {}, "card": {}, "sha256": "\ud800"}
+            )
+        },
+    ],
+)
+def test_foreign_header(path, metadata):
+    path.write_bytes(safetensors.numpy.save({"a": np.zeros(2, np.float32)}, metadata))
+    _refused(path)
+
+
+@pytest.mark.parametrize("name", ["missing.safetensors", "no_such_optimizer", "folder/x"])
+def test_missing_names_the_pretrained(name):
+    with pytest.raises(FileNotFoundError, match="pretrained") as caught:
+        load(name)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_pretrained_names_resolve(tmp_path, monkeypatch, path):
+    from learned_opt import pretrained
+
+    monkeypatch.setattr(pretrained, "files", lambda _: path.parent)
+    assert pretrained.pretrained_names() == ["lagg"]
+    assert load_checkpoint("lagg").lopt.config == _LOPT.config
+    with pytest.raises(FileNotFoundError, match="did you mean 'lagg'"):
+        load("lag")
+
+
+def test_shipped_checkpoints_load():
+    from learned_opt.pretrained import pretrained_names
+
+    for name in pretrained_names():
+        assert load_checkpoint(name).card
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_save_refuses_theta_that_is_not_finite(path, theta, value):
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="mlp/b0"):
+        save(path, _LOPT, {**theta, "mlp": {**theta["mlp"], "b0": np.full(4, value, "f4")}})
+    assert path.read_bytes() == before
+
+
+def test_save_refuses_theta_of_another_architecture(path, theta):
+    with pytest.raises(ValueError, match="mlp/w0"):
+        save(path, lopt_a(hidden_size=4), theta)
+
+
+def test_save_refuses_a_card_that_is_not_json(path, theta):
+    with pytest.raises(ValueError, match="card entry rate"):
+        save(path, _LOPT, theta, rate=jnp.float32(1))
+    with pytest.raises(ValueError, match="card entry rate"):
+        save(path, _LOPT, theta, rate=float("nan"))
+
+
+def test_failed_write_leaves_the_old_file(path, theta, monkeypatch):
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError):
+        save(path, _LOPT, theta)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]

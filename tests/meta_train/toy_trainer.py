@@ -1,0 +1,101 @@
+"""A trainer with the real one's interface and a random walk for an estimator, for tests of the run
+around it.
+
+`python -m tests.meta_train.toy_trainer ARGUMENTS` is `python -m meta_train ARGUMENTS` with it.
+"""
+
+import functools
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+import meta_train.run
+from learned_opt.lagg import lagg_a
+from meta_train.__main__ import main
+from meta_train.config import MetaTrainConfig
+from meta_train.run_store import newest_checkpoint, read_rows
+from meta_train.trainer import Trainer, TrainerInfo, TrainerState
+
+
+@functools.cache
+def toy_trainer(sleep: float = 0.0, first_bad_step: int = 10**9) -> Trainer:
+    """A meta-step adds noise to theta, compiled once a process; from `first_bad_step` on its
+    meta-gradient is not finite."""
+    lopt = lagg_a(num_workers=2, hidden_size=2)
+
+    @jax.jit
+    def init(key):
+        theta = lopt.init(key)
+        return TrainerState(
+            step=jnp.int32(0),
+            key=key,
+            theta=theta,
+            theta_average=jax.tree.map(jnp.copy, theta),
+            opt_state={"momentum": jnp.zeros(5, jnp.bfloat16), "none": None},
+            estimator_state=(jax.random.split(key, 3), jnp.zeros((0, 2), bool)),
+            num_skipped_in_row=jnp.int32(0),
+        )
+
+    def step_fn(state):
+        key = jax.random.fold_in(state.key, state.step)
+        noise = jax.tree.map(lambda x: 0.1 * jax.random.normal(key, x.shape), state.theta)
+        theta = jax.tree.map(jnp.add, state.theta, noise)
+        average = jax.tree.map(lambda a, t: 0.9 * a + 0.1 * t, state.theta_average, theta)
+        keys, flags = state.estimator_state
+        bad = state.step + 1 >= first_bad_step
+        state = state._replace(
+            step=state.step + 1,
+            theta=theta,
+            theta_average=average,
+            opt_state={**state.opt_state, "momentum": state.opt_state["momentum"] + 1},
+            estimator_state=(jax.vmap(lambda k: jax.random.split(k)[0])(keys), flags),
+            num_skipped_in_row=jnp.where(bad, state.num_skipped_in_row + 1, 0),
+        )
+        norm = jnp.where(bad, jnp.nan, jnp.sum(theta["mlp"]["w0"] ** 2))
+        info = TrainerInfo(
+            meta_loss=norm,
+            gradient_norm=norm,
+            num_clamped=jnp.int32(0),
+            num_skipped=bad.astype(jnp.int32),
+            num_skipped_in_row=state.num_skipped_in_row,
+            mean_age=jnp.float32(1),
+            learning_rate=jnp.float32(1e-3),
+        )
+        return state, info
+
+    jitted = jax.jit(step_fn, donate_argnums=0)
+
+    def step(state):
+        time.sleep(sleep)
+        return jitted(state)
+
+    return Trainer(init, step, lopt)
+
+
+def toy_config(run_dir: Path, **changes) -> MetaTrainConfig:
+    """Settings of a run of 30 meta-steps with a checkpoint every 7."""
+    settings = {"meta_steps": 30, "checkpoint_every": 7, "warmup_steps": 1, **changes}
+    return MetaTrainConfig(run_dir=str(run_dir), **settings)
+
+
+def result_of(run_dir: Path) -> tuple[int, dict[str, tuple], list[dict]]:
+    """What a run computed: its newest checkpoint's step and bits, and its metrics without the
+    clock."""
+    checkpoint, damages = newest_checkpoint(run_dir)
+    assert checkpoint is not None and not damages
+    bits = {k: (v.dtype, v.shape, v.tobytes()) for k, v in checkpoint.arrays.items()}
+    rows = read_rows(run_dir / "metrics.jsonl")
+    clock = ("seconds", "elapsed")
+    return (
+        checkpoint.step,
+        bits,
+        [{k: v for k, v in row.items() if k not in clock} for row in rows],
+    )
+
+
+if __name__ == "__main__":
+    meta_train.run.build_trainer = lambda config: toy_trainer(sleep=0.003)
+    sys.exit(main(sys.argv[1:]))
