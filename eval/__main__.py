@@ -16,7 +16,7 @@ import tyro
 class Compare:
     """Compare meta-trained optimizers with tuned baselines."""
 
-    protocol: tyro.conf.Positional[str]
+    protocol: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROTOCOL")]
     """demo or fmnist8_k8_h4."""
     checkpoint: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="PATH")
@@ -121,10 +121,12 @@ def _fail(error: object, code: int) -> int:
 
 
 def _one_line(message: str) -> str:
-    """tyro's message without its box and its hint at --help."""
-    lines = [re.sub(r"[─-╿]", " ", line).strip() for line in message.splitlines()]
-    kept = [line for line in lines if line and not line.startswith("For full helptext")]
-    return " ".join(kept) or "bad command line; see python -m eval --help"
+    """tyro's message without its box, its title and the help text of the flag."""
+    lines = [line for line in message.splitlines() if not line.startswith(("╭", "╰"))]
+    text = " ".join(" ".join(lines).replace("│", " ").replace("─", " ").split())
+    text = text.partition("Argument helptext")[0].partition("For full help")[0]
+    text = re.sub(r"(Perhaps you meant: [\w-]+).*", r"\1", text)
+    return f"{text.strip() or 'bad command line'}; see python -m eval --help"
 
 
 if __name__ == "__main__":

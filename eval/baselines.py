@@ -6,8 +6,7 @@ optimizer.
 """
 
 import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -92,14 +91,14 @@ def baselines(protocol: EvalProtocol) -> tuple[Contender, ...]:
             {
                 "local_lr": local_lr,
                 "server_lr": Axis((0.01, 0.03, 0.1)),
-                "tau": Axis((1e-3, 1e-2, 1e-1)),
+                "tau": Axis((1e-5, 1e-4, 1e-3)),
             },
         ),
     )
 
 
 def learned(
-    checkpoint: str | os.PathLike[str], protocol: EvalProtocol, name: str | None = None
+    checkpoint: str | os.PathLike[str], protocol: EvalProtocol, taken: Sequence[str] = ()
 ) -> Contender:
     """A meta-trained optimizer, with the local learning rate of its card and nothing to tune.
 
@@ -109,7 +108,7 @@ def learned(
     Args:
       checkpoint: a file, or the name of a pretrained optimizer.
       protocol: K and H of the evaluation.
-      name: in tables; by default the file's name.
+      taken: names in use; the contender is called by its architecture, numbered if need be.
 
     Raises:
       FileNotFoundError: no such checkpoint.
@@ -142,9 +141,11 @@ def learned(
         if synchronous:
             return data_parallel(transform, protocol.num_workers, protocol.num_local_steps)
         local_opt = optax.sgd(float(local_lr))
-        return local_sgd(
-            local_opt, transform, protocol.num_workers, protocol.num_local_steps
-        )
+        return local_sgd(local_opt, transform, protocol.num_workers, protocol.num_local_steps)
 
     details = {"checkpoint": path, "config": config, "card": card}
-    return Contender(name or Path(path).stem, make, {}, details)
+    architecture, number = config["architecture"], 2
+    name = architecture
+    while name in taken:
+        name, number = f"{architecture}_{number}", number + 1
+    return Contender(name, make, {}, details)

@@ -2,14 +2,16 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from eval.baselines import Contender, baselines, learned
 from eval.figures import draw_curves
+from eval.grids import Setting
 from eval.inner_train import Runs, make_trainer
 from eval.progress import Progress
 from eval.protocol import EvalProtocol
@@ -30,6 +32,13 @@ nothing else."""
 
 TUNING_FIELDS = ("task", "num_rounds", "num_workers", "num_local_steps", "batch_size")
 """Protocol fields that two comparisons must share for one to use the other's tuned baselines."""
+
+
+class Chosen(NamedTuple):
+    """A contender's tuned setting, and how it was found as JSON values."""
+
+    hparams: Setting
+    tuning: dict[str, Any]
 
 
 def compare(
@@ -66,39 +75,39 @@ def compare(
     progress = progress or (lambda stage, done, total: None)
     start = time.monotonic()
     everyone = list(baselines(protocol) if contenders is None else contenders)
-    everyone += _learned_contenders(checkpoints, protocol, taken={c.name for c in everyone})
+    for checkpoint in checkpoints:
+        everyone.append(learned(checkpoint, protocol, [c.name for c in everyone]))
     known = {} if baselines_from is None else _tuned(baselines_from, protocol, everyone)
     family = make_family(protocol.task) if family is None else family
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
 
     train_data = {"train": family.data["train"]}
-    evaluators = {split: make_evaluator(family, family.data, split) for split in SPLITS}
+    valid_metrics = make_evaluator(family, family.data, "inner_valid")
 
-    tuned = {}
+    chosen: dict[str, Chosen] = {}
     starts = draw_starts(family, protocol, train_data, TUNING, protocol.tuning_seeds)
     for contender in everyone:
         if contender.name in known:
-            tuned[contender.name] = known[contender.name]
+            chosen[contender.name] = known[contender.name]
             continue
         stage = _stage(progress, f"tuning {contender.name}")
-        tuning = tune(
-            contender, family, protocol, train_data, starts, evaluators["inner_valid"], stage
-        )
-        tuned[contender.name] = (tuning.best, tuning_record(tuning))
+        tuning = tune(contender, family, protocol, train_data, starts, valid_metrics, stage)
+        chosen[contender.name] = Chosen(tuning.best, tuning_record(tuning))
     tuning_seconds = time.monotonic() - start
 
     trained = []
     starts = draw_starts(family, protocol, train_data, FINAL, protocol.num_seeds)
     for contender in everyone:
         train = make_trainer(family, contender.make, protocol, train_data, starts, with_curve=True)
-        hparams, _ = tuned[contender.name]
+        hparams = chosen[contender.name].hparams
         trained.append(train([hparams], _stage(progress, f"training {contender.name}")))
 
+    evaluators = {split: make_evaluator(family, family.data, split) for split in SPLITS}
     finished = []
     for contender, runs in zip(everyone, trained, strict=True):
         final = {split: evaluators[split](runs.params, starts.task_config) for split in SPLITS}
-        finished.append(_result(contender, *tuned[contender.name], runs, final, protocol))
+        finished.append(_result(contender, chosen[contender.name], runs, final, protocol))
     record = {
         **provenance(),
         "baselines_from": None if baselines_from is None else os.fspath(baselines_from),
@@ -117,23 +126,13 @@ def write_report(results: Results, folder: Path) -> None:
     draw_curves(results, folder / "curves.png")
 
 
-def _stage(progress: Progress, name: str):
+def _stage(progress: Progress, name: str) -> Callable[[int, int], None]:
     return lambda done, total: progress(name, done, total)
 
 
-def _learned_contenders(checkpoints, protocol, taken):
-    found = []
-    for checkpoint in checkpoints:
-        stem = name = Path(checkpoint).stem
-        number = 2
-        while name in taken:
-            name, number = f"{stem}_{number}", number + 1
-        taken.add(name)
-        found.append(learned(checkpoint, protocol, name))
-    return found
-
-
-def _tuned(path, protocol: EvalProtocol, everyone: Sequence[Contender]):
+def _tuned(
+    path: str | os.PathLike[str], protocol: EvalProtocol, everyone: Sequence[Contender]
+) -> dict[str, Chosen]:
     """Tuned settings and tuning records of an earlier comparison, by contender."""
     earlier = load_results(path)
     for field in TUNING_FIELDS:
@@ -145,21 +144,25 @@ def _tuned(path, protocol: EvalProtocol, everyone: Sequence[Contender]):
             )
     grids = {contender.name: set(contender.grid) for contender in everyone}
     return {
-        contender.name: (contender.hparams, contender.tuning)
+        contender.name: Chosen(contender.hparams, contender.tuning)
         for contender in earlier.contenders
         if contender.hparams and set(contender.hparams) == grids.get(contender.name)
     }
 
 
 def _result(
-    contender: Contender, hparams, tuning, runs: Runs, final, protocol: EvalProtocol
+    contender: Contender,
+    chosen: Chosen,
+    runs: Runs,
+    final: dict[str, dict[str, np.ndarray]],
+    protocol: EvalProtocol,
 ) -> ContenderResult:
     one_run = jax.tree.map(lambda x: x[0], runs.params)
     return ContenderResult(
         name=contender.name,
         details=contender.details,
-        hparams=hparams,
-        tuning=tuning,
+        hparams=chosen.hparams,
+        tuning=chosen.tuning,
         bytes_per_round=bytes_per_round(one_run),
         rounds=np.arange(
             protocol.eval_every, protocol.num_rounds + 1, protocol.eval_every, dtype=np.int64

@@ -21,7 +21,7 @@ def use_all_cores() -> None:
     if chosen:
         return
     try:
-        if jax.config.read("jax_num_cpu_devices") == -1:
+        if jax.config.jax_num_cpu_devices == -1:  # pyright: ignore[reportAttributeAccessIssue]
             jax.config.update("jax_num_cpu_devices", usable_cores())
     except RuntimeError:
         # Too late, a device is in use: correct all the same, only slower.

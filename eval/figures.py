@@ -15,6 +15,9 @@ BASELINE_COLOURS = ("#999999", "#56b4e9", "#0072b2", "#009e73", "#e69f00", "#cc7
 LEARNED_COLOURS = ("#d55e00", "#000000", "#7b3294", "#8c510a")
 
 
+LOSS_TICKS = (1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8)
+
+
 def draw_curves(results: Results, path: str | os.PathLike[str]) -> None:
     """Writes a PNG (or what the suffix says): mean over seeds, shaded from the lowest to the
     highest seed.
@@ -22,7 +25,7 @@ def draw_curves(results: Results, path: str | os.PathLike[str]) -> None:
     Both axes are logarithmic; the loss axis is cut at the loss of the first measured round.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     # The Figure class alone draws without a display and without pyplot's global state.
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
@@ -30,7 +33,7 @@ def draw_curves(results: Results, path: str | os.PathLike[str]) -> None:
     baseline_colours, learned_colours = iter(BASELINE_COLOURS * 9), iter(LEARNED_COLOURS * 9)
     lowest, highest = np.inf, 0.0
     for contender in results.contenders:
-        is_baseline = not contender.details
+        is_baseline = "checkpoint" not in contender.details
         band = seed_band(contender.train_loss)
         colour = next(baseline_colours if is_baseline else learned_colours)
         width, order = (1.4, 2) if is_baseline else (2.4, 3)
@@ -60,7 +63,7 @@ def draw_curves(results: Results, path: str | os.PathLike[str]) -> None:
     first = results.contenders[0].rounds
     axes.set_xlim(first[0], first[-1])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=9, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_locator(LogLocator(subs=LOSS_TICKS))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     for target in targets(results):

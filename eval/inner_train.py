@@ -33,8 +33,8 @@ class Runs(NamedTuple):
 
     Attributes:
       params: final parameters, as they are (they may hold NaN).
-      train_loss: [runs, points] on the fixed training images, after every `eval_every` rounds; no
-        points in tuning.
+      train_loss: [runs, points] on the fixed training images, after every `eval_every` rounds;
+        None without a curve.
       minibatch_loss: [runs, rounds] mean over workers and local steps of the round's minibatch
         losses.
     """
@@ -115,10 +115,8 @@ def make_trainer(
             waves.append(jax.device_get(wave(hparams, wave_starts, data, curve_data)))
             progress(min(first + wave_size, total), total)
         runs = jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *waves)
-        return runs._replace(
-            train_loss=diverged_is_inf(runs.train_loss),
-            minibatch_loss=diverged_is_inf(runs.minibatch_loss),
-        )
+        losses = (runs.train_loss, runs.minibatch_loss)
+        return Runs(runs.params, *jax.tree.map(diverged_is_inf, losses))
 
     return train
 
@@ -157,7 +155,7 @@ def _train_one(
     state = algorithm.init(start.params)
     if not curve_data:
         state, minibatch_loss = jax.lax.scan(one_round, state, keys)
-        train_loss = jnp.zeros((0,))
+        train_loss = None
     else:
         segments = jax.tree.map(lambda x: x.reshape((-1, protocol.eval_every, x.shape[-1])), keys)
         state, (minibatch_loss, train_loss) = jax.lax.scan(segment, state, segments)

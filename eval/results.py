@@ -141,7 +141,7 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
-def _rounded(values: np.ndarray) -> Any:
+def _rounded(values: Any) -> Any:
     if values.ndim:
         return [_rounded(item) for item in values]
     return float(str(np.float32(values))) if np.isfinite(values) else None

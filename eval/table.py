@@ -70,7 +70,7 @@ def plain_table(results: Results) -> str:
 
 
 def legend(results: Results) -> list[str]:
-    """The protocol in words and the tuned settings, one Markdown line each."""
+    """The protocol in words, the tuned settings and the checkpoints, one Markdown line each."""
     p = results.protocol
     lines = [
         f"Task {p.task}, {p.num_rounds} rounds, K={p.num_workers} workers, H={p.num_local_steps} "
@@ -88,6 +88,8 @@ def legend(results: Results) -> list[str]:
             setting = ", ".join(f"{name} {value:g}" for name, value in contender.hparams.items())
             edge = "" if contender.tuning["interior"] else " (on the edge of its grid)"
             lines.append(f"- {contender.name}: {setting}{edge}")
+        elif "checkpoint" in contender.details:
+            lines.append(f"- {contender.name}: {contender.details['checkpoint']}, not tuned")
     return lines
 
 

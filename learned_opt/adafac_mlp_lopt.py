@@ -1,6 +1,6 @@
 """Per-parameter MLP optimizer with Adafactor features (`AdafacMLPLOpt`, Metz et al. 2022, arXiv 2203.11860).
 
-    x <- x - step_mult * d * exp(exp_mult * m),     (d, m) = MLP(features of gradient, parameter and accumulators)
+x <- x - step_mult * d * exp(exp_mult * m),     (d, m) = MLP(features of gradient, parameter and accumulators)
 """
 
 from __future__ import annotations

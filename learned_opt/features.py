@@ -43,13 +43,13 @@ class Accumulators(NamedTuple):
     """Running moments of one tensor of shape S, float32.
 
     Attributes:
-      momentum: three arrays S, one per decay (apart, because each is read alone).
+      momentum: [3, *S].
       rms: S.
       row: [3, *S without its largest axis], or [3, *S] for a tensor that is not factored.
       col: [3, *S without its second largest axis], or [3, 0] for a tensor that is not factored.
     """
 
-    momentum: tuple[Float[Array, "*S"], ...]
+    momentum: Float[Array, "3 *S"]
     rms: Float[Array, "*S"]
     row: Float[Array, "3 ..."]
     col: Float[Array, "3 ..."]
@@ -108,7 +108,7 @@ def init_accumulators(shape: tuple[int, ...]) -> Accumulators:
         row_shape = shape[:largest] + shape[largest + 1 :]
         col_shape = shape[:second] + shape[second + 1 :]
     return Accumulators(
-        momentum=tuple(jnp.zeros(shape, jnp.float32) for _ in MOMENTUM_DECAYS),
+        momentum=jnp.zeros((3, *shape), jnp.float32),
         rms=jnp.zeros(shape, jnp.float32),
         row=jnp.zeros((3, *row_shape), jnp.float32),
         col=jnp.zeros((3, *col_shape), jnp.float32),
@@ -127,23 +127,20 @@ def update_accumulators(
     shape = gradient.shape
     square = jnp.square(gradient)
 
-    def average(old, new):
-        decay = jnp.reshape(decays.adafactor, (3,) + (1,) * new.ndim)
+    def average(old, new, decay):
+        decay = jnp.reshape(decay, (3,) + (1,) * new.ndim)
         return decay * old + (1 - decay) * new[None]
 
-    momentum = tuple(
-        decay * old + (1 - decay) * gradient
-        for decay, old in zip(decays.momentum, accumulators.momentum, strict=True)
-    )
+    momentum = average(accumulators.momentum, gradient, decays.momentum)
     rms = decays.rms * accumulators.rms + (1 - decays.rms) * square
     floored = square + _SMALLEST_SQUARE
     axes = factored_axes(shape)
     if axes is None:
-        row, col = average(accumulators.row, floored), accumulators.col
+        row, col = average(accumulators.row, floored, decays.adafactor), accumulators.col
     else:
         second, largest = axes
-        row = average(accumulators.row, jnp.mean(floored, axis=largest))
-        col = average(accumulators.col, jnp.mean(floored, axis=second))
+        row = average(accumulators.row, jnp.mean(floored, axis=largest), decays.adafactor)
+        col = average(accumulators.col, jnp.mean(floored, axis=second), decays.adafactor)
     return Accumulators(momentum, rms, row, col)
 
 
@@ -151,7 +148,7 @@ def rescale(accumulators: Accumulators, inverse: Float[Array, ""]) -> Accumulato
     """The accumulators as they would be, had every gradient been multiplied by `inverse`."""
     momentum, rms, row, col = accumulators
     square = jnp.square(inverse)
-    return Accumulators(tuple(m * inverse for m in momentum), rms * square, row * square, col * square)
+    return Accumulators(momentum * inverse, rms * square, row * square, col * square)
 
 
 def tensor_features(
@@ -168,7 +165,7 @@ def tensor_features(
       params: the parameters before the step.
       accumulators: after `update_accumulators`.
     """
-    momentum, rms = accumulators.momentum, accumulators.rms
+    momentum, rms = list(accumulators.momentum), accumulators.rms
     inverse_rms = jax.lax.rsqrt(rms + 1e-6)
     full = [
         *deltas,
@@ -210,41 +207,39 @@ def full_mean_squares(
     """
     axes = factored_axes(gradient.shape)
     if axes is None:
-        raise ValueError(f"shape {gradient.shape} is not factored: take the channels' own mean squares")
+        raise ValueError(
+            f"shape {gradient.shape} is not factored: take the channels' own mean squares"
+        )
     second, largest = axes
-    inverse = 1 / (accumulators.rms + 1e-6)
     _, _, row_factors, col_factors = _broadcast_moments(accumulators, axes)
-    row_weights = jnp.square(row_factors)
+    row_weights = jnp.squeeze(jnp.square(row_factors), largest + 1)
     col_weights = jnp.squeeze(jnp.square(col_factors), second + 1)
-    ones = jnp.ones_like(col_weights[0])
     letters = "abcdefgh"[: gradient.ndim]
-    contraction = (
-        f"{letters},z{letters.replace(letters[second], '')}->z{letters.replace(letters[largest], '')}"
+    reduced = letters.replace(letters[largest], "")
+    weights = letters.replace(letters[second], "")
+
+    def mean(x):
+        return jnp.mean(x, axis=tuple(range(1, x.ndim)))
+
+    # Means over the largest axis, plain and weighted by the column factors, in one matrix product.
+    squares = jnp.square(accumulators.momentum)
+    both = jnp.stack([jnp.ones_like(col_weights), col_weights], axis=1) / gradient.shape[largest]
+    plain, by_col = jnp.moveaxis(
+        jnp.einsum(f"j{letters},jz{weights}->jz{reduced}", squares, both), 1, 0
     )
-
-    def weighted(squares, weights):
-        """Means over the largest axis, one per weight."""
-        means = jnp.einsum(contraction, squares, jnp.stack(weights)) / squares.shape[largest]
-        return jnp.expand_dims(means, largest + 1)
-
-    squares = [jnp.square(m) for m in accumulators.momentum]
-    momentum, normalised, factored = [], [], []
-    for square, row_weight, col_weight in zip(squares, row_weights, col_weights, strict=True):
-        plain, by_col = weighted(square, [ones, col_weight])
-        momentum.append(jnp.mean(plain))
-        normalised.append(jnp.mean(square * inverse))
-        factored.append(jnp.mean(by_col * row_weight))
-    factored_gradient = weighted(jnp.square(gradient), list(col_weights)) * row_weights
-    return jnp.stack(
+    inverse = 1 / (accumulators.rms + 1e-6)
+    gradient_by_col = jnp.einsum(
+        f"{letters},j{weights}->j{reduced}", jnp.square(gradient), both[:, 1]
+    )
+    return jnp.concatenate(
         [
-            *(_mean_square(d) for d in deltas),
-            _mean_square(params),
-            *momentum,
-            _mean_square(accumulators.rms),
-            *normalised,
-            jnp.mean(inverse),
-            *(jnp.mean(x) for x in factored_gradient),
-            *factored,
+            jnp.stack([*(_mean_square(d) for d in deltas), _mean_square(params)]),
+            mean(plain),
+            jnp.stack([_mean_square(accumulators.rms)]),
+            mean(squares * inverse),
+            jnp.stack([jnp.mean(inverse)]),
+            mean(gradient_by_col * row_weights),
+            mean(by_col * row_weights),
         ]
     )
 

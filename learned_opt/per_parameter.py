@@ -135,8 +135,8 @@ def per_parameter_transform(
                 None if leaves[members[0]] is None else jnp.stack([leaves[i] for i in members])
                 for leaves in (gradients, workers, param_leaves)
             ]
-            learned, accumulators[name] = _map_tensors(
-                step_tensor, (*stacked, state.accumulators[name]), shape, len(members)
+            learned, accumulators[name] = _step_group(
+                step_tensor, *stacked, state.accumulators[name], math.prod(shape)
             )
             for i, update in zip(members, learned, strict=True):
                 if nominal_steps is not None:
@@ -161,16 +161,33 @@ def _group_by_shape(leaves):
     return groups
 
 
-def _map_tensors(step_tensor, stacked, shape, count):
-    """Applies it to `count` tensors of one shape, as many at once as together still fit a cache."""
-    limit = max(1, _PARAMETERS_AT_ONCE // max(1, math.prod(shape)))
+def _step_group(step_tensor, gradients, workers, params, accumulators, tensor_size):
+    """Steps the tensors of one shape, leading axis [tensors]: all together while they are small, else in a loop.
+
+    The loop compiles one body for all of them and writes into the buffers it reads, so that memory and compile time
+    do not grow with the number of tensors.
+    """
+    count = gradients.shape[0]
+    limit = max(1, _PARAMETERS_AT_ONCE // tensor_size)
     chunk = max(n for n in range(1, count + 1) if count % n == 0 and n <= limit)
     step_chunk = jax.vmap(step_tensor)
+    gradients = gradients.astype(jnp.float32)
     if chunk == count:
-        return step_chunk(*stacked)
-    chunks = jax.tree.map(lambda x: jnp.reshape(x, (count // chunk, chunk, *x.shape[1:])), stacked)
-    mapped = jax.lax.map(lambda leaves: step_chunk(*leaves), chunks)
-    return jax.tree.map(lambda x: jnp.reshape(x, (count, *x.shape[2:])), mapped)
+        return step_chunk(gradients, workers, params, accumulators)
+
+    def step(i, carry):
+        def take(x):
+            return jax.lax.dynamic_slice_in_dim(x, i * chunk, chunk)
+
+        def put(x, part):
+            return jax.lax.dynamic_update_slice_in_dim(x, part, i * chunk, axis=0)
+
+        gradients, accumulators = carry
+        parts = jax.tree.map(take, (gradients, workers, params, accumulators))
+        # A gradient is read once, so its update can take its place.
+        return jax.tree.map(put, carry, step_chunk(*parts))
+
+    return jax.lax.fori_loop(0, count // chunk, step, (gradients, accumulators))
 
 
 def _worker_leaves(worker_updates, gradients, treedef, num_workers):

@@ -13,7 +13,14 @@ from typing import Any, NamedTuple
 OPTIMIZERS = ("lagg_a", "lopt_a")
 NOMINALS = ("none", "average", "momentum")
 META_LOSS_SPLITS = ("train", "outer_valid")
-FREE_FIELDS = ("run_dir", "reuse_run_dir", "checkpoint_every", "keep_checkpoints", "eval_protocol")
+FREE_FIELDS = (
+    "run_dir",
+    "reuse_run_dir",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "export_every",
+    "eval_protocol",
+)
 """Fields that change nothing about the optimizer that comes out."""
 
 
@@ -44,18 +51,21 @@ class MetaTrainConfig:
 
     optimizer: str = "lagg_a"
     """Learned server optimizer: lagg_a (reads the K workers' updates) or lopt_a (their mean)."""
-    nominal: str = "average"
+    nominal: str = "momentum"
     """Hand-made step it is anchored on: none, average (Local SGD) or momentum (DiLoCo)."""
     hidden_size: int = 32
     """Units per hidden layer of its MLP."""
     hidden_layers: int = 2
     """Hidden layers of its MLP."""
 
+    initial_theta: str | None = None
+    """Exported optimizer, or name of a pretrained one, whose theta the run starts from; None draws it."""
+
     meta_steps: int = 1000
     """Meta-steps: updates of theta."""
     num_tasks: int = 8
     """Antithetic pairs of particles per meta-step, each pair on its own task."""
-    sigma: float = 0.01
+    sigma: float = 0.03
     """Standard deviation of the perturbations of theta."""
     truncation_length: int = 50
     """Rounds per meta-step."""
@@ -85,6 +95,8 @@ class MetaTrainConfig:
     """Meta-steps between checkpoints."""
     keep_checkpoints: int = 3
     """Newest checkpoints that are kept."""
+    export_every: int = 0
+    """Meta-steps between optimizers kept in the folder `exports`; 0 keeps the newest only."""
     eval_protocol: str | None = None
     """Protocol in eval.protocol to run on the result; None skips the evaluation."""
 
@@ -117,7 +129,7 @@ _RULES = {
     "hidden_layers": _at_least(1, 2),
     "meta_steps": _at_least(1, 400),
     "num_tasks": _at_least(1, 8),
-    "sigma": _positive(0.01),
+    "sigma": _positive(0.03),
     "truncation_length": _at_least(1, 50),
     "min_unroll_length": _at_least(1, 100),
     "max_unroll_length": _at_least(1, 1000),
@@ -130,6 +142,7 @@ _RULES = {
     "max_consecutive_skips": _at_least(1, 20),
     "checkpoint_every": _at_least(1, 50),
     "keep_checkpoints": _at_least(1, 3),
+    "export_every": _at_least(0, 100),
 }
 
 _CHOICES = {

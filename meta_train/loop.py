@@ -21,6 +21,7 @@ from meta_train.stop_signal import StopRequest
 from meta_train.trainer import Trainer, TrainerState
 
 OPTIMIZER_FILE = "optimizer.safetensors"
+EXPORTS = "exports"
 
 
 class Position(NamedTuple):
@@ -55,6 +56,7 @@ def run_meta_steps(
             step += 1
             log.add(info)
             due = step % config.checkpoint_every == 0
+            due |= config.export_every > 0 and step % config.export_every == 0
             if (log.full or due) and (last := log.write()):
                 report(step, float(last.meta_loss))
                 diverged = bool(last.num_skipped_in_row >= config.max_consecutive_skips)
@@ -77,6 +79,9 @@ def _save(
     theta = jax.device_get(state.theta_average)
     card = _card(config, step, log.elapsed)
     save(run_dir / OPTIMIZER_FILE, trainer.lopt, theta, **card)
+    if config.export_every and step % config.export_every == 0:
+        (run_dir / EXPORTS).mkdir(exist_ok=True)
+        save(run_dir / EXPORTS / f"step_{step:08d}.safetensors", trainer.lopt, theta, **card)
 
 
 def _card(config: MetaTrainConfig, step: int, elapsed: float) -> dict[str, Any]:

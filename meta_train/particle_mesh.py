@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
@@ -43,12 +44,15 @@ def map_particles(
 
     def on_device(shared, particles):
         count = jax.tree.leaves(particles)[0].shape[0]
-        if chunk == 1:
-            kept, sent = jax.lax.map(lambda p: fn(shared, p), particles)
-        else:
-            kept, sent = jax.lax.map(
-                lambda p: fn(shared, p), particles, batch_size=min(chunk, count)
-            )
+        size = min(chunk, count)
+        if count % size:
+            raise ValueError(f"chunk={chunk} does not divide the {count} particles of a device")
+        over_chunk = jax.vmap(fn, in_axes=(None, 0))
+        chunks = jax.tree.map(
+            lambda x: jnp.reshape(x, (count // size, size, *x.shape[1:])), particles
+        )
+        results = jax.lax.map(lambda chunk: over_chunk(shared, chunk), chunks)
+        kept, sent = jax.tree.map(lambda x: jnp.reshape(x, (count, *x.shape[2:])), results)
         sent = jax.tree.map(lambda x: jax.lax.all_gather(x, PARTICLES, tiled=True), sent)
         return kept, sent
 

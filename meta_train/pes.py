@@ -18,7 +18,7 @@ from jaxtyping import Array, Int
 
 from learned_opt.base import Theta
 from meta_train.gradient_estimator import EstimatorInfo, GradientEstimator
-from meta_train.particle_mesh import PARTICLES, default_chunk, make_particle_mesh, map_particles
+from meta_train.particle_mesh import PARTICLES, default_chunk, map_particles
 from meta_train.truncation import TruncationSchedule
 from meta_train.unroll import InnerState, Unroll
 
@@ -60,6 +60,7 @@ def pes(
     num_pairs: int,
     truncation_length: int,
     sigma: float,
+    mesh: jax.sharding.Mesh,
 ) -> GradientEstimator:
     """Builds the estimator.
 
@@ -69,8 +70,8 @@ def pes(
       num_pairs: tasks, each with one antithetic pair of particles.
       truncation_length: rounds per estimate, that of `unroll`.
       sigma: standard deviation of the perturbation.
+      mesh: devices the pairs are spread over, from `make_particle_mesh`.
     """
-    mesh = make_particle_mesh(num_pairs)
     chunk = default_chunk(num_pairs)
     sharding = jax.NamedSharding(mesh, jax.P(PARTICLES))
 
@@ -80,13 +81,12 @@ def pes(
         length = schedule(length_key, meta_step)
         # The very first episodes end early, each after a random number of its truncations.
         truncations = length // truncation_length
-        shortened = 1 + jnp.floor(jax.random.uniform(stagger_key) * truncations).astype(jnp.int32)
-        shortened = jnp.minimum(shortened, truncations) * truncation_length
+        shortened = jax.random.randint(stagger_key, (), 1, truncations + 1)
         return PairState(
             inner=jax.tree.map(lambda x: jnp.stack([x, x]), inner),
             accumulator=jax.tree.map(jnp.zeros_like, theta),
             age=jnp.int32(0),
-            unroll_length=jnp.where(meta_step == 0, shortened, length),
+            unroll_length=jnp.where(meta_step == 0, shortened * truncation_length, length),
         )
 
     def init(theta, key, data):

@@ -23,6 +23,7 @@ def demo() -> MetaTrainConfig:
         min_unroll_length=20,
         max_unroll_length=300,
         checkpoint_every=25,
+        meta_loss_split="outer_valid",
         eval_protocol="demo",
     )
 

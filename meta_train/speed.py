@@ -135,12 +135,14 @@ def benchmark_pes() -> dict[str, float]:
         truncation_length=truncation_length,
         meta_loss_split="train",
     )
+    mesh = make_particle_mesh(num_tasks)
     estimator = pes(
         unroll,
         constant_length(10 * truncation_length, truncation_length),
         num_pairs=num_tasks,
         truncation_length=truncation_length,
         sigma=0.01,
+        mesh=mesh,
     )
     trainer = meta_trainer(
         lopt,
@@ -150,6 +152,7 @@ def benchmark_pes() -> dict[str, float]:
         weight_decay=0.0,
         max_gradient_norm=1.0,
         average_decay=0.0,
+        mesh=mesh,
     )
     first, step = _stepper(trainer)
     seconds = statistics.median(_seconds(step) for _ in range(REPEATS))

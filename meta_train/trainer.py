@@ -18,6 +18,7 @@ import learned_opt
 from learned_opt.base import LearnedOptimizer, Theta
 from meta_train.config import MetaTrainConfig
 from meta_train.gradient_estimator import GradientEstimator
+from meta_train.particle_mesh import make_particle_mesh
 from meta_train.pes import pes
 from meta_train.truncation import log_uniform_length
 from meta_train.unroll import local_sgd_unroll
@@ -92,6 +93,7 @@ def meta_trainer(
     weight_decay: float,
     max_gradient_norm: float,
     average_decay: float,
+    mesh: jax.sharding.Mesh,
 ) -> Trainer:
     """Builds the trainer.
 
@@ -103,23 +105,36 @@ def meta_trainer(
       weight_decay: of AdamW.
       max_gradient_norm: the meta-gradient is clipped to it.
       average_decay: of the running average of theta; it starts smaller, at (1 + t) / (10 + t).
+      mesh: the estimator's; everything but its particles is replicated over it.
     """
     optimizer = optax.chain(
         optax.clip_by_global_norm(max_gradient_norm),
         optax.adamw(learning_rate, weight_decay=weight_decay),
     )
 
-    def init_fn(key, data):
+    def init(key):
         theta_key, estimator_key, root = jax.random.split(key, 3)
         theta = lopt.init(theta_key)
+        replicated = (
+            jnp.int32(0),
+            root,
+            theta,
+            jax.tree.map(jnp.copy, theta),
+            optimizer.init(theta),
+            jnp.int32(0),
+        )
+        # Placed as the step returns them, or the second step would compile again.
+        step, root, theta, average, opt_state, skipped = jax.device_put(
+            replicated, jax.NamedSharding(mesh, jax.P())
+        )
         return TrainerState(
-            step=jnp.int32(0),
+            step=step,
             key=root,
             theta=theta,
-            theta_average=jax.tree.map(jnp.copy, theta),
-            opt_state=optimizer.init(theta),
+            theta_average=average,
+            opt_state=opt_state,
             estimator_state=estimator.init(theta, estimator_key, data),
-            num_skipped_in_row=jnp.int32(0),
+            num_skipped_in_row=skipped,
         )
 
     def step_fn(state, data):
@@ -162,9 +177,9 @@ def meta_trainer(
             learning_rate=jnp.asarray(learning_rate(state.step), jnp.float32),
         )
 
-    data = jax.device_put(data)
+    data = jax.device_put(data, jax.NamedSharding(mesh, jax.P()))
     jitted_step = jax.jit(step_fn, donate_argnums=(0,))
-    return Trainer(lambda key: init_fn(key, data), lambda state: jitted_step(state, data), lopt)
+    return Trainer(init, lambda state: jitted_step(state, data), lopt)
 
 
 def _select(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
@@ -190,8 +205,22 @@ def build_lopt(config: MetaTrainConfig) -> LearnedOptimizer:
         "nominal": config.nominal,
     }
     if config.optimizer == "lagg_a":
-        return learned_opt.lagg_a(num_workers=config.num_workers, **arguments)
-    return learned_opt.lopt_a(**arguments)
+        lopt = learned_opt.lagg_a(num_workers=config.num_workers, **arguments)
+    else:
+        lopt = learned_opt.lopt_a(**arguments)
+    return lopt if config.initial_theta is None else _starting_from(lopt, config.initial_theta)
+
+
+def _starting_from(lopt: LearnedOptimizer, source: str) -> LearnedOptimizer:
+    """The optimizer with the theta of a checkpoint in place of a random one."""
+    checkpoint = learned_opt.load_checkpoint(source)
+    if checkpoint.lopt.config != lopt.config:
+        raise ValueError(
+            f"initial_theta: {source} holds {checkpoint.lopt.config}, this run trains {lopt.config}; "
+            "make the settings equal or choose another file"
+        )
+    theta = jax.tree.map(jnp.asarray, checkpoint.theta)
+    return lopt._replace(init=lambda key: theta)
 
 
 def build_trainer(config: MetaTrainConfig) -> Trainer:
@@ -208,6 +237,7 @@ def build_trainer(config: MetaTrainConfig) -> Trainer:
         truncation_length=config.truncation_length,
         meta_loss_split=config.meta_loss_split,
     )
+    mesh = make_particle_mesh(config.num_tasks)
     estimator = pes(
         unroll,
         log_uniform_length(
@@ -216,6 +246,7 @@ def build_trainer(config: MetaTrainConfig) -> Trainer:
         num_pairs=config.num_tasks,
         truncation_length=config.truncation_length,
         sigma=config.sigma,
+        mesh=mesh,
     )
     return meta_trainer(
         lopt,
@@ -225,4 +256,5 @@ def build_trainer(config: MetaTrainConfig) -> Trainer:
         weight_decay=config.weight_decay,
         max_gradient_norm=config.max_gradient_norm,
         average_decay=config.theta_average_decay,
+        mesh=mesh,
     )

@@ -41,8 +41,6 @@ def log_uniform_length(
             key, minval=jnp.log(float(min_length)), maxval=jnp.log(float(max_length))
         )
         truncations = jnp.round(jnp.exp(log_length) / truncation_length).astype(jnp.int32)
-        return jnp.clip(
-            truncations * truncation_length, min_length, max_length
-        )
+        return jnp.clip(truncations * truncation_length, min_length, max_length)
 
     return schedule

@@ -22,7 +22,7 @@ Data = Mapping[str, Mapping[str, Any]]
 NumPy or JAX arrays."""
 
 SPLITS = ("train", "inner_valid", "outer_valid", "test")
-"""`train` trains the inner problem, `inner_valid` may enter a meta-objective, `outer_valid` tunes
+"""`train` trains the inner problem, `outer_valid` may enter a meta-objective, `inner_valid` tunes
 hyper-parameters, `test` is only reported."""
 
 

@@ -177,15 +177,13 @@ class SlowOptimizer:
         def col(j, i):
             return state.diag[j][i] if axes is None else state.col[j][without(i, axes[0])]
 
-        def row_mean(j, i):
+        def row_mean(j, i, second):
             # The mean of v_row over the second largest axis, at the row that element i belongs to.
-            along = [list(i) for _ in range(g.shape[axes[0]])]
-            for position, index in enumerate(along):
-                index[axes[0]] = position
-            return sum(row(j, tuple(index)) for index in along) / len(along)
+            size = g.shape[second]
+            return sum(row(j, i[:second] + (n,) + i[second + 1 :]) for n in range(size)) / size
 
-        def factors(j, i):
-            ratio = row(j, i) / (row_mean(j, i) + 1e-9 * square)
+        def factors(j, i, second):
+            ratio = row(j, i) / (row_mean(j, i, second) + 1e-9 * square)
             return 1 / np.sqrt(max(ratio, 1e-9)) / np.sqrt(max(col(j, i), 1e-9 * square))
 
         for delta in deltas:
@@ -206,7 +204,7 @@ class SlowOptimizer:
                     ),
                 )
             else:
-                add(1.0, lambda i, j=j: g[i] * factors(j, i))
+                add(1.0, lambda i, j=j: g[i] * factors(j, i, axes[0]))
         for moment in (row, col):
             for j in range(3):
                 add(square, lambda i, j=j, moment=moment: moment(j, i))
@@ -220,7 +218,7 @@ class SlowOptimizer:
             if axes is None:
                 add(1.0, lambda i, j=j: state.m[j][i] / np.sqrt(state.diag[j][i] + 1e-6 * square))
             else:
-                add(1.0, lambda i, j=j: state.m[j][i] * factors(j, i))
+                add(1.0, lambda i, j=j: state.m[j][i] * factors(j, i, axes[0]))
         normalised = [
             channel / np.sqrt(1e-5 * channel_unit**2 + np.mean(channel**2))
             for channel, channel_unit in zip(channels, units, strict=True)

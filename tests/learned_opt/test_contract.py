@@ -189,7 +189,7 @@ def test_inject_hyperparams(name):
     tx = optax.inject_hyperparams(factory)(step_mult=0.5)
     state, (updates, extra) = tx.init(PARAMS), draw()
     for step_mult in (0.5, 2.0):
-        state.hyperparams["step_mult"] = jnp.float32(step_mult)
+        state = optax.tree.set(state, step_mult=jnp.float32(step_mult))
         found, _ = tx.update(updates, state, PARAMS, **extra)
         (expected,) = run(factory(step_mult), [(updates, extra)])
         assert_close(found, expected)
@@ -209,7 +209,7 @@ def test_bfloat16_parameters(name, gradient_dtype):
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(found))
     for old in (state, new_state):
         # The hand-made step is optax's own, with state in the parameters' dtype.
-        for leaf in jax.tree.leaves(old.accumulators):
+        for leaf in jax.tree.leaves(optax.tree.get(old, "accumulators")):
             assert leaf.dtype == jnp.float32
     widened = jax.tree.map(lambda x: x.astype(jnp.float32), (params, updates, extra))
     (expected,) = run(tx, [(widened[1], widened[2])], widened[0])

@@ -11,6 +11,7 @@ of it; the channels it scales are normalised, so only part of it shows.
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,8 @@ import optax
 import pytest
 
 import learned_opt
+import learned_opt.mlp
+import learned_opt.per_parameter
 from learned_opt.base import LearnedOptimizer
 from tests.learned_opt.slow_reference import SlowOptimizer
 
@@ -40,10 +43,15 @@ UPDATE_TOLERANCE = 3e-5
 
 
 class Case(NamedTuple):
-    """An optimizer and the tensors it is tried on; each compiles once for all tests below."""
+    """An optimizer and the tensors it is tried on; each compiles once for all tests below.
+
+    `as_if_large` evaluates these small tensors in the ways meant for large ones: as written-out
+    sums, and tensors of one shape in turn rather than together.
+    """
 
     lopt: LearnedOptimizer
     names: tuple[str, ...]
+    as_if_large: bool = False
 
     @property
     def num_workers(self):
@@ -55,6 +63,12 @@ _lopt = functools.partial(learned_opt.lopt_a, exp_mult=0.3, step_mult=1.0)
 _lagg = functools.partial(learned_opt.lagg_a, exp_mult=0.3, step_mult=1.0)
 CASES = {
     "adafac_4": Case(_adafac(hidden_size=4), tuple(SHAPES)),
+    "adafac_4_as_if_large": Case(
+        _adafac(hidden_size=4), ("wide", "tall", "tall_again", "cube", "filter"), as_if_large=True
+    ),
+    "lagg4_average_4_as_if_large": Case(
+        _lagg(num_workers=4, hidden_size=4, nominal="average"), ("wide", "cube"), as_if_large=True
+    ),
     "adafac_32": Case(_adafac(hidden_size=32), ("vector", "tall")),
     "lopt_3_layers": Case(_lopt(hidden_size=32, hidden_layers=3), ("wide",)),
     "lagg8_1_layer": Case(_lagg(num_workers=8, hidden_size=4, hidden_layers=1), ("cube",)),
@@ -127,7 +141,14 @@ def compiled_run(case_name: str) -> Callable[..., Any]:
 
         return jax.lax.scan(step, state, (inputs.updates, inputs.workers))[1]
 
-    return jax.jit(run)
+    def run_as_if_large(theta, inputs):
+        with (
+            mock.patch.object(learned_opt.mlp, "SMALLEST_WRITTEN_OUT", 0),
+            mock.patch.object(learned_opt.per_parameter, "_PARAMETERS_AT_ONCE", 1),
+        ):
+            return run(theta, inputs)
+
+    return jax.jit(run_as_if_large if case.as_if_large else run)
 
 
 def at_step(tree, step):
@@ -304,29 +325,3 @@ def test_nominal_form_is_equivariant_to_the_scale_of_pseudo_gradients(case_name)
             size = np.sqrt(np.mean(expected**2, axis=axes, keepdims=True))
             error = np.abs(np.asarray(scaled[name], np.float64) - expected)
             assert np.all(error <= UPDATE_TOLERANCE * size), name
-
-
-def test_large_tensors_narrow_and_wide_networks_agree():
-    # Four units padded with idle ones to 12 compute the same function, but may be evaluated in
-    # another way; tensors of one shape may be evaluated together or in turn.
-    rng = np.random.default_rng(8)
-    shapes = {"a": (256, 200), "b": (5, 60, 70), "c": (256, 200)}
-    params = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
-    updates = {k: 0.1 * rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
-    narrow, wide = (_lopt(hidden_size=size, nominal="average") for size in (4, 12))
-    theta = random_theta(narrow, seed=9)
-    padded = jax.tree.map(
-        lambda x, wider: np.pad(x, [(0, n - m) for m, n in zip(x.shape, wider.shape, strict=True)]),
-        theta,
-        theta_shapes(wide),
-    )
-
-    def step(lopt, theta):
-        tx = lopt.transform(theta)
-        return tx.update(updates, tx.init(params), params)[0]
-
-    found = jax.jit(lambda theta: step(narrow, theta))(theta)
-    expected = jax.jit(lambda theta: step(wide, theta))(padded)
-    for name in shapes:
-        scale = np.sqrt(np.mean(np.square(expected[name])))
-        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-4 * scale)

@@ -16,20 +16,19 @@ from learned_opt.worker_mesh import WORKERS, make_worker_mesh, shard_round
 NUM_WORKERS = 8
 NUM_ROUNDS = 2
 KEY = jax.random.key(0)
-PARAMS = {"w": np.asarray([[0.5, -1.0, 0.1]], np.float32).T, "b": np.zeros(1, np.float32)}
+PARAMS = {"w": np.asarray([0.5, -1.0, 0.1], np.float32), "b": np.ones(3, np.float32)}
 
 
 def regression_loss(params, key, batch):
     noise = 0.1 * jax.random.normal(key, batch["y"].shape)
-    return jnp.mean(
-        jnp.square(jnp.tanh(batch["x"] @ params["w"] + params["b"]) - batch["y"] - noise)
-    )
+    prediction = jnp.tanh(batch["x"] @ params["w"] + jnp.sum(params["b"]))
+    return jnp.mean(jnp.square(prediction - batch["y"] - noise))
 
 
 def linear_loss(params, key, batch):
     """Its gradient is the batch itself: no layout can round it differently."""
     del key
-    return sum(jnp.sum(p * batch["x"][0, :1].T) for p in params.values())
+    return jnp.sum(params["w"] * batch["x"][0]) + jnp.sum(params["b"] * batch["x"][1])
 
 
 def draw_batches():
@@ -37,7 +36,7 @@ def draw_batches():
     shape = (NUM_ROUNDS, NUM_WORKERS, 2, 4)
     return {
         "x": rng.normal(size=(*shape, 3)).astype(np.float32),
-        "y": rng.normal(size=(*shape, 1)).astype(np.float32),
+        "y": rng.normal(size=shape).astype(np.float32),
     }
 
 
@@ -78,16 +77,17 @@ def test_averaging_adds_in_the_same_order_on_every_layout(num_devices):
     chex.assert_trees_all_equal(found[0], expected[0])
 
 
-@pytest.mark.parametrize("num_devices", [2, 8])
-def test_learned_server_on_a_real_loss(num_devices):
-    found, expected = run_both(optax.sgd(0.1, 0.9), learned_server(), regression_loss, num_devices)
+def test_learned_server_on_a_real_loss():
+    found, expected = run_both(optax.sgd(0.1, 0.9), learned_server(), regression_loss, 4)
     # Kernels for another number of workers per device may round the last bits of a gradient
     # differently; the learned step passes that on without amplifying it much.
     chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_local_state_is_split_and_the_rest_replicated():
-    algorithm = local_sgd(optax.adam(0.1), optax.adam(0.1), NUM_WORKERS, 2, axis_name=WORKERS)
+    algorithm = local_sgd(
+        optax.sgd(0.1, 0.9), optax.sgd(0.1, 0.9), NUM_WORKERS, 2, axis_name=WORKERS
+    )
     mesh = make_worker_mesh(4)
     batches = jax.tree.map(lambda x: x[0], draw_batches())
     state, info = jax.jit(shard_round(algorithm, regression_loss, mesh))(

@@ -1,0 +1,1 @@
+"""Evaluation: any optimizer against tuned baselines, by the same door."""

@@ -1,0 +1,1 @@
+"""Meta-training: learns the parameters of a learned optimizer."""

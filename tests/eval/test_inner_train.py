@@ -1,0 +1,119 @@
+"""The training loop against a NumPy loop, and what is fair: same starts, same batches."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from eval.inner_train import curve_examples, make_trainer
+from eval.starts import FINAL, TUNING, draw_starts
+from learned_opt.aggregation import fedavg
+from learned_opt.local_sgd import local_sgd
+from tests.eval.toy import TOY, toy_family
+
+FAMILY = toy_family()
+TRAIN = {"train": FAMILY.data["train"]}
+
+
+def quiet(done, total):
+    del done, total
+
+
+def make_local_sgd(protocol):
+    return lambda h: local_sgd(
+        optax.sgd(h["lr"]), fedavg(), protocol.num_workers, protocol.num_local_steps
+    )
+
+
+def train(protocol, settings, stage=FINAL, **options) -> Any:
+    starts = draw_starts(FAMILY, protocol, TRAIN, stage, protocol.num_seeds)
+    options = {"with_curve": True, **options}
+    run = make_trainer(FAMILY, make_local_sgd(protocol), protocol, TRAIN, starts, **options)
+    return run(settings, quiet), starts
+
+
+def softmax_regression_step(weights, bias, batch, lr):
+    x, y = np.asarray(batch["image"]).reshape(-1, 4), np.asarray(batch["label"])
+    logits = x @ weights + bias
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    error = (probabilities - np.eye(3)[y]) / len(y)
+    return weights - lr * x.T @ error, bias - lr * error.sum(axis=0)
+
+
+def test_one_worker_one_step_is_a_plain_sgd_loop():
+    protocol = dataclasses.replace(TOY, num_workers=1, num_local_steps=1, num_seeds=2)
+    runs, starts = train(protocol, [{"lr": 0.3}])
+    for seed in range(2):
+        params = jax.tree.map(lambda x, seed=seed: np.float64(x[seed]), starts.params)["Dense_0"]
+        weights, bias = params["kernel"], params["bias"]
+        for key_data in starts.batch_keys[seed]:
+            task = FAMILY.task({}, TRAIN)
+            key = jax.random.wrap_key_data(key_data)
+            batch = jax.tree.map(lambda x: x[0, 0], task.sample_batch(key, "train", (1, 1, 4)))
+            weights, bias = softmax_regression_step(weights, bias, batch, 0.3)
+        got = runs.params["Dense_0"]
+        np.testing.assert_allclose(got["kernel"][seed], weights, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got["bias"][seed], bias, rtol=1e-5, atol=1e-6)
+
+
+def test_the_curve_ends_at_the_loss_of_the_final_parameters():
+    runs, _ = train(TOY, [{"lr": 0.3}])
+    examples = {"train": curve_examples(TRAIN["train"], TOY.num_curve_examples)}
+    batch = FAMILY.eval_batch(examples, "train")
+    for seed in range(TOY.num_seeds):
+        params = jax.tree.map(lambda x, seed=seed: jnp.asarray(x[seed]), runs.params)
+        loss = FAMILY.task({}, TRAIN).metrics(params, batch)["loss"]
+        np.testing.assert_allclose(runs.train_loss[seed, -1], loss, rtol=1e-6)
+    assert runs.train_loss.shape == runs.minibatch_loss.shape == (3, TOY.num_rounds)
+
+
+def test_a_run_does_not_depend_on_its_company():
+    settings = [{"lr": lr} for lr in (0.1, 0.2, 0.3, 0.4)]
+    together, _ = train(TOY, settings)
+    alone, _ = train(TOY, settings[2:3])
+    for whole, part in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_array_equal(whole[6:9], part)
+
+
+@pytest.mark.parametrize("with_curve", [True, False])
+def test_runs_vmapped_in_chunks_agree(monkeypatch, with_curve):
+    settings = [{"lr": lr} for lr in (0.1, 0.2, 0.3, 0.4)]
+    one_by_one, _ = train(TOY, settings, with_curve=with_curve)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    chunked, _ = train(TOY, settings, with_curve=with_curve, num_settings=8)
+    for first, second in zip(jax.tree.leaves(one_by_one), jax.tree.leaves(chunked), strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+def test_eval_every_thins_the_curve_and_changes_nothing_else():
+    full, _ = train(TOY, [{"lr": 0.3}])
+    thin, _ = train(dataclasses.replace(TOY, eval_every=3), [{"lr": 0.3}])
+    np.testing.assert_allclose(thin.train_loss, full.train_loss[:, 2::3], rtol=1e-6)
+    np.testing.assert_allclose(thin.minibatch_loss, full.minibatch_loss, rtol=1e-6)
+
+
+def test_more_seeds_keep_the_first_ones_and_stages_differ():
+    three = draw_starts(FAMILY, TOY, TRAIN, FINAL, 3)
+    five = draw_starts(FAMILY, TOY, TRAIN, FINAL, 5)
+    for few, many in zip(jax.tree.leaves(three), jax.tree.leaves(five), strict=True):
+        np.testing.assert_array_equal(few, many[:3])
+    tuning = draw_starts(FAMILY, TOY, TRAIN, TUNING, 3)
+    assert not np.array_equal(three.batch_keys, tuning.batch_keys)
+    keys = np.concatenate([three.batch_keys, three.round_keys]).reshape(-1, 2)
+    assert len(np.unique(keys, axis=0)) == len(keys)
+
+
+def test_a_diverged_run_has_infinite_loss():
+    runs, _ = train(TOY, [{"lr": float("nan")}])
+    assert np.all(np.isinf(runs.train_loss[:, -1]))
+
+
+@pytest.mark.parametrize(("number", "expected"), [(3, [0, 44, 89]), (1000, list(range(90)))])
+def test_curve_examples_are_evenly_spaced(number, expected):
+    numbered = {"image": np.arange(90)}
+    assert curve_examples(numbered, number)["image"].tolist() == expected

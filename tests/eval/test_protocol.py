@@ -1,0 +1,32 @@
+"""Odd protocols get an error that names the field, the value and what to use."""
+
+import dataclasses
+
+import pytest
+
+from eval.protocol import PROTOCOLS
+from tests.eval.toy import TOY
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_workers": 0}, "num_workers=0: use an integer of at least 1"),
+        ({"num_local_steps": -1}, "num_local_steps=-1"),
+        ({"batch_size": 1.5}, "batch_size=1.5"),
+        ({"num_seeds": True}, "num_seeds=True"),
+        ({"seed": -1}, "seed=-1: use an integer of at least 0"),
+        ({"seed": 2**32}, "seed=4294967296: use 0 to"),
+        ({"eval_every": 4}, "eval_every=4: use a divisor of num_rounds=6"),
+        ({"task": ""}, "task='': name a task family"),
+    ],
+)
+def test_odd_values(change, message):
+    with pytest.raises(ValueError, match=message.replace("^", r"\^")):
+        dataclasses.replace(TOY, **change)
+
+
+def test_named_protocols_match_their_names():
+    protocol = PROTOCOLS["fmnist8_k8_h4"]
+    assert (protocol.num_workers, protocol.num_local_steps, protocol.batch_size) == (8, 4, 128)
+    assert protocol.num_rounds == 1000 and "demo" in PROTOCOLS

@@ -1,0 +1,93 @@
+"""The results file: a round trip keeps every number, and odd files get one line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from eval.results import ContenderResult, Results, load_results, save_results
+from tests.eval.toy import TOY
+
+
+def toy_results():
+    rng = np.random.default_rng(0)
+    curve = rng.random((3, 6), np.float32)
+    curve[1, 4:] = np.inf
+    contender = ContenderResult(
+        name="local_sgd",
+        details={},
+        hparams={"lr": 0.1},
+        tuning={"num_runs": 2, "extensions": 0, "interior": True, "trials": []},
+        bytes_per_round=60,
+        rounds=np.arange(1, 7),
+        train_loss=curve,
+        minibatch_loss=rng.random((3, 6), np.float32),
+        final={
+            "test": {
+                "loss": np.array([0.1, np.inf, 0.3], np.float32),
+                "accuracy": np.ones(3, np.float32),
+            }
+        },
+    )
+    return Results(TOY, {"argv": ["x"], "seconds": 1.5}, (contender,))
+
+
+def test_round_trip_keeps_every_bit_and_the_same_results_the_same_bytes(tmp_path):
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    results = toy_results()
+    save_results(first, results)
+    loaded = load_results(first)
+    save_results(second, loaded)
+    assert first.read_bytes() == second.read_bytes()
+    assert loaded.protocol == results.protocol and loaded.provenance == results.provenance
+    before, after = results.contenders[0], loaded.contenders[0]
+    for name in ("train_loss", "minibatch_loss", "rounds"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+    np.testing.assert_array_equal(after.final["test"]["loss"], before.final["test"]["loss"])
+    assert after.hparams == before.hparams and after.tuning == before.tuning
+
+
+def test_the_file_is_plain_json_without_nan_or_infinity(tmp_path):
+    save_results(tmp_path / "a.json", toy_results())
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    document = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
+    assert document["contenders"][0]["train_loss"][1][4] is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "damaged or not JSON"),
+        (b"\xff\xfe", "damaged or not JSON"),
+        (b"[]", "not a results file"),
+        (b'{"format_version": 99}', "format version 99, this code reads up to 1"),
+        (b'{"format_version": 1}', "damaged, its fields do not fit"),
+        (b'{"format_version": 1, "protocol": 3}', "damaged, its fields do not fit"),
+    ],
+)
+def test_odd_files(tmp_path, content, message):
+    path = tmp_path / "results.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_results(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_every_truncation_is_noticed(tmp_path):
+    path = tmp_path / "results.json"
+    save_results(path, toy_results())
+    whole = path.read_bytes()
+    for end in range(0, len(whole) - 1, 50):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match="damaged or not JSON"):
+            load_results(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such results file"):
+        load_results(tmp_path / "none.json")
+    with pytest.raises(ValueError, match="is a folder"):
+        load_results(tmp_path)
