@@ -18,9 +18,7 @@ class Compare:
 
     protocol: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROTOCOL")]
     """demo or fmnist8_k8_h4."""
-    checkpoint: Annotated[
-        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="PATH")
-    ] = ()
+    checkpoint: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="PATH")] = ()
     """Checkpoint file or name of a pretrained optimizer; may be given several times."""
     out_dir: str = "runs/eval"
     """Folder for results.json, table.md and curves.png."""
@@ -88,9 +86,7 @@ def run_compare(command: Compare) -> None:
         close = difflib.get_close_matches(command.protocol, PROTOCOLS) or list(PROTOCOLS)
         raise ValueError(f"unknown protocol {command.protocol!r}: use {' or '.join(close)}")
     changes = {
-        field: value
-        for field in ("num_seeds", "num_rounds", "seed")
-        if (value := getattr(command, field)) is not None
+        field: value for field in ("num_seeds", "num_rounds", "seed") if (value := getattr(command, field)) is not None
     }
     protocol = dataclasses.replace(PROTOCOLS[command.protocol], **changes)
     earlier = Path(command.out_dir) / "results.json"

@@ -97,9 +97,7 @@ def baselines(protocol: EvalProtocol) -> tuple[Contender, ...]:
     )
 
 
-def learned(
-    checkpoint: str | os.PathLike[str], protocol: EvalProtocol, taken: Sequence[str] = ()
-) -> Contender:
+def learned(checkpoint: str | os.PathLike[str], protocol: EvalProtocol, taken: Sequence[str] = ()) -> Contender:
     """A meta-trained optimizer, with the local learning rate of its card and nothing to tune.
 
     A server optimizer (its card states a local learning rate) runs on top of local SGD; a

@@ -130,17 +130,14 @@ def _stage(progress: Progress, name: str) -> Callable[[int, int], None]:
     return lambda done, total: progress(name, done, total)
 
 
-def _tuned(
-    path: str | os.PathLike[str], protocol: EvalProtocol, everyone: Sequence[Contender]
-) -> dict[str, Chosen]:
+def _tuned(path: str | os.PathLike[str], protocol: EvalProtocol, everyone: Sequence[Contender]) -> dict[str, Chosen]:
     """Tuned settings and tuning records of an earlier comparison, by contender."""
     earlier = load_results(path)
     for field in TUNING_FIELDS:
         then, now = getattr(earlier.protocol, field), getattr(protocol, field)
         if then != now:
             raise ValueError(
-                f"{os.fspath(path)}: tuned for {field}={then}, the protocol has {now}; "
-                "leave it out to tune again"
+                f"{os.fspath(path)}: tuned for {field}={then}, the protocol has {now}; leave it out to tune again"
             )
     grids = {contender.name: set(contender.grid) for contender in everyone}
     return {
@@ -164,9 +161,7 @@ def _result(
         hparams=chosen.hparams,
         tuning=chosen.tuning,
         bytes_per_round=bytes_per_round(one_run),
-        rounds=np.arange(
-            protocol.eval_every, protocol.num_rounds + 1, protocol.eval_every, dtype=np.int64
-        ),
+        rounds=np.arange(protocol.eval_every, protocol.num_rounds + 1, protocol.eval_every, dtype=np.int64),
         train_loss=runs.train_loss,
         minibatch_loss=runs.minibatch_loss,
         final=final,

@@ -11,9 +11,7 @@ import optax
 from learned_opt.local_sgd import LocalAlgorithm, RoundInfo, RoundState
 
 
-def data_parallel(
-    opt: optax.GradientTransformation, num_workers: int, num_local_steps: int
-) -> LocalAlgorithm:
+def data_parallel(opt: optax.GradientTransformation, num_workers: int, num_local_steps: int) -> LocalAlgorithm:
     """One step of `opt` a round, on all K H B examples of it.
 
     Args:

@@ -38,9 +38,7 @@ class EvalProtocol:
             value = getattr(self, field.name)
             if field.name == "task":
                 if not isinstance(value, str) or not value:
-                    raise ValueError(
-                        f"task={value!r}: name a task family, for example fmnist8_mlp32"
-                    )
+                    raise ValueError(f"task={value!r}: name a task family, for example fmnist8_mlp32")
                 continue
             least = 0 if field.name in ("seed", "max_extensions") else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -48,9 +46,7 @@ class EvalProtocol:
         if self.seed >= 2**32:
             raise ValueError(f"seed={self.seed}: use 0 to 2^32 - 1")
         if self.num_rounds % self.eval_every:
-            raise ValueError(
-                f"eval_every={self.eval_every}: use a divisor of num_rounds={self.num_rounds}"
-            )
+            raise ValueError(f"eval_every={self.eval_every}: use a divisor of num_rounds={self.num_rounds}")
 
 
 PROTOCOLS = {

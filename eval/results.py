@@ -91,16 +91,12 @@ def load_results(path: str | os.PathLike[str]) -> Results:
     except IsADirectoryError:
         raise ValueError(f"{name}: is a folder; name the results.json in it") from None
     except ValueError as error:
-        raise ValueError(
-            f"{name}: damaged or not JSON ({error}); run the comparison again"
-        ) from None
+        raise ValueError(f"{name}: damaged or not JSON ({error}); run the comparison again") from None
     version = document.get("format_version") if isinstance(document, dict) else None
     if type(version) is not int:
         raise ValueError(f"{name}: not a results file; make one with python -m eval compare")
     if version > FORMAT_VERSION:
-        raise ValueError(
-            f"{name}: format version {version}, this code reads up to {FORMAT_VERSION}"
-        )
+        raise ValueError(f"{name}: format version {version}, this code reads up to {FORMAT_VERSION}")
     try:
         return Results(
             protocol=EvalProtocol(**document["protocol"]),
@@ -108,9 +104,7 @@ def load_results(path: str | os.PathLike[str]) -> Results:
             contenders=tuple(_contender(fields) for fields in document["contenders"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{name}: damaged, its fields do not fit ({error}); run the comparison again"
-        ) from None
+        raise ValueError(f"{name}: damaged, its fields do not fit ({error}); run the comparison again") from None
 
 
 def _contender(fields: dict[str, Any]) -> ContenderResult:

@@ -42,9 +42,7 @@ def rounds_to_reach(
     return int(np.asarray(rounds)[reached[0]]) if reached.size else None
 
 
-def reach(
-    rounds: Int[np.ndarray, "points"], curves: Float[np.ndarray, "seeds points"], target: float
-) -> Reach:
+def reach(rounds: Int[np.ndarray, "points"], curves: Float[np.ndarray, "seeds points"], target: float) -> Reach:
     """`rounds_to_reach` of the mean curve and of every seed's. A diverged seed makes the mean
     infinite."""
     per_seed = tuple(rounds_to_reach(rounds, curve, target) for curve in curves)

@@ -55,9 +55,7 @@ def diverged_is_inf(values: Any) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.float32(np.inf))
 
 
-def split_metrics(
-    family: TaskFamily, task: Task, params: PyTree, data: Mapping[str, Any], split: str
-) -> Metrics:
+def split_metrics(family: TaskFamily, task: Task, params: PyTree, data: Mapping[str, Any], split: str) -> Metrics:
     """Means over all examples of `data[split]`.
 
     Args:
@@ -78,16 +76,10 @@ def split_metrics(
     def chunk_metrics(chunk):
         return task.metrics(params, family.eval_batch({split: chunk}, split))
 
-    chunks = jax.tree.map(
-        lambda x: x[:whole].reshape((whole // size, size, *x.shape[1:])), examples
-    )
-    means = jax.tree.map(
-        lambda x: jnp.mean(x.astype(jnp.float32)), jax.lax.map(chunk_metrics, chunks)
-    )
+    chunks = jax.tree.map(lambda x: x[:whole].reshape((whole // size, size, *x.shape[1:])), examples)
+    means = jax.tree.map(lambda x: jnp.mean(x.astype(jnp.float32)), jax.lax.map(chunk_metrics, chunks))
     if whole == number:
         return means
     rest = chunk_metrics(jax.tree.map(lambda x: x[whole:], examples))
     weight = whole / number
-    return jax.tree.map(
-        lambda mean, last: weight * mean + (1 - weight) * last.astype(jnp.float32), means, rest
-    )
+    return jax.tree.map(lambda mean, last: weight * mean + (1 - weight) * last.astype(jnp.float32), means, rest)

@@ -108,10 +108,7 @@ def tune(
 
 def tuning_record(tuning: Tuning) -> dict[str, Any]:
     """The tuning as JSON values; a diverged setting has loss null."""
-    trials = [
-        {"hparams": t.hparams, "loss": t.loss if np.isfinite(t.loss) else None}
-        for t in tuning.trials
-    ]
+    trials = [{"hparams": t.hparams, "loss": t.loss if np.isfinite(t.loss) else None} for t in tuning.trials]
     return {
         "num_runs": tuning.num_runs,
         "extensions": tuning.extensions,

@@ -14,9 +14,7 @@ from learned_opt.mlp import init_mlp
 from learned_opt.per_parameter import per_parameter_transform
 
 
-def init_theta(
-    key: jax.Array, num_deltas: int, hidden_size: int, hidden_layers: int, zero_output: bool
-) -> Theta:
+def init_theta(key: jax.Array, num_deltas: int, hidden_size: int, hidden_layers: int, zero_output: bool) -> Theta:
     """Untrained meta-parameters: decay offsets 0 and a random MLP."""
     return {
         "momentum_decays": jnp.zeros(3, jnp.float32),

@@ -86,9 +86,7 @@ def slowmo(
     return optax.GradientTransformation(init, update)
 
 
-def diloco(
-    learning_rate: float | Array = 0.7, momentum: float | Array = 0.9
-) -> optax.GradientTransformation:
+def diloco(learning_rate: float | Array = 0.7, momentum: float | Array = 0.9) -> optax.GradientTransformation:
     """Nesterov momentum over rounds, as `optax.sgd(learning_rate, momentum, nesterov=True)`.
 
     Args:
@@ -101,9 +99,7 @@ def diloco(
 
     def update(updates, state, params=None):
         del params
-        new_momentum = jax.tree.map(
-            lambda delta, trace: _float32(delta) + momentum * trace, updates, state.momentum
-        )
+        new_momentum = jax.tree.map(lambda delta, trace: _float32(delta) + momentum * trace, updates, state.momentum)
         steps = jax.tree.map(
             lambda delta, trace: -learning_rate * (_float32(delta) + momentum * trace),
             updates,
@@ -137,17 +133,13 @@ def fedadam(
 
     def update(updates, state, params=None):
         del params
-        mean = jax.tree.map(
-            lambda delta, m: b1 * m + (1 - b1) * _float32(delta), updates, state.mean
-        )
+        mean = jax.tree.map(lambda delta, m: b1 * m + (1 - b1) * _float32(delta), updates, state.mean)
         second_moment = jax.tree.map(
             lambda delta, v: b2 * v + (1 - b2) * jnp.square(_float32(delta)),
             updates,
             state.second_moment,
         )
-        steps = jax.tree.map(
-            lambda m, v: -learning_rate * m / (jnp.sqrt(v) + tau), mean, second_moment
-        )
+        steps = jax.tree.map(lambda m, v: -learning_rate * m / (jnp.sqrt(v) + tau), mean, second_moment)
         return _cast_like(steps, updates), FedAdamState(mean, second_moment)
 
     return optax.GradientTransformation(init, update)

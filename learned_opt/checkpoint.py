@@ -130,22 +130,17 @@ def _decode(name: str, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, An
     try:
         tensors = safetensors.numpy.load(data)
     except (SafetensorError, KeyError) as error:
-        raise ValueError(
-            f"{name}: damaged or not a safetensors file ({error}); {damaged}"
-        ) from None
+        raise ValueError(f"{name}: damaged or not a safetensors file ({error}); {damaged}") from None
     header_end = 8 + int.from_bytes(data[:8], "little")
     header = _parse_header(data[8:header_end])
     version = header.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise ValueError(
-            f"{name}: format version {version}, this library reads up to {FORMAT_VERSION}; "
-            "upgrade learned_opt"
+            f"{name}: format version {version}, this library reads up to {FORMAT_VERSION}; upgrade learned_opt"
         )
     fields = [header.get(field) for field in ("format_version", "config", "card", "sha256")]
     if not all(map(isinstance, fields, (int, dict, dict, str))):
-        raise ValueError(
-            f"{name}: safetensors without a learned_opt header; write it with learned_opt.save"
-        )
+        raise ValueError(f"{name}: safetensors without a learned_opt header; write it with learned_opt.save")
     digest = header["sha256"]
     start = data.rfind(digest.encode(errors="replace"), 0, header_end)
     blank = data[:start] + _NO_DIGEST.encode() + data[start + len(_NO_DIGEST) :]

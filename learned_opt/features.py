@@ -31,6 +31,7 @@ NUM_FULL_AFTER_DELTAS = 12
 """Full channels between the deltas and the row moments: p, m 3, r, m*rsqrt(r) 3, rsqrt(r), factored gradient 3."""
 
 _LARGEST_GRADIENT = 1e9
+_LARGEST_MOMENT = _LARGEST_GRADIENT**2
 _SMALLEST_SQUARE = 1e-30
 
 
@@ -120,9 +121,7 @@ def clip_gradient(gradient: Float[Array, "*S"]) -> Float[Array, "*S"]:
     return jnp.clip(gradient.astype(jnp.float32), -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
 
 
-def update_accumulators(
-    accumulators: Accumulators, gradient: Float[Array, "*S"], decays: Decays
-) -> Accumulators:
+def update_accumulators(accumulators: Accumulators, gradient: Float[Array, "*S"], decays: Decays) -> Accumulators:
     """One step of every moving average."""
     shape = gradient.shape
     square = jnp.square(gradient)
@@ -148,7 +147,13 @@ def rescale(accumulators: Accumulators, inverse: Float[Array, ""]) -> Accumulato
     """The accumulators as they would be, had every gradient been multiplied by `inverse`."""
     momentum, rms, row, col = accumulators
     square = jnp.square(inverse)
-    return Accumulators(momentum * inverse, rms * square, row * square, col * square)
+
+    def scaled(moment):
+        # Old gradients can outweigh the present one by more than float32 can hold.
+        return jnp.minimum(moment * square, _LARGEST_MOMENT)
+
+    momentum = jnp.clip(momentum * inverse, -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
+    return Accumulators(momentum, scaled(rms), scaled(row), scaled(col))
 
 
 def tensor_features(
@@ -207,9 +212,7 @@ def full_mean_squares(
     """
     axes = factored_axes(gradient.shape)
     if axes is None:
-        raise ValueError(
-            f"shape {gradient.shape} is not factored: take the channels' own mean squares"
-        )
+        raise ValueError(f"shape {gradient.shape} is not factored: take the channels' own mean squares")
     second, largest = axes
     _, _, row_factors, col_factors = _broadcast_moments(accumulators, axes)
     row_weights = jnp.squeeze(jnp.square(row_factors), largest + 1)
@@ -224,19 +227,15 @@ def full_mean_squares(
     # Means over the largest axis, plain and weighted by the column factors, in one matrix product.
     squares = jnp.square(accumulators.momentum)
     both = jnp.stack([jnp.ones_like(col_weights), col_weights], axis=1) / gradient.shape[largest]
-    plain, by_col = jnp.moveaxis(
-        jnp.einsum(f"j{letters},jz{weights}->jz{reduced}", squares, both), 1, 0
-    )
+    plain, by_col = jnp.moveaxis(jnp.einsum(f"j{letters},jz{weights}->jz{reduced}", squares, both), 1, 0)
     inverse = 1 / (accumulators.rms + 1e-6)
-    gradient_by_col = jnp.einsum(
-        f"{letters},j{weights}->j{reduced}", jnp.square(gradient), both[:, 1]
-    )
+    gradient_by_col = jnp.einsum(f"{letters},j{weights}->j{reduced}", jnp.square(gradient), both[:, 1])
     return jnp.concatenate(
         [
             jnp.stack([*(_mean_square(d) for d in deltas), _mean_square(params)]),
             mean(plain),
             jnp.stack([_mean_square(accumulators.rms)]),
-            mean(squares * inverse),
+            mean(squares * inverse[None]),
             jnp.stack([jnp.mean(inverse)]),
             mean(gradient_by_col * row_weights),
             mean(by_col * row_weights),

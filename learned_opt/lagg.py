@@ -1,7 +1,7 @@
 """LOpt-A and LAgg-A: learned server optimizers for local SGD (Joseph et al. 2025, arXiv 2312.02204).
 
-Both average pseudo-gradients in their accumulators. LOpt-A's MLP reads the mean over workers, so it serves any number of
-them; LAgg-A's reads the K workers' updates as K inputs, so it is tied to K and to their order. The MLP is fed the
+Both average pseudo-gradients in their accumulators. LOpt-A's MLP reads the mean over workers, so it serves any number
+of them; LAgg-A's reads the K workers' updates as K inputs, so it is tied to K and to their order. The MLP is fed the
 published sign (after - before, minus the pseudo-gradient): published weights work unchanged.
 
 `nominal` anchors the update on a hand-made step (see `per_parameter`): "none" is the published form, "average" adds the
@@ -129,9 +129,7 @@ def _server_optimizer(
     }[nominal]
     num_deltas = 1 if num_workers is None else num_workers
     return LearnedOptimizer(
-        init=lambda key: init_theta(
-            key, num_deltas, hidden_size, hidden_layers, zero_output=nominal != "none"
-        ),
+        init=lambda key: init_theta(key, num_deltas, hidden_size, hidden_layers, zero_output=nominal != "none"),
         transform=lambda theta: per_parameter_transform(
             theta,
             num_workers=num_workers,

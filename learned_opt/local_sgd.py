@@ -3,10 +3,11 @@
     y_k <- x;  H times: y_k <- local_opt(y_k, grad loss(y_k; batch_{k,h}));
     Delta_k = x - y_k;   x <- server_opt(x, mean_k Delta_k, Delta_1..Delta_K)
 
-The server side is an ordinary optax transform over the mean pseudo-gradient (Reddi et al. 2021, arXiv 2003.00295), which
-may also read the workers' own in the extra argument `worker_updates`. Local optimizer state stays on its worker between
-rounds. Workers are vmapped; with `axis_name` the same body runs inside shard_map, where each device holds K / devices of
-them and the updates are gathered before they are averaged, so every layout adds the same numbers in the same order.
+The server side is an ordinary optax transform over the mean pseudo-gradient (Reddi et al. 2021, arXiv 2003.00295),
+which may also read the workers' own in the extra argument `worker_updates`. Local optimizer state stays on its worker
+between rounds. Workers are vmapped; with `axis_name` the same body runs inside shard_map, where each device holds K /
+devices of them and the updates are gathered before they are averaged, so every layout adds the same numbers in the
+same order.
 """
 
 from __future__ import annotations
@@ -90,9 +91,7 @@ def local_sgd(
     server = optax.with_extra_args_support(server_opt)
 
     def init(params):
-        local_state = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (num_workers, *jnp.shape(x))), local.init(params)
-        )
+        local_state = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_workers, *jnp.shape(x))), local.init(params))
         return RoundState(params, local_state, server.init(params))
 
     def round_fn(loss_fn, state, key, batches):
@@ -122,9 +121,7 @@ def local_sgd(
             )
             return jax.tree.map(jnp.subtract, state.params, params), local_state, losses
 
-        worker_updates, local_state, losses = jax.vmap(train_worker)(
-            worker_ids, state.local_state, batches
-        )
+        worker_updates, local_state, losses = jax.vmap(train_worker)(worker_ids, state.local_state, batches)
         if axis_name is not None:
             worker_updates, losses = jax.tree.map(
                 lambda x: jax.lax.all_gather(x, axis_name, tiled=True), (worker_updates, losses)

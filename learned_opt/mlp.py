@@ -34,9 +34,7 @@ def is_written_out(mlp: Mlp, shape: tuple[int, ...]) -> bool:
     return narrow and len(shape) > 1 and math.prod(shape) >= SMALLEST_WRITTEN_OUT
 
 
-def init_mlp(
-    key: jax.Array, num_inputs: int, hidden_size: int, hidden_layers: int, zero_output: bool
-) -> Mlp:
+def init_mlp(key: jax.Array, num_inputs: int, hidden_size: int, hidden_layers: int, zero_output: bool) -> Mlp:
     """Weights truncated normal (+-2 sd) with nominal sd 1/sqrt(fan_in), biases 0; the output layer 0 if asked."""
     sizes = [num_inputs, *[hidden_size] * hidden_layers, 2]
     mlp = {}
@@ -105,10 +103,7 @@ def _evaluate_stacked(mlp, hidden, constant, bias):
 def _evaluate_written_out(mlp, hidden, constant, bias):
     """The same for a list of units, each S."""
     for i in range(1, len(mlp) // 2):
-        hidden = [
-            jax.nn.relu(sum((c[k] for c in constant), unit + bias[k]))
-            for k, unit in enumerate(hidden)
-        ]
+        hidden = [jax.nn.relu(sum((c[k] for c in constant), unit + bias[k])) for k, unit in enumerate(hidden)]
         hidden = _write_out(mlp[f"w{i}"], hidden)
         constant, bias = [], mlp[f"b{i}"]
     return hidden[0] + bias[0], hidden[1] + bias[1]

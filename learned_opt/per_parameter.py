@@ -4,8 +4,8 @@ Published form (`nominal="none"`, Metz et al. 2022, arXiv 2203.11860, and Joseph
 
     x <- x - step_mult * d * exp(exp_mult * m)
 
-Nominal form (nominal terms: Harrison et al. 2022, arXiv 2209.11208): a hand-made step plus a learned correction in units
-of s, the root mean square of the tensor's (mean pseudo-)gradient,
+Nominal form (nominal terms: Harrison et al. 2022, arXiv 2209.11208): a hand-made step plus a learned correction in
+units of s, the root mean square of the tensor's (mean pseudo-)gradient,
 
     x <- x - nominal(g) - s * step_mult * d * exp(exp_mult * m),
 
@@ -84,9 +84,7 @@ def per_parameter_transform(
         return PerParameterState(
             count=jnp.zeros((), jnp.int32),
             accumulators={
-                name: jax.vmap(lambda _, shape=shape: init_accumulators(shape))(
-                    jnp.arange(len(members))
-                )
+                name: jax.vmap(lambda _, shape=shape: init_accumulators(shape))(jnp.arange(len(members)))
                 for name, (shape, members) in groups.items()
             },
             nominal=optax.EmptyState() if nominal is None else nominal.init(params),
@@ -95,9 +93,7 @@ def per_parameter_transform(
     def update(updates, state, params=None, *, worker_updates=None, **extra: Any):
         del extra
         if params is None:
-            raise ValueError(
-                "params is None: call update(updates, state, params), the features read the parameters"
-            )
+            raise ValueError("params is None: call update(updates, state, params), the features read the parameters")
         gradients, treedef = jax.tree.flatten(updates)
         param_leaves = treedef.flatten_up_to(params)
         workers = _worker_leaves(worker_updates, gradients, treedef, num_workers)
@@ -123,9 +119,7 @@ def per_parameter_transform(
             inputs = (deltas, read, param.astype(jnp.float32), reading)
             written_out = is_written_out(theta["mlp"], gradient.shape)
             mean_squares = full_mean_squares(*inputs) if written_out else None
-            direction, magnitude = apply_mlp(
-                theta["mlp"], tensor_features(*inputs), mean_squares, num_deltas, bias
-            )
+            direction, magnitude = apply_mlp(theta["mlp"], tensor_features(*inputs), mean_squares, num_deltas, bias)
             return -scale * direction * jnp.exp(exp_mult * magnitude), accumulators
 
         new_leaves = list(param_leaves)
@@ -135,16 +129,12 @@ def per_parameter_transform(
                 None if leaves[members[0]] is None else jnp.stack([leaves[i] for i in members])
                 for leaves in (gradients, workers, param_leaves)
             ]
-            learned, accumulators[name] = _step_group(
-                step_tensor, *stacked, state.accumulators[name], math.prod(shape)
-            )
+            learned, accumulators[name] = _step_group(step_tensor, *stacked, state.accumulators[name], math.prod(shape))
             for i, update in zip(members, learned, strict=True):
                 if nominal_steps is not None:
                     update = nominal_steps[i].astype(jnp.float32) + update
                 new_leaves[i] = update.astype(param_leaves[i].dtype)
-        new_state = PerParameterState(
-            optax.safe_increment(state.count), accumulators, nominal_state
-        )
+        new_state = PerParameterState(optax.safe_increment(state.count), accumulators, nominal_state)
         return treedef.unflatten(new_leaves), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -162,32 +152,22 @@ def _group_by_shape(leaves):
 
 
 def _step_group(step_tensor, gradients, workers, params, accumulators, tensor_size):
-    """Steps the tensors of one shape, leading axis [tensors]: all together while they are small, else in a loop.
+    """Steps the tensors of one shape, leading axis [tensors]: together while they are small, else one after another.
 
-    The loop compiles one body for all of them and writes into the buffers it reads, so that memory and compile time
-    do not grow with the number of tensors.
+    Either way one body is compiled for all of them, so that compile time does not grow with their number.
     """
     count = gradients.shape[0]
     limit = max(1, _PARAMETERS_AT_ONCE // tensor_size)
     chunk = max(n for n in range(1, count + 1) if count % n == 0 and n <= limit)
     step_chunk = jax.vmap(step_tensor)
-    gradients = gradients.astype(jnp.float32)
     if chunk == count:
         return step_chunk(gradients, workers, params, accumulators)
-
-    def step(i, carry):
-        def take(x):
-            return jax.lax.dynamic_slice_in_dim(x, i * chunk, chunk)
-
-        def put(x, part):
-            return jax.lax.dynamic_update_slice_in_dim(x, part, i * chunk, axis=0)
-
-        gradients, accumulators = carry
-        parts = jax.tree.map(take, (gradients, workers, params, accumulators))
-        # A gradient is read once, so its update can take its place.
-        return jax.tree.map(put, carry, step_chunk(*parts))
-
-    return jax.lax.fori_loop(0, count // chunk, step, (gradients, accumulators))
+    chunks = jax.tree.map(
+        lambda x: jnp.reshape(x, (count // chunk, chunk, *x.shape[1:])),
+        (gradients, workers, params, accumulators),
+    )
+    stepped = jax.lax.map(lambda parts: step_chunk(*parts), chunks)
+    return jax.tree.map(lambda x: jnp.reshape(x, (count, *x.shape[2:])), stepped)
 
 
 def _worker_leaves(worker_updates, gradients, treedef, num_workers):

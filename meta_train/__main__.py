@@ -58,8 +58,7 @@ def _dispatch(arguments: list[str]) -> int:
     if command == "resume":
         if len(rest) != 1 or rest[0].startswith("-"):
             raise _UsageError(
-                f"resume: takes one run folder, its settings come from config.json; "
-                f"e.g. {_PROGRAM} resume runs/demo"
+                f"resume: takes one run folder, its settings come from config.json; e.g. {_PROGRAM} resume runs/demo"
             )
         return _resume(rest[0])
     check_choice("preset", command, [*PRESETS, "resume", "list"])
@@ -78,9 +77,7 @@ def _parse(preset: str, arguments: list[str]) -> MetaTrainConfig:
         if name.startswith("--") and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
-            raise _UsageError(
-                f"{name}: unknown flag; {hint}'{_PROGRAM} {preset} --help' lists them all"
-            )
+            raise _UsageError(f"{name}: unknown flag; {hint}'{_PROGRAM} {preset} --help' lists them all")
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):

@@ -178,9 +178,7 @@ def validate(config: MetaTrainConfig) -> None:
     for name, rule in _RULES.items():
         value = getattr(config, name)
         if not rule.holds(value):
-            raise ValueError(
-                f"{name}: {value} {rule.requirement}; e.g. {flag(name)} {rule.example}"
-            )
+            raise ValueError(f"{name}: {value} {rule.requirement}; e.g. {flag(name)} {rule.example}")
     for name, choices in _CHOICES.items():
         check_choice(name, getattr(config, name), choices)
     if not config.run_dir:
@@ -205,9 +203,7 @@ def from_json(values: dict[str, Any], source: str) -> MetaTrainConfig:
     known = {field.name for field in dataclasses.fields(MetaTrainConfig)}
     for name in values:
         if name not in known:
-            raise ValueError(
-                f"{source}: field {name!r} is unknown; use the version the run began with"
-            )
+            raise ValueError(f"{source}: field {name!r} is unknown; use the version the run began with")
     try:
         config = MetaTrainConfig(**values)
         validate(config)
@@ -235,8 +231,7 @@ def _check_lengths(config: MetaTrainConfig) -> None:
         if length % truncation:
             multiple = truncation * max(1, round(length / truncation))
             raise ValueError(
-                f"{name}: {length} is not a multiple of truncation_length {truncation}; "
-                f"e.g. {flag(name)} {multiple}"
+                f"{name}: {length} is not a multiple of truncation_length {truncation}; e.g. {flag(name)} {multiple}"
             )
     if config.max_unroll_length < config.min_unroll_length:
         raise ValueError(

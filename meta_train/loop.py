@@ -68,9 +68,7 @@ def run_meta_steps(
     return step, diverged
 
 
-def _save(
-    config: MetaTrainConfig, trainer: Trainer, state: TrainerState, step: int, log: MetricsLog
-) -> None:
+def _save(config: MetaTrainConfig, trainer: Trainer, state: TrainerState, step: int, log: MetricsLog) -> None:
     run_dir = Path(config.run_dir)
     log.write(sync=True)
     meta = {"config": dataclasses.asdict(config), "elapsed": log.elapsed}

@@ -1,8 +1,9 @@
 """Particles spread over devices, in an order of arithmetic that does not depend on how many devices there are.
 
 Each device maps over its particles in chunks of a fixed size; what they return is gathered and can be averaged in
-particle order. With the chunk fixed, 1, 2, 4 or 8 devices give the same bits. On a CPU one device per core and a chunk of
-one antithetic pair is also the fastest layout: a pair's working set stays in cache and cores need not synchronise.
+particle order. With the chunk fixed, 1, 2, 4 or 8 devices give the same bits. On a CPU one device per core and a
+chunk of one antithetic pair is also the fastest layout: a pair's working set stays in cache and cores need not
+synchronise.
 """
 
 from collections.abc import Callable
@@ -32,9 +33,7 @@ def default_chunk(num_particles: int) -> int:
     return 1 if jax.default_backend() == "cpu" else num_particles
 
 
-def map_particles(
-    fn: Callable[..., Any], mesh: jax.sharding.Mesh, chunk: int
-) -> Callable[..., tuple[Any, Any]]:
+def map_particles(fn: Callable[..., Any], mesh: jax.sharding.Mesh, chunk: int) -> Callable[..., tuple[Any, Any]]:
     """Lifts `fn(shared, particle) -> (kept, sent)` to all particles.
 
     Returns:
@@ -48,9 +47,7 @@ def map_particles(
         if count % size:
             raise ValueError(f"chunk={chunk} does not divide the {count} particles of a device")
         over_chunk = jax.vmap(fn, in_axes=(None, 0))
-        chunks = jax.tree.map(
-            lambda x: jnp.reshape(x, (count // size, size, *x.shape[1:])), particles
-        )
+        chunks = jax.tree.map(lambda x: jnp.reshape(x, (count // size, size, *x.shape[1:])), particles)
         results = jax.lax.map(lambda chunk: over_chunk(shared, chunk), chunks)
         kept, sent = jax.tree.map(lambda x: jnp.reshape(x, (count, *x.shape[2:])), results)
         sent = jax.tree.map(lambda x: jax.lax.all_gather(x, PARTICLES, tiled=True), sent)

@@ -1,7 +1,7 @@
 """Persistent evolution strategies (Vicol, Metz & Sohl-Dickstein 2021, arXiv 2112.13835).
 
-For each task an antithetic pair of inner states is carried from truncation to truncation; xi sums the perturbations since
-the episode began:
+For each task an antithetic pair of inner states is carried from truncation to truncation; xi sums the perturbations
+since the episode began:
 
     eps ~ N(0, sigma^2 I),   xi <- xi + eps,   gradient = mean_i xi_i * mean_t(L+_{i,t} - L-_{i,t}) / (2 sigma^2)
 
@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int
 
 from learned_opt.base import Theta
 from meta_train.gradient_estimator import EstimatorInfo, GradientEstimator
@@ -28,29 +29,21 @@ class PairState(NamedTuple):
 
     Attributes:
       inner: inner states, [pairs, 2, ...], positive perturbation first.
-      accumulator: xi, the perturbations summed since the episode began.
+      accumulator: xi, the perturbations summed since the episode began, entries of theta leaf by leaf.
       age: rounds since the episode began.
       unroll_length: rounds the episode lasts.
     """
 
     inner: InnerState
-    accumulator: Theta
+    accumulator: Float[Array, "pairs n"]
     age: Int[Array, "pairs"]
     unroll_length: Int[Array, "pairs"]
 
 
-def perturbation(key: jax.Array, theta: Theta, sigma: float) -> Theta:
-    """Normal noise of standard deviation sigma in the shape of theta."""
-    leaves, treedef = jax.tree.flatten(theta)
-    keys = jax.random.split(key, len(leaves))
-    return treedef.unflatten(
-        [sigma * jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
-    )
-
-
-def antithetic(theta: Theta, eps: Theta) -> Theta:
-    """theta + eps and theta - eps, stacked."""
-    return jax.tree.map(lambda t, e: jnp.stack([t + e, t - e]), theta, eps)
+def antithetic(theta: Theta, eps: Float[Array, "n"]) -> Theta:
+    """theta + eps and theta - eps, stacked; eps lists the entries of theta leaf by leaf."""
+    flat, unravel = ravel_pytree(theta)
+    return jax.vmap(unravel)(jnp.stack([flat + eps, flat - eps]))
 
 
 def pes(
@@ -84,7 +77,7 @@ def pes(
         shortened = jax.random.randint(stagger_key, (), 1, truncations + 1)
         return PairState(
             inner=jax.tree.map(lambda x: jnp.stack([x, x]), inner),
-            accumulator=jax.tree.map(jnp.zeros_like, theta),
+            accumulator=jnp.zeros_like(ravel_pytree(theta)[0]),
             age=jnp.int32(0),
             unroll_length=jnp.where(meta_step == 0, shortened * truncation_length, length),
         )
@@ -92,9 +85,7 @@ def pes(
     def init(theta, key, data):
         # Episodes of length 0: the first step begins new ones, so nothing is compiled here.
         shapes = jax.eval_shape(new_pair, theta, key, jnp.int32(0), data)
-        return jax.tree.map(
-            lambda x: jnp.zeros((num_pairs, *x.shape), x.dtype, device=sharding), shapes
-        )
+        return jax.tree.map(lambda x: jnp.zeros((num_pairs, *x.shape), x.dtype, device=sharding), shapes)
 
     def step_pair(shared: Any, particle: Any):
         theta, key, meta_step, data = shared
@@ -103,13 +94,14 @@ def pes(
         ended = state.age >= state.unroll_length
         fresh = new_pair(theta, episode_key, meta_step, data)
         state = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, state)
-        eps = perturbation(noise_key, theta, sigma)
+        # One vector of noise rather than one draw per leaf: a dozen fewer kernels to compile.
+        eps = sigma * jax.random.normal(noise_key, state.accumulator.shape)
         inner, info = jax.vmap(unroll.step, in_axes=(0, 0, None, None))(
             antithetic(theta, eps), state.inner, step_key, data
         )
-        accumulator = jax.tree.map(jnp.add, state.accumulator, eps)
+        accumulator = state.accumulator + eps
         difference = jnp.mean(info.losses[0] - info.losses[1])
-        gradient = jax.tree.map(lambda xi: xi * (difference / (2 * sigma**2)), accumulator)
+        gradient = accumulator * (difference / (2 * sigma**2))
         age = state.age + truncation_length
         new_state = PairState(inner, accumulator, age, state.unroll_length)
         sent = (gradient, jnp.mean(info.losses), jnp.sum(info.num_clamped), age)
@@ -121,7 +113,7 @@ def pes(
         state, (gradients, losses, num_clamped, ages) = over_pairs(
             (theta, key, meta_step, data), (jnp.arange(num_pairs), state)
         )
-        gradient = jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
+        gradient = ravel_pytree(theta)[1](jnp.mean(gradients, axis=0))
         info = EstimatorInfo(
             meta_loss=jnp.mean(losses),
             num_clamped=jnp.sum(num_clamped),

@@ -69,9 +69,7 @@ def _bar(num_steps: int, done: int, label: str) -> Iterator[Callable[[int, str],
 def _lines(num_steps: int, done: int, label: str) -> Iterator[Callable[[int, str], None]]:
     start = first = last = time.monotonic()
     first_step = done
-    print(
-        f"{label}: {num_steps - done} of {num_steps} meta-steps to do, compiling", file=sys.stderr
-    )
+    print(f"{label}: {num_steps - done} of {num_steps} meta-steps to do, compiling", file=sys.stderr)
 
     def advance(step: int, text: str) -> None:
         nonlocal first, first_step, last
@@ -84,9 +82,7 @@ def _lines(num_steps: int, done: int, label: str) -> Iterator[Callable[[int, str
         last = now
         pace = (now - first) / (step - first_step) if step > first_step else math.nan
         left = _clock(pace * (num_steps - step))
-        print(
-            f"{label}: {step}/{num_steps} {text} {_clock(now - start)} left {left}", file=sys.stderr
-        )
+        print(f"{label}: {step}/{num_steps} {text} {_clock(now - start)} left {left}", file=sys.stderr)
 
     yield advance
 

@@ -116,9 +116,7 @@ def _train(
             notify(f"{run_dir}: {warning}")
         rows = run_store.rewind_metrics(run_dir, step)
         if len(rows) != step:
-            notify(
-                f"{run_dir}: metrics.jsonl was damaged, {step - len(rows)} of {step} rows are lost"
-            )
+            notify(f"{run_dir}: metrics.jsonl was damaged, {step - len(rows)} of {step} rows are lost")
         state = trainer.init(jax.random.key(config.seed))
         if checkpoint:
             state = from_arrays(checkpoint.arrays, state)
@@ -137,15 +135,11 @@ def _train(
     return Outcome("finished", config, step)
 
 
-def _newest_checkpoint(
-    run_dir: Path, notify: Callable[[str], None]
-) -> run_store.StoredCheckpoint | None:
+def _newest_checkpoint(run_dir: Path, notify: Callable[[str], None]) -> run_store.StoredCheckpoint | None:
     checkpoint, damages = run_store.newest_checkpoint(run_dir)
     if checkpoint is None and damages:
         reasons = "; ".join(f"{damage.folder.name}: {damage.reason}" for damage in damages)
-        raise ValueError(
-            f"{run_dir}: no checkpoint is intact ({reasons}); start again with another --run-dir"
-        )
+        raise ValueError(f"{run_dir}: no checkpoint is intact ({reasons}); start again with another --run-dir")
     for damage in damages:
         notify(f"{damage.folder}: skipped and set aside, {damage.reason}")
     run_store.set_aside(damages)

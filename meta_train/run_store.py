@@ -65,9 +65,7 @@ def create_run(run_dir: Path) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
         entries = [entry.name for entry in run_dir.iterdir()]
     except OSError as error:
-        raise ValueError(
-            f"run_dir: {run_dir} cannot be created ({error.strerror}); choose another --run-dir"
-        ) from None
+        raise ValueError(f"run_dir: {run_dir} cannot be created ({error.strerror}); choose another --run-dir") from None
     if "config.json" in entries:
         raise ValueError(
             f"run_dir: {run_dir} already holds a run; continue it with "
@@ -255,10 +253,7 @@ def _step_folders(run_dir: Path) -> dict[int, Path]:
 
 
 def _manifest(files: dict[str, bytes]) -> bytes:
-    hashes = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for name, data in files.items()
-    }
+    hashes = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
     return _json_bytes({"format_version": FORMAT_VERSION, "files": hashes})
 
 

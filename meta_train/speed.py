@@ -1,7 +1,7 @@
 """What meta-training costs: `python -m meta_train.speed BENCHMARK` prints one JSON line.
 
-`meta_step`: a meta-step of the preset `lagg_fmnist8_k8_h4` against the bare task gradients of the same particles, workers
-and steps, i.e. the same rounds with plain averaging for a server and no estimator; interleaved in one process.
+`meta_step`: a meta-step of the preset `lagg_fmnist8_k8_h4` against the bare task gradients of the same particles,
+workers and steps, i.e. the same rounds with plain averaging for a server and no estimator; interleaved in one process.
 `pes`: PES on an MLP 784-128-10 (random pixels: only the shapes matter), batch 64, 8 tasks, truncation 20, K = H = 1,
 `adafac_mlp_lopt(hidden_size=4)`; inner steps per second, both signs counted.
 
@@ -83,9 +83,7 @@ def bare_gradients(config: MetaTrainConfig) -> Callable[[], Any]:
         state, info = jax.vmap(unroll.step, in_axes=(None, 0, None, None))({}, state, key, data)
         return state, info.losses
 
-    over_pairs = map_particles(
-        train_pair, make_particle_mesh(config.num_tasks), default_chunk(config.num_tasks)
-    )
+    over_pairs = map_particles(train_pair, make_particle_mesh(config.num_tasks), default_chunk(config.num_tasks))
     state = jax.vmap(jax.vmap(lambda key: unroll.reset({}, key, data)))(
         jax.random.split(jax.random.key(0), (config.num_tasks, 2))
     )

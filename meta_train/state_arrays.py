@@ -35,9 +35,7 @@ def from_arrays(arrays: dict[str, np.ndarray], template: PyTree) -> PyTree:
     names = {name for name, _ in leaves}
     for problem, odd in (("lacks", names - arrays.keys()), ("also has", arrays.keys() - names)):
         if odd:
-            raise ValueError(
-                f"the checkpoint {problem} {min(odd)!r}; resume with the code it began with"
-            )
+            raise ValueError(f"the checkpoint {problem} {min(odd)!r}; resume with the code it began with")
     restored = [_from_array(name, arrays[name], leaf) for name, leaf in leaves]
     return jax.tree.unflatten(jax.tree.structure(template), restored)
 

@@ -1,7 +1,7 @@
 """Truncation schedules: how long an episode of inner training lasts before it starts again.
 
-A schedule is a plain function (key, meta_step) -> unroll length in rounds. Episodes end only at truncation boundaries, so
-every length is a multiple of the truncation length.
+A schedule is a plain function (key, meta_step) -> unroll length in rounds. Episodes end only at truncation
+boundaries, so every length is a multiple of the truncation length.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,7 @@ def constant_length(unroll_length: int, truncation_length: int) -> TruncationSch
     return log_uniform_length(unroll_length, unroll_length, truncation_length)
 
 
-def log_uniform_length(
-    min_length: int, max_length: int, truncation_length: int
-) -> TruncationSchedule:
+def log_uniform_length(min_length: int, max_length: int, truncation_length: int) -> TruncationSchedule:
     """Lengths log-uniform in [min_length, max_length] rounds, rounded to the nearest multiple of the truncation.
 
     Raises:
@@ -29,17 +27,13 @@ def log_uniform_length(
         raise ValueError(f"truncation_length={truncation_length}: use at least 1 round")
     for name, length in (("min_length", min_length), ("max_length", max_length)):
         if length < 1 or length % truncation_length:
-            raise ValueError(
-                f"{name}={length} is not a positive multiple of truncation_length={truncation_length}"
-            )
+            raise ValueError(f"{name}={length} is not a positive multiple of truncation_length={truncation_length}")
     if min_length > max_length:
         raise ValueError(f"min_length={min_length} exceeds max_length={max_length}")
 
     def schedule(key, meta_step):
         del meta_step
-        log_length = jax.random.uniform(
-            key, minval=jnp.log(float(min_length)), maxval=jnp.log(float(max_length))
-        )
+        log_length = jax.random.uniform(key, minval=jnp.log(float(min_length)), maxval=jnp.log(float(max_length)))
         truncations = jnp.round(jnp.exp(log_length) / truncation_length).astype(jnp.int32)
         return jnp.clip(truncations * truncation_length, min_length, max_length)
 

@@ -57,9 +57,9 @@ class Unroll(NamedTuple):
 
 
 def clip_loss(loss: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Int[Array, ""]]:
-    """The loss in [0, LOSS_CEILING], not-a-number becoming the ceiling, and how many entries changed."""
+    """The loss in [0, LOSS_CEILING], the ceiling where it is not finite, and how many entries changed."""
     inside = (loss >= 0) & (loss <= LOSS_CEILING)
-    clipped = jnp.where(jnp.isnan(loss), LOSS_CEILING, jnp.clip(loss, 0, LOSS_CEILING))
+    clipped = jnp.where(jnp.isfinite(loss), jnp.clip(loss, 0, LOSS_CEILING), LOSS_CEILING)
     return clipped, jnp.sum(~inside).astype(jnp.int32)
 
 
@@ -89,9 +89,7 @@ def local_sgd_unroll(
     """
 
     def algorithm(theta):
-        return local_sgd(
-            optax.sgd(local_learning_rate), lopt.transform(theta), num_workers, num_local_steps
-        )
+        return local_sgd(optax.sgd(local_learning_rate), lopt.transform(theta), num_workers, num_local_steps)
 
     def reset(theta, key, data):
         config_key, init_key = jax.random.split(key)
@@ -105,9 +103,7 @@ def local_sgd_unroll(
 
         def one_round(round_state, index):
             batch_key, round_key, loss_key = jax.random.split(jax.random.fold_in(key, index), 3)
-            batches = task.sample_batch(
-                batch_key, "train", (num_workers, num_local_steps, batch_size)
-            )
+            batches = task.sample_batch(batch_key, "train", (num_workers, num_local_steps, batch_size))
             round_state, info = rounds.round(task.loss, round_state, round_key, batches)
             if meta_loss_split == "train":
                 return round_state, jnp.mean(info.losses)
@@ -115,9 +111,7 @@ def local_sgd_unroll(
             batch = task.sample_batch(held_out_key, meta_loss_split, (num_workers * batch_size,))
             return round_state, task.loss(round_state.params, dropout_key, batch)
 
-        round_state, losses = jax.lax.scan(
-            one_round, state.round_state, jnp.arange(truncation_length)
-        )
+        round_state, losses = jax.lax.scan(one_round, state.round_state, jnp.arange(truncation_length))
         losses, num_clamped = clip_loss(losses / family.uninformed_loss)
         return InnerState(state.task_config, round_state), UnrollInfo(losses, num_clamped)
 

@@ -36,9 +36,7 @@ def draw_indices(key: Key[Array, ""], shape: tuple[int, ...], n: int) -> Int[Arr
     return jnp.minimum((uniform * n).astype(jnp.int32), n - 1)
 
 
-def gather_images(
-    images: UInt8[Array, "n *image"], index: Int[Array, "*batch"]
-) -> UInt8[Array, "..."]:
+def gather_images(images: UInt8[Array, "n *image"], index: Int[Array, "*batch"]) -> UInt8[Array, "..."]:
     """`images[index]`, read in words of four bytes where the size of an image allows it."""
     n, *image_shape = images.shape
     flat = images.reshape(n, -1)
@@ -57,9 +55,7 @@ def to_unit_interval(images: UInt8[Array, "..."]) -> Float[Array, "..."]:
     return images.astype(jnp.float32) * (1 / 255)
 
 
-def sample_images(
-    key: Key[Array, ""], examples: Mapping[str, Any], batch_shape: tuple[int, ...]
-) -> Batch:
+def sample_images(key: Key[Array, ""], examples: Mapping[str, Any], batch_shape: tuple[int, ...]) -> Batch:
     """Draws with replacement from one split `{"image": uint8[N, ...], "label": int32[N]}`.
 
     Images become float32 right after the gather: keeping the batch as bytes until the loss needs

@@ -14,9 +14,7 @@ from tasks.base import Batch, Data, Params, Task
 from tasks.batches import sample_images, split_of
 
 
-def cross_entropy(
-    logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]
-) -> Float[Array, "*batch"]:
+def cross_entropy(logits: Float[Array, "*batch classes"], labels: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
     """Cross-entropy of each example in nats.
 
     The label's logit is picked with a one-hot product: its gradient is dense arithmetic, that of

@@ -51,10 +51,7 @@ def load_dataset(name: str, image_size: int, grey: bool, data_dir: Path = DATA_D
     """
     if (name, image_size, grey) not in EMBEDDED:
         known = "; ".join(f"{n}, image_size={s}, grey={g}" for n, s, g in EMBEDDED)
-        raise ValueError(
-            f"no embedded dataset {name!r} with image_size={image_size}, grey={grey}: "
-            f"there is {known}"
-        )
+        raise ValueError(f"no embedded dataset {name!r} with image_size={image_size}, grey={grey}: there is {known}")
     embedded = EMBEDDED[name, image_size, grey]
     arrays = read_verified(data_dir / embedded.file_name, embedded.sha256)
     return split_80_10_10(arrays)
@@ -72,10 +69,7 @@ def read_verified(path: Path, sha256: str) -> dict[str, np.ndarray]:
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise ValueError(
-            f"{path} is damaged (sha256 {found[:12]}..., expected {sha256[:12]}...): "
-            "restore it from git"
-        )
+        raise ValueError(f"{path} is damaged (sha256 {found[:12]}..., expected {sha256[:12]}...): restore it from git")
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 

@@ -62,9 +62,7 @@ def image_mlp(
         image_shape = data["train"]["image"].shape[1:]
 
         def init(key: jax.Array) -> Params:
-            return model.lazy_init(key, jax.ShapeDtypeStruct((1, *image_shape), "float32"))[
-                "params"
-            ]
+            return model.lazy_init(key, jax.ShapeDtypeStruct((1, *image_shape), "float32"))["params"]
 
         def apply(params: Params, images: jax.Array) -> jax.Array:
             return model.apply({"params": params}, images)  # pyright: ignore[reportReturnType]

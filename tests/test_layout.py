@@ -69,9 +69,7 @@ def test_imports_go_one_way(path):
     assert forbidden_imports(path.read_text(), layer) == set()
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in PYTHON_FILES if in_root(p).startswith("learned_opt/")], ids=in_root
-)
+@pytest.mark.parametrize("path", [p for p in PYTHON_FILES if in_root(p).startswith("learned_opt/")], ids=in_root)
 def test_the_library_imports_only_its_dependencies(path):
     tree = without_type_checking(ast.parse(path.read_text()))
     allowed = LIBRARY_DEPENDENCIES | {"learned_opt"} | set(sys.stdlib_module_names)

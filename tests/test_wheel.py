@@ -42,9 +42,7 @@ print("trained")
 def run(*command: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     # An inherited PYTHONPATH would let the checkout in.
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    return subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=clean | env, capture_output=True, text=True
-    )
+    return subprocess.run([str(part) for part in command], cwd=cwd, env=clean | env, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

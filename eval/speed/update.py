@@ -1,7 +1,9 @@
-"""Cost of one update of `adafac_mlp_lopt` against `optax.adam` on the same tree: `python -m eval.speed.update TREE HIDDEN`.
+"""Cost of one update of `adafac_mlp_lopt` against `optax.adam` on the same tree: `python -m eval.speed.update TREE
+HIDDEN`.
 
-Trees: `mlp`, the four tensors of an MLP 784-128-10; `transformer`, 74 tensors and 10 million parameters. Both updates are
-jitted with donated state and timed in turns within one process, so that their ratio does not depend on the machine's mood.
+Trees: `mlp`, the four tensors of an MLP 784-128-10; `transformer`, 74 tensors and 10 million parameters. Both updates
+are jitted with donated state and timed in turns within one process, so that their ratio does not depend on the
+machine's mood.
 """
 
 import json
@@ -41,10 +43,7 @@ def transformer_tree() -> dict[str, jax.Array]:
 
 def _random(shapes):
     keys = jax.random.split(jax.random.key(0), len(shapes))
-    return {
-        name: 0.1 * jax.random.normal(key, shape)
-        for key, (name, shape) in zip(keys, shapes.items(), strict=True)
-    }
+    return {name: 0.1 * jax.random.normal(key, shape) for key, (name, shape) in zip(keys, shapes.items(), strict=True)}
 
 
 TREES = {"mlp": mlp_tree, "transformer": transformer_tree}
@@ -71,9 +70,7 @@ def benchmark_update(tree: str, hidden_size: int) -> dict[str, float]:
     gradient = jax.tree.map(lambda p: 0.1 * p, params)
     num_params = sum(p.size for p in jax.tree.leaves(params))
     lopt = learned_opt.adafac_mlp_lopt(hidden_size=hidden_size)
-    learned, compile_s, temp_bytes = _compiled(
-        lopt.transform(lopt.init(jax.random.key(1))), params, gradient
-    )
+    learned, compile_s, temp_bytes = _compiled(lopt.transform(lopt.init(jax.random.key(1))), params, gradient)
     adam, _, _ = _compiled(optax.adam(1e-3), params, gradient)
     inner = max(1, 2_000_000 // num_params)
 

@@ -61,9 +61,7 @@ def test_a_diverged_baseline_sets_no_target(compared):
 
 def test_the_folder_holds_results_table_and_figure(compared):
     results, folder = compared
-    assert (folder / "table.md").read_text() == markdown_table(
-        load_results(folder / "results.json")
-    )
+    assert (folder / "table.md").read_text() == markdown_table(load_results(folder / "results.json"))
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "local_sgd: lr" in markdown_table(results)
     lines = plain_table(results).splitlines()
@@ -85,9 +83,7 @@ def test_earlier_tuned_baselines_are_used_again(compared, tmp_path):
     assert set(stages) == {"training local_sgd"}
     assert results.contenders[0].hparams == earlier.contenders[0].hparams
     assert results.provenance["baselines_from"] == str(folder / "results.json")
-    np.testing.assert_array_equal(
-        results.contenders[0].train_loss, earlier.contenders[0].train_loss
-    )
+    np.testing.assert_array_equal(results.contenders[0].train_loss, earlier.contenders[0].train_loss)
 
 
 def test_baselines_of_another_protocol_are_refused(compared, tmp_path):
@@ -128,8 +124,7 @@ def test_the_test_split_is_read_after_all_tuning_and_training(tmp_path):
 def test_every_baseline_tunes_and_trains(tmp_path):
     one_seed = dataclasses.replace(TOY, num_rounds=2, num_seeds=1, max_extensions=0)
     smallest = [
-        c._replace(grid={name: Axis(axis.values[1:2]) for name, axis in c.grid.items()})
-        for c in baselines(one_seed)
+        c._replace(grid={name: Axis(axis.values[1:2]) for name, axis in c.grid.items()}) for c in baselines(one_seed)
     ]
     # optax's Adam raises a float to an integer power.
     with jax.numpy_dtype_promotion("standard"):

@@ -9,10 +9,7 @@ import pytest
 
 from eval.devices import usable_cores, use_all_cores
 
-COUNT = (
-    "import jax; from eval.devices import use_all_cores; "
-    "{0}use_all_cores(); print(len(jax.devices()))"
-)
+COUNT = "import jax; from eval.devices import use_all_cores; {0}use_all_cores(); print(len(jax.devices()))"
 
 
 def devices_of_a_fresh_process(before="", flags=""):

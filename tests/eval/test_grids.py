@@ -43,9 +43,7 @@ def test_an_axis_grows_only_beyond_a_best_value_on_its_edge(axis, best, values, 
 def test_the_neighbourhood_is_complete_in_every_axis():
     grid = {"a": Axis((1.0, 2.0, 4.0)), "b": Axis((1.0, 2.0, 4.0, 8.0))}
     _, pending = grow(grid, {"a": 4.0, "b": 2.0})
-    assert {(s["a"], s["b"]) for s in pending} == {
-        (a, b) for a in (2.0, 4.0, 8.0) for b in (1.0, 2.0, 4.0)
-    }
+    assert {(s["a"], s["b"]) for s in pending} == {(a, b) for a in (2.0, 4.0, 8.0) for b in (1.0, 2.0, 4.0)}
 
 
 def test_every_baseline_has_the_same_budget():

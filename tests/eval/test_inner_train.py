@@ -24,9 +24,7 @@ def quiet(done, total):
 
 
 def make_local_sgd(protocol):
-    return lambda h: local_sgd(
-        optax.sgd(h["lr"]), fedavg(), protocol.num_workers, protocol.num_local_steps
-    )
+    return lambda h: local_sgd(optax.sgd(h["lr"]), fedavg(), protocol.num_workers, protocol.num_local_steps)
 
 
 def train(protocol, settings, stage=FINAL, **options) -> Any:

@@ -124,15 +124,9 @@ class SlowOptimizer:
 
     def _accumulate(self, state, g):
         offsets = {k: np.asarray(v, np.float64) for k, v in self.theta.items() if k != "mlp"}
-        momentum = [
-            decay(b, o, False)
-            for b, o in zip(MOMENTUM_DECAYS, offsets["momentum_decays"], strict=True)
-        ]
+        momentum = [decay(b, o, False) for b, o in zip(MOMENTUM_DECAYS, offsets["momentum_decays"], strict=True)]
         rms = decay(RMS_DECAY, offsets["rms_decays"][0], True)
-        second = [
-            decay(b, o, True)
-            for b, o in zip(ADAFACTOR_DECAYS, offsets["adafactor_decays"], strict=True)
-        ]
+        second = [decay(b, o, True) for b, o in zip(ADAFACTOR_DECAYS, offsets["adafactor_decays"], strict=True)]
         axes = factored_axes(g.shape)
         for j, beta in enumerate(momentum):
             for i in np.ndindex(g.shape):
@@ -199,9 +193,7 @@ class SlowOptimizer:
             if axes is None:
                 add(
                     1.0,
-                    lambda i, j=j: (
-                        g[i] / np.sqrt(max(state.diag[j][i] + 1e-9 * square, 1e-9 * square))
-                    ),
+                    lambda i, j=j: g[i] / np.sqrt(max(state.diag[j][i] + 1e-9 * square, 1e-9 * square)),
                 )
             else:
                 add(1.0, lambda i, j=j: g[i] * factors(j, i, axes[0]))

@@ -95,9 +95,7 @@ def test_slowmo_against_numpy():
         return -a * eta * memory["u"]
 
     deltas = pseudo_gradients()
-    for got, want in zip(
-        trajectory(slowmo(0.7, 0.6, 0.5), deltas), numpy_path(step, deltas), strict=True
-    ):
+    for got, want in zip(trajectory(slowmo(0.7, 0.6, 0.5), deltas), numpy_path(step, deltas), strict=True):
         jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=2e-6, atol=2e-6), got, want)
 
 
@@ -120,9 +118,7 @@ def test_diloco_against_numpy():
         return -a * (delta + b * memory["m"])
 
     deltas = pseudo_gradients()
-    for got, want in zip(
-        trajectory(diloco(0.7, 0.9), deltas), numpy_path(step, deltas), strict=True
-    ):
+    for got, want in zip(trajectory(diloco(0.7, 0.9), deltas), numpy_path(step, deltas), strict=True):
         jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=2e-6, atol=2e-6), got, want)
 
 
@@ -143,9 +139,7 @@ def test_hyperparameters_vmap_as_one_by_one():
     settings = jnp.float32([[0.1, 0.5, 0.3], [1.0, 0.9, 0.7]])
     for make in (slowmo, diloco, lambda a, b, c: fedadam(a, b, 0.99, c)):
         arity = 2 if make is diloco else 3
-        grid = jax.vmap(lambda s, make=make, n=arity: trajectory(make(*s[:n]), deltas)[-1])(
-            settings
-        )
+        grid = jax.vmap(lambda s, make=make, n=arity: trajectory(make(*s[:n]), deltas)[-1])(settings)
         for i, setting in enumerate(settings):
             alone = trajectory(make(*setting[:arity]), deltas)[-1]
             jax.tree.map(

@@ -74,9 +74,7 @@ def test_load_gives_the_transform(path, theta):
 def test_layout_does_not_depend_on_memory_order(tmp_path, theta):
     transposed = {**theta, "mlp": {k: np.asfortranarray(v) for k, v in theta["mlp"].items()}}
     save(tmp_path / "t.safetensors", _LOPT, transposed)
-    np.testing.assert_array_equal(
-        load_checkpoint(tmp_path / "t.safetensors").theta["mlp"]["w0"], theta["mlp"]["w0"]
-    )
+    np.testing.assert_array_equal(load_checkpoint(tmp_path / "t.safetensors").theta["mlp"]["w0"], theta["mlp"]["w0"])
 
 
 def test_every_byte_is_protected(path):
@@ -185,11 +183,7 @@ def test_newer_version(path, theta, monkeypatch):
         {"learned_opt": "[" * 100_000},
         {"learned_opt": "[1]"},
         {"learned_opt": json.dumps({"format_version": 1, "config": [], "card": {}, "sha256": "x"})},
-        {
-            "learned_opt": json.dumps(
-                {"format_version": 1, "config": {}, "card": {}, "sha256": "\ud800"}
-            )
-        },
+        {"learned_opt": json.dumps({"format_version": 1, "config": {}, "card": {}, "sha256": "\ud800"})},
     ],
 )
 def test_foreign_header(path, metadata):

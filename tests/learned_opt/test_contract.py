@@ -20,9 +20,7 @@ from learned_opt.architectures import from_config
 NUM_WORKERS = 2
 BUILDERS = {"adafac_mlp_lopt": functools.partial(learned_opt.adafac_mlp_lopt, hidden_size=4)}
 for _nominal in ("none", "average", "momentum"):
-    BUILDERS[f"lopt_a_{_nominal}"] = functools.partial(
-        learned_opt.lopt_a, hidden_size=4, nominal=_nominal
-    )
+    BUILDERS[f"lopt_a_{_nominal}"] = functools.partial(learned_opt.lopt_a, hidden_size=4, nominal=_nominal)
     BUILDERS[f"lagg_a_{_nominal}"] = functools.partial(
         learned_opt.lagg_a, num_workers=NUM_WORKERS, hidden_size=4, nominal=_nominal
     )
@@ -39,18 +37,14 @@ PARAMS = {
 def random_theta(name, seed=0):
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(BUILDERS[name]().init, jax.random.key(0))
-    return jax.tree.map(
-        lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[0] + 3), x.dtype), shapes
-    )
+    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[0] + 3), x.dtype), shapes)
 
 
 def draw(params=PARAMS, seed=0, scale=1.0, dtype=None):
     """(updates, {"worker_updates": ...}) for one step; the workers average to the updates."""
     rng = np.random.default_rng(seed)
     workers = jax.tree.map(
-        lambda p: jnp.asarray(
-            scale * rng.normal(size=(NUM_WORKERS, *np.shape(p))), dtype or np.asarray(p).dtype
-        ),
+        lambda p: jnp.asarray(scale * rng.normal(size=(NUM_WORKERS, *np.shape(p))), dtype or np.asarray(p).dtype),
         params,
     )
     return jax.tree.map(lambda w: jnp.mean(w, axis=0), workers), {"worker_updates": workers}
@@ -88,13 +82,9 @@ def test_config_rebuilds_the_optimizer(name):
     rebuilt = from_config(json.loads(json.dumps(lopt.config)))
     assert rebuilt.config == lopt.config
     theta = random_theta(name)
-    assert jax.tree.structure(theta) == jax.tree.structure(
-        jax.eval_shape(rebuilt.init, jax.random.key(0))
-    )
+    assert jax.tree.structure(theta) == jax.tree.structure(jax.eval_shape(rebuilt.init, jax.random.key(0)))
     steps = [draw()]
-    chex.assert_trees_all_equal(
-        run(rebuilt.transform(theta), steps), run(lopt.transform(theta), steps)
-    )
+    chex.assert_trees_all_equal(run(rebuilt.transform(theta), steps), run(lopt.transform(theta), steps))
 
 
 @every
@@ -255,17 +245,13 @@ def test_unknown_extra_arguments_are_accepted(name):
     tx = transform(name)
     updates, extra = draw()
     out, _ = jax.eval_shape(
-        lambda: tx.update(
-            updates, tx.init(PARAMS), PARAMS, **extra, value=jnp.float32(1), grad=updates
-        )
+        lambda: tx.update(updates, tx.init(PARAMS), PARAMS, **extra, value=jnp.float32(1), grad=updates)
     )
     assert jax.tree.structure(out) == jax.tree.structure(PARAMS)
 
 
 @every
-@pytest.mark.parametrize(
-    "scales", [(0, 0, 0), (1e-38, 1e-30, 1e-20), (1e20, 1e30, 0), (1e30, 1e-30, 1)]
-)
+@pytest.mark.parametrize("scales", [(0, 0, 0), (1e-38, 1e-30, 1e-20), (1e20, 1e30, 0), (1e30, 1e-30, 1)])
 def test_odd_gradient_sizes_stay_finite(name, scales):
     tx = transform(name)
     state = tx.init(PARAMS)

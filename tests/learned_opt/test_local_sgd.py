@@ -76,9 +76,7 @@ def python_loop(local_opt, server_opt, num_workers, num_local_steps, batches, lo
             for h in range(num_local_steps):
                 batch = at(batches, t, k, h)
                 losses[k, h], g = grad(local, jax.random.fold_in(worker_key, h), batch)
-                step, local_states[k] = local_opt.update(
-                    g, local_states[k], local, value=jnp.asarray(losses[k, h])
-                )
+                step, local_states[k] = local_opt.update(g, local_states[k], local, value=jnp.asarray(losses[k, h]))
                 local = optax.apply_updates(local, step)
             deltas.append(jax.tree.map(lambda before, after: before - after, params, local))
         workers = jax.tree.map(lambda *x: jnp.stack(x), *deltas)
@@ -182,9 +180,7 @@ def test_losses_are_taken_before_each_local_step():
 def test_local_optimizer_state_stays_on_its_worker():
     algorithm = local_sgd(optax.sgd(0.1, 0.9), optax.sgd(1.0), 2, 1)
     batches = draw_batches(2, 1)
-    state, _ = jax.jit(functools.partial(algorithm.round, loss_fn))(
-        algorithm.init(PARAMS), KEY, at(batches, 0)
-    )
+    state, _ = jax.jit(functools.partial(algorithm.round, loss_fn))(algorithm.init(PARAMS), KEY, at(batches, 0))
     momentum = state.local_state[0].trace["w"]
     gradient = jax.grad(loss_fn)
     for k in range(2):

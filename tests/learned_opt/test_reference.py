@@ -86,9 +86,7 @@ CASES = {
         ("vector", "vector_again"),
     ),
 }
-NOMINAL_CASES = [
-    name for name, case in CASES.items() if case.lopt.config.get("nominal", "none") != "none"
-]
+NOMINAL_CASES = [name for name, case in CASES.items() if case.lopt.config.get("nominal", "none") != "none"]
 
 
 class Inputs(NamedTuple):
@@ -176,8 +174,7 @@ def random_theta(lopt, seed):
     rng = np.random.default_rng(seed)
     theta = theta_shapes(lopt)
     theta["mlp"] = {
-        name: np.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[0]), np.float32)
-        for name, x in theta["mlp"].items()
+        name: np.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[0]), np.float32) for name, x in theta["mlp"].items()
     }
     theta["momentum_decays"] = np.asarray([0.25, 0.1, -0.05], np.float32)
     theta["rms_decays"] = np.asarray([0.15], np.float32)
@@ -225,8 +222,7 @@ def test_every_feature_channel(case_name):
             error = np.abs(found - features)
             worst = np.unravel_index(np.argmax(error - allowed), error.shape)
             assert np.all(error <= allowed), (
-                f"{name}, step {step}, channel {worst[-1]} of {num_rows}: "
-                f"{found[worst]} is not {features[worst]}"
+                f"{name}, step {step}, channel {worst[-1]} of {num_rows}: {found[worst]} is not {features[worst]}"
             )
         slow.iteration += 1
 
@@ -238,9 +234,7 @@ def test_updates_match_the_reference(case_name):
     found = compiled_run(case_name)(theta, inputs)
     slow = reference(case.lopt, theta)
     for step in range(NUM_STEPS):
-        expected = slow.update(
-            at_step(inputs.updates, step), inputs.params, at_step(inputs.workers, step)
-        )
+        expected = slow.update(at_step(inputs.updates, step), inputs.params, at_step(inputs.workers, step))
         for name, value in expected.items():
             np.testing.assert_allclose(
                 np.asarray(found[name][step], np.float64),
@@ -298,9 +292,7 @@ def test_untrained_nominal_form_is_the_hand_made_step_to_the_last_bit(case_name)
     config = case.lopt.config
     hand_made = optax.sgd(1.0)
     if config["nominal"] == "momentum":
-        hand_made = optax.sgd(
-            config["nominal_learning_rate"], config["nominal_momentum"], nesterov=True
-        )
+        hand_made = optax.sgd(config["nominal_learning_rate"], config["nominal_momentum"], nesterov=True)
     state, update = hand_made.init(inputs.params), jax.jit(hand_made.update)
     for step in range(NUM_STEPS):
         expected, state = update(at_step(inputs.updates, step), state)
@@ -315,9 +307,7 @@ def test_nominal_form_is_equivariant_to_the_scale_of_pseudo_gradients(case_name)
     theta = random_theta(case.lopt, seed=7)
     base = compiled_run(case_name)(theta, inputs)
     for scale in (1024.0, 1e-3):
-        updates, workers = jax.tree.map(
-            lambda x, scale=scale: np.float32(scale) * x, (inputs.updates, inputs.workers)
-        )
+        updates, workers = jax.tree.map(lambda x, scale=scale: np.float32(scale) * x, (inputs.updates, inputs.workers))
         scaled = compiled_run(case_name)(theta, Inputs(inputs.params, updates, workers))
         for name in case.names:
             expected = scale * np.asarray(base[name], np.float64)

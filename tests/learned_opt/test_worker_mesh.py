@@ -71,9 +71,7 @@ def run_both(local_opt, server_opt, loss, num_devices):
 def test_averaging_adds_in_the_same_order_on_every_layout(num_devices):
     # Learning rate and batches are exact in float32 products; the sum over workers is not, and any
     # other order of its terms shows in the last bits.
-    found, expected = run_both(
-        optax.sgd(0.5), optax.sgd(0.7, 0.9, nesterov=True), linear_loss, num_devices
-    )
+    found, expected = run_both(optax.sgd(0.5), optax.sgd(0.7, 0.9, nesterov=True), linear_loss, num_devices)
     chex.assert_trees_all_equal(found[0], expected[0])
 
 
@@ -85,14 +83,10 @@ def test_learned_server_on_a_real_loss():
 
 
 def test_local_state_is_split_and_the_rest_replicated():
-    algorithm = local_sgd(
-        optax.sgd(0.1, 0.9), optax.sgd(0.1, 0.9), NUM_WORKERS, 2, axis_name=WORKERS
-    )
+    algorithm = local_sgd(optax.sgd(0.1, 0.9), optax.sgd(0.1, 0.9), NUM_WORKERS, 2, axis_name=WORKERS)
     mesh = make_worker_mesh(4)
     batches = jax.tree.map(lambda x: x[0], draw_batches())
-    state, info = jax.jit(shard_round(algorithm, regression_loss, mesh))(
-        algorithm.init(PARAMS), KEY, batches
-    )
+    state, info = jax.jit(shard_round(algorithm, regression_loss, mesh))(algorithm.init(PARAMS), KEY, batches)
     assert info.losses.shape == (NUM_WORKERS, 2)
     for leaf in jax.tree.leaves((state.params, state.server_state)):
         assert leaf.sharding.is_fully_replicated

@@ -202,9 +202,7 @@ def test_help_does_not_import_jax(arguments):
         "assert 'jax' not in sys.modules and 'numpy' not in sys.modules"
     )
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "demo" in done.stdout
     assert time.perf_counter() - start < 10

@@ -72,9 +72,7 @@ def exact_gradient(ages, perturbed_rounds):
     """
     theta = np.asarray(THETA["a"], np.float64)
     gradients = [
-        perturbed_rounds(age, age + i) * (START + (age + i) * theta)
-        for age in ages
-        for i in range(1, TRUNCATION + 1)
+        perturbed_rounds(age, age + i) * (START + (age + i) * theta) for age in ages for i in range(1, TRUNCATION + 1)
     ]
     return np.mean(gradients, axis=0)
 
@@ -138,15 +136,13 @@ def test_bookkeeping_of_every_step():
         eps = np.asarray(state.inner["theta"][:, 0])
         np.testing.assert_array_equal(state.inner["theta"][:, 1], -eps)
         assert len(np.unique(eps)) == eps.size
-        xi = np.where(ended[:, None], eps, old.accumulator["a"] + eps)
-        np.testing.assert_array_equal(state.accumulator["a"][ended], eps[ended])
-        np.testing.assert_allclose(state.accumulator["a"], xi, rtol=1e-6, atol=1e-7)
+        xi = np.where(ended[:, None], eps, old.accumulator + eps)
+        np.testing.assert_array_equal(state.accumulator[ended], eps[ended])
+        np.testing.assert_allclose(state.accumulator, xi, rtol=1e-6, atol=1e-7)
         age = np.where(ended, 0, old.age) + TRUNCATION
         np.testing.assert_array_equal(state.age, age)
         np.testing.assert_array_equal(state.inner["rounds"], np.stack([age, age], axis=1))
-        np.testing.assert_array_equal(
-            np.where(ended, 0, state.unroll_length), np.where(ended, 0, old.unroll_length)
-        )
+        np.testing.assert_array_equal(np.where(ended, 0, state.unroll_length), np.where(ended, 0, old.unroll_length))
         assert np.all(age <= state.unroll_length)
         # Episodes that all began at step 0 do not end together.
         assert len(set(np.asarray(state.unroll_length))) > 1
@@ -166,7 +162,7 @@ def test_perturbations_have_standard_deviation_sigma():
     init, estimate = build(schedule=CONSTANT, num_pairs=256, sigma=0.1)
     state = init(THETA, jax.random.key(0), None)
     _, state, _ = estimate(THETA, state, jax.random.key(1), jnp.int32(0), None)
-    eps = np.asarray(state.accumulator["a"])
+    eps = np.asarray(state.accumulator)
     # 512 draws: 4 standard errors of the deviation are 12.5%, of the mean 0.18 sigma.
     np.testing.assert_allclose(np.std(eps), 0.1, rtol=0.125)
     assert abs(np.mean(eps)) < 0.018

@@ -187,9 +187,7 @@ def test_lock_refuses_a_second_process_and_dies_with_its_holder(run_dir):
         "import sys, time; from pathlib import Path; from meta_train.run_store import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", holder, str(run_dir)], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", holder, str(run_dir)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         with pytest.raises(ValueError, match=f"in use by process {process.pid} on "):

@@ -15,9 +15,7 @@ def draw(schedule, count, seed=0):
     return np.asarray(jax.jit(jax.vmap(lambda key: schedule(key, STEP)))(keys))
 
 
-@pytest.mark.parametrize(
-    ("minimum", "maximum", "truncation"), [(100, 1000, 50), (20, 500, 20), (7, 7, 7), (1, 3, 1)]
-)
+@pytest.mark.parametrize(("minimum", "maximum", "truncation"), [(100, 1000, 50), (20, 500, 20), (7, 7, 7), (1, 3, 1)])
 def test_lengths_are_multiples_within_bounds_and_reach_both(minimum, maximum, truncation):
     maximum -= maximum % truncation
     lengths = draw(log_uniform_length(minimum, maximum, truncation), 4000)

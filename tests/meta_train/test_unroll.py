@@ -11,9 +11,7 @@ from meta_train.unroll import LOSS_CEILING, clip_loss, local_sgd_unroll
 from tasks.base import Task, TaskFamily
 
 UNINFORMED_LOSS = 4.0
-LOPT = LearnedOptimizer(
-    lambda key: {}, lambda theta: optax.with_extra_args_support(optax.sgd(theta["scale"])), {}
-)
+LOPT = LearnedOptimizer(lambda key: {}, lambda theta: optax.with_extra_args_support(optax.sgd(theta["scale"])), {})
 
 
 def constant_target_family(start=0.0):
@@ -28,9 +26,7 @@ def constant_target_family(start=0.0):
         )
 
     data = {"train": jnp.float32(1), "outer_valid": jnp.float32(0)}
-    return TaskFamily(
-        "constant", data, lambda key: {}, task, UNINFORMED_LOSS, lambda data, split: {}
-    )
+    return TaskFamily("constant", data, lambda key: {}, task, UNINFORMED_LOSS, lambda data, split: {})
 
 
 def run(split, start=0.0, scale=1.0):

@@ -108,9 +108,7 @@ def test_gradient_agrees_with_finite_differences(family):
     with jax.enable_x64(True):
         task, params, batch = start_compiled(family, jax.random.key(3), (8,))
         flat, unravel = ravel_pytree(jax.tree.map(lambda p: p.astype(jnp.float64), params))
-        batch = jax.tree.map(
-            lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, batch
-        )
+        batch = jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, batch)
         direction = jax.random.normal(jax.random.key(4), flat.shape, jnp.float64)
         loss = jax.jit(lambda flat: task.loss(unravel(flat), jax.random.key(5), batch))
         step = 1e-6
@@ -127,9 +125,7 @@ def test_metrics_are_means_over_the_batch(family):
     halves = [metrics(params, jax.tree.map(lambda x, i=i: x[i : i + 3], batch)) for i in (0, 3)]
     for name, value in whole.items():
         np.testing.assert_allclose(value, (halves[0][name] + halves[1][name]) / 2, rtol=1e-5)
-    np.testing.assert_allclose(
-        whole["loss"], task.loss(params, jax.random.key(0), batch), rtol=1e-5
-    )
+    np.testing.assert_allclose(whole["loss"], task.loss(params, jax.random.key(0), batch), rtol=1e-5)
 
 
 def test_unknown_family_names_the_near_ones():

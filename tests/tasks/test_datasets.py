@@ -57,9 +57,7 @@ def test_unknown_dataset_says_what_there_is():
 
 def test_shrink_is_jax_image_resize_without_antialiasing():
     images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8)
-    resized = jax.image.resize(
-        images.astype(np.float32), (20, 8, 8), method="linear", antialias=False
-    )
+    resized = jax.image.resize(images.astype(np.float32), (20, 8, 8), method="linear", antialias=False)
     np.testing.assert_array_equal(shrink(images), np.asarray(jnp.rint(resized), np.uint8))
 
 
