@@ -66,13 +66,17 @@ def draw_curves(results: Results, path: str | os.PathLike[str]) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=LOSS_TICKS))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    for target in targets(results):
+    # Highest first, each label on the far side of its line: the two losses are often close.
+    sides = (("bottom", 2), ("top", -2))
+    goals = sorted(targets(results), key=lambda target: -target.loss)
+    for target, (side, offset) in zip(goals, sides, strict=False):
         axes.axhline(target.loss, color="0.4", linestyle=":", linewidth=1, zorder=1)
         axes.annotate(
             f"final loss of {target.name}",
             (first[0], target.loss),
-            xytext=(4, 2),
+            xytext=(4, offset),
             textcoords="offset points",
+            verticalalignment=side,
             fontsize=8,
             color="0.35",
         )

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Int, PyTree
 
 _SMALLEST_MEAN_SQUARE = 1e-30
-_PARAMETERS_AT_ONCE = 65_536
+_PARAMETERS_AT_ONCE = 2**20
 
 
 class PerParameterState(NamedTuple):
@@ -124,12 +124,12 @@ def per_parameter_transform(
 
         new_leaves = list(param_leaves)
         accumulators = {}
-        for name, (shape, members) in _group_by_shape(param_leaves).items():
+        for name, (_, members) in _group_by_shape(param_leaves).items():
             stacked = [
                 None if leaves[members[0]] is None else jnp.stack([leaves[i] for i in members])
                 for leaves in (gradients, workers, param_leaves)
             ]
-            learned, accumulators[name] = _step_group(step_tensor, *stacked, state.accumulators[name], math.prod(shape))
+            learned, accumulators[name] = jax.vmap(step_tensor)(*stacked, state.accumulators[name])
             for i, update in zip(members, learned, strict=True):
                 if nominal_steps is not None:
                     update = nominal_steps[i].astype(jnp.float32) + update
@@ -141,33 +141,21 @@ def per_parameter_transform(
 
 
 def _group_by_shape(leaves):
-    """Shape and leaf numbers of the non-empty tensors of each shape and dtype, by a readable name."""
-    groups = {}
-    for i, leaf in enumerate(leaves):
-        shape = jnp.shape(leaf)
-        if 0 not in shape:
-            name = "x".join(map(str, shape)) or "scalar"
-            groups.setdefault(f"{name} {jnp.result_type(leaf)}", (shape, []))[1].append(i)
-    return groups
+    """Shape and leaf numbers of the non-empty tensors to be stepped together, by a readable name.
 
-
-def _step_group(step_tensor, gradients, workers, params, accumulators, tensor_size):
-    """Steps the tensors of one shape, leading axis [tensors]: together while they are small, else one after another.
-
-    Either way one body is compiled for all of them, so that compile time does not grow with their number.
+    Tensors of one shape and dtype are compiled once, as far as stacking them stays cheap.
     """
-    count = gradients.shape[0]
-    limit = max(1, _PARAMETERS_AT_ONCE // tensor_size)
-    chunk = max(n for n in range(1, count + 1) if count % n == 0 and n <= limit)
-    step_chunk = jax.vmap(step_tensor)
-    if chunk == count:
-        return step_chunk(gradients, workers, params, accumulators)
-    chunks = jax.tree.map(
-        lambda x: jnp.reshape(x, (count // chunk, chunk, *x.shape[1:])),
-        (gradients, workers, params, accumulators),
-    )
-    stepped = jax.lax.map(lambda parts: step_chunk(*parts), chunks)
-    return jax.tree.map(lambda x: jnp.reshape(x, (count, *x.shape[2:])), stepped)
+    members = {}
+    for i, leaf in enumerate(leaves):
+        if 0 not in jnp.shape(leaf):
+            members.setdefault((jnp.shape(leaf), jnp.result_type(leaf)), []).append(i)
+    groups = {}
+    for (shape, dtype), indices in members.items():
+        size = max(1, _PARAMETERS_AT_ONCE // max(1, math.prod(shape)))
+        for start in range(0, len(indices), size):
+            name = f"{'x'.join(map(str, shape)) or 'scalar'} {dtype} {start}"
+            groups[name] = (shape, indices[start : start + size])
+    return groups
 
 
 def _worker_leaves(worker_updates, gradients, treedef, num_workers):

@@ -140,14 +140,15 @@ def _evaluate(outcome: "Outcome") -> None:
     from eval.compare import compare
     from eval.progress import show_progress
     from eval.protocol import PROTOCOLS
+    from eval.table import plain_table
 
     folder = outcome.run_dir / "eval"
     protocol = PROTOCOLS[outcome.config.eval_protocol or ""]
     print(f"comparing it with tuned baselines over {protocol.num_rounds} rounds", flush=True)
     with show_progress() as progress:
-        compare(protocol, [outcome.optimizer_path], folder, progress)
-    print((folder / "table.md").read_text())
-    print(f"figure {folder / 'curves.png'}")
+        results = compare(protocol, [outcome.optimizer_path], folder, progress)
+    print(plain_table(results))
+    print(f"table {folder / 'table.md'}, figure {folder / 'curves.png'}")
 
 
 def _fail(error: object, code: int) -> int:

@@ -27,7 +27,7 @@ from meta_train.config import MetaTrainConfig
 from meta_train.particle_mesh import default_chunk, make_particle_mesh, map_particles
 from meta_train.pes import pes
 from meta_train.presets import PRESETS
-from meta_train.trainer import Trainer, build_trainer, meta_trainer
+from meta_train.trainer import Trainer, build_trainer, build_unroll, meta_trainer
 from meta_train.truncation import constant_length
 from meta_train.unroll import local_sgd_unroll
 from tasks.image_mlp import image_mlp
@@ -65,16 +65,7 @@ def bare_gradients(config: MetaTrainConfig) -> Callable[[], Any]:
         transform=lambda theta: optax.with_extra_args_support(optax.sgd(1.0)),
         config={},
     )
-    unroll = local_sgd_unroll(
-        averaging,
-        family,
-        num_workers=config.num_workers,
-        num_local_steps=config.num_local_steps,
-        batch_size=config.batch_size,
-        local_learning_rate=config.local_learning_rate,
-        truncation_length=config.truncation_length,
-        meta_loss_split="train",
-    )
+    unroll = build_unroll(config, averaging, family)
     data = jax.device_put(family.data)
 
     def train_pair(data, particle):

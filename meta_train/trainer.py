@@ -21,7 +21,7 @@ from meta_train.gradient_estimator import GradientEstimator
 from meta_train.particle_mesh import make_particle_mesh
 from meta_train.pes import pes
 from meta_train.truncation import log_uniform_length
-from meta_train.unroll import local_sgd_unroll
+from meta_train.unroll import Unroll, local_sgd_unroll
 from tasks.base import TaskFamily
 from tasks.suites import make_family
 
@@ -224,11 +224,9 @@ def _starting_from(lopt: LearnedOptimizer, source: str) -> LearnedOptimizer:
     return lopt._replace(init=lambda key: theta)
 
 
-def build_trainer(config: MetaTrainConfig) -> Trainer:
-    """Task family, learned optimizer, unroll, PES and trainer of a configuration."""
-    family: TaskFamily = make_family(config.task)
-    lopt = build_lopt(config)
-    unroll = local_sgd_unroll(
+def build_unroll(config: MetaTrainConfig, lopt: LearnedOptimizer, family: TaskFamily) -> Unroll:
+    """The inner training of a configuration."""
+    return local_sgd_unroll(
         lopt,
         family,
         num_workers=config.num_workers,
@@ -238,6 +236,13 @@ def build_trainer(config: MetaTrainConfig) -> Trainer:
         truncation_length=config.truncation_length,
         meta_loss_split=config.meta_loss_split,
     )
+
+
+def build_trainer(config: MetaTrainConfig) -> Trainer:
+    """Task family, learned optimizer, unroll, PES and trainer of a configuration."""
+    family: TaskFamily = make_family(config.task)
+    lopt = build_lopt(config)
+    unroll = build_unroll(config, lopt, family)
     mesh = make_particle_mesh(config.num_tasks)
     estimator = pes(
         unroll,
