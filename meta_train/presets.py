@@ -8,10 +8,11 @@ from meta_train.config import MetaTrainConfig
 
 
 def demo() -> MetaTrainConfig:
-    """LAgg-A for 8x8 Fashion-MNIST in a few minutes, then compared with tuned baselines.
+    """LAgg-A for 8x8 Fashion-MNIST in a minute, then compared with tuned baselines.
 
-    Command: make demo (or python -m meta_train demo). Hardware: 2 CPU cores. Wall time: about 4
-    minutes. Expected: the training loss of tuned Local SGD in at most a third of its rounds.
+    Command: make demo (or python -m meta_train demo). Hardware: 2 CPU cores. Wall time: 104 s in all, 55 of them
+    meta-training. Expected over 300 rounds: tuned Local SGD's final training loss at round 83, test loss 0.515 against
+    tuned DiLoCo's 0.526.
     """
     return MetaTrainConfig(
         preset="demo",
