@@ -122,19 +122,20 @@ def per_parameter_transform(
             direction, magnitude = apply_mlp(theta["mlp"], tensor_features(*inputs), mean_squares, num_deltas, bias)
             return -scale * direction * jnp.exp(exp_mult * magnitude), accumulators
 
+        count = jnp.asarray(optax.safe_increment(state.count))
         new_leaves = list(param_leaves)
         accumulators = {}
         for name, (_, members) in _group_by_shape(param_leaves).items():
-            stacked = [
+            gradient, deltas, param = (
                 None if leaves[members[0]] is None else jnp.stack([leaves[i] for i in members])
                 for leaves in (gradients, workers, param_leaves)
-            ]
-            learned, accumulators[name] = jax.vmap(step_tensor)(*stacked, state.accumulators[name])
+            )
+            learned, accumulators[name] = jax.vmap(step_tensor)(gradient, deltas, param, state.accumulators[name])
             for i, update in zip(members, learned, strict=True):
                 if nominal_steps is not None:
                     update = nominal_steps[i].astype(jnp.float32) + update
                 new_leaves[i] = update.astype(param_leaves[i].dtype)
-        new_state = PerParameterState(optax.safe_increment(state.count), accumulators, nominal_state)
+        new_state = PerParameterState(count, accumulators, nominal_state)
         return treedef.unflatten(new_leaves), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)

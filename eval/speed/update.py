@@ -7,6 +7,7 @@ machine's mood.
 """
 
 import json
+import math
 import statistics
 import sys
 import time
@@ -61,7 +62,8 @@ def _compiled(tx, params, gradient):
         updates, held[0] = compiled(gradient, held[0], params)
         return updates
 
-    return step, seconds, compiled.memory_analysis().temp_size_in_bytes
+    memory = compiled.memory_analysis()
+    return step, seconds, math.nan if memory is None else memory.temp_size_in_bytes
 
 
 def benchmark_update(tree: str, hidden_size: int) -> dict[str, float]:
@@ -81,7 +83,8 @@ def benchmark_update(tree: str, hidden_size: int) -> dict[str, float]:
         jax.block_until_ready(updates)
         return (time.perf_counter() - start) / inner
 
-    seconds(learned), seconds(adam)
+    seconds(learned)
+    seconds(adam)
     pairs = [(seconds(adam), seconds(learned)) for _ in range(REPEATS)]
     return {
         "num_tensors": len(params),
