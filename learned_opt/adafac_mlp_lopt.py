@@ -47,7 +47,7 @@ def adafac_mlp_lopt(
       step_mult: multiplies the step.
 
     Returns:
-      The optimizer; its state holds 5 floats per parameter plus factored moments.
+      The optimizer; its state holds 4 floats per parameter plus factored moments.
     """
     check_sizes(hidden_size, hidden_layers)
     config = {
