@@ -15,11 +15,13 @@ from jaxtyping import Array, Float, Key, PyTree
 Params = PyTree[Array]
 TaskConfig = PyTree[Array]
 Batch = dict[str, Any]
-"""Leaves `[*batch_shape, ...]`. Image classification: `image` float32 in [0, 1], `label` int32."""
+"""Leaves `[*batch_shape, ...]`. Image classification: `image` float32 in [0, 1], `label` int32. Text: `tokens` int32
+`[..., length + 1]`."""
 
 Data = Mapping[str, Mapping[str, Any]]
-"""`{split: {leaf: [N, ...]}}` with the splits `train`, `inner_valid`, `outer_valid` and `test`;
-NumPy or JAX arrays."""
+"""`{split: {leaf: [N, ...]}}` with the splits `train`, `inner_valid`, `outer_valid` and `test`; NumPy or JAX arrays,
+all leaves of a split with the same N. Families that generate their data hold every split but may draw the training
+batches afresh from the key."""
 
 SPLITS = ("train", "inner_valid", "outer_valid", "test")
 """`train` trains the inner problem, `outer_valid` may enter a meta-objective, `inner_valid` tunes
@@ -36,8 +38,8 @@ class Task(NamedTuple):
       sample_batch: (key, split, batch_shape) -> batch drawn with replacement, leaves
         `[*batch_shape, ...]`. It depends on the key alone, so the members of an antithetic pair
         that share a key share one unbatched batch.
-      metrics: (params, batch) -> scalars by name, means over the leading axis; `loss` and
-        `accuracy` for classification.
+      metrics: (params, batch) -> scalars by name: `loss`, and what the field reports (`accuracy`, `relative_l2`,
+        ...). Means over the leading axis, or a function of the whole batch where the field's metric is one.
     """
 
     init: Callable[[Key[Array, ""]], Params]

@@ -1,21 +1,52 @@
-"""The task families by name. A literal table: to add a family is to add a line."""
+"""The task families by name, in three sets: what optimizers are meta-trained on, what meta-training is tuned on, and
+what optimizers are judged on. Literal tables: to add a family is to add an entry.
+
+No dataset and no architecture of META_TEST occurs in META_TRAIN.
+"""
 
 import difflib
 from collections.abc import Callable
+from typing import NamedTuple
 
 from tasks.base import TaskFamily
 from tasks.datasets import load_dataset
 from tasks.image_mlp import image_mlp
 
 
-def fmnist8_mlp32() -> TaskFamily:
-    """Fashion-MNIST at 8x8, MLP 64-32-10: 2,410 parameters."""
-    return image_mlp(load_dataset("fashion_mnist", image_size=8, grey=True), (32,), "fmnist8_mlp32")
+class SuiteEntry(NamedTuple):
+    """One family of a suite.
+
+    Attributes:
+      make: builds the family, which loads or generates its data.
+      description: one line.
+      dataset: name of its dataset; generated data have a name of their own.
+      architecture: name of its network or model class.
+      num_params: parameters of one task.
+    """
+
+    make: Callable[[], TaskFamily]
+    description: str
+    dataset: str
+    architecture: str
+    num_params: int
 
 
-FAMILIES: dict[str, Callable[[], TaskFamily]] = {
-    "fmnist8_mlp32": fmnist8_mlp32,
+META_TRAIN: dict[str, SuiteEntry] = {
+    "fmnist8_mlp32": SuiteEntry(
+        make=lambda: image_mlp(load_dataset("fashion_mnist", image_size=8, grey=True), (32,), "fmnist8_mlp32"),
+        description="Fashion-MNIST at 8x8, MLP 64-32-10",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=2_410,
+    ),
 }
+
+META_VALID: dict[str, SuiteEntry] = {}
+
+META_TEST: dict[str, SuiteEntry] = {}
+
+FAMILIES: dict[str, SuiteEntry] = META_TRAIN | META_VALID | META_TEST
+"""Every family."""
 
 
 def make_family(name: str) -> TaskFamily:
@@ -27,4 +58,4 @@ def make_family(name: str) -> TaskFamily:
     if name not in FAMILIES:
         near = difflib.get_close_matches(name, FAMILIES) or sorted(FAMILIES)
         raise ValueError(f"unknown task family {name!r}: did you mean {' or '.join(near)}?")
-    return FAMILIES[name]()
+    return FAMILIES[name].make()
