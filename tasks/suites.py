@@ -5,7 +5,7 @@ No dataset and no architecture of META_TEST occurs in META_TRAIN.
 """
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tasks.base import TaskFamily
@@ -45,17 +45,40 @@ META_VALID: dict[str, SuiteEntry] = {}
 
 META_TEST: dict[str, SuiteEntry] = {}
 
+SUITES: dict[str, dict[str, SuiteEntry]] = {
+    "meta_train": META_TRAIN,
+    "meta_valid": META_VALID,
+    "meta_test": META_TEST,
+}
+
 FAMILIES: dict[str, SuiteEntry] = META_TRAIN | META_VALID | META_TEST
 """Every family."""
+
+
+def names_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of families, with the names of suites replaced by those of their families.
+
+    Raises:
+      ValueError: unknown name, with the nearest ones (or all of them where none is near).
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        if name not in FAMILIES and name not in SUITES:
+            known = (*SUITES, *FAMILIES)
+            near = difflib.get_close_matches(name, known) or sorted(known)
+            raise ValueError(f"unknown task family {name!r}: did you mean {' or '.join(near)}?")
+        found |= dict.fromkeys(SUITES.get(name, (name,)))
+    return tuple(found)
 
 
 def make_family(name: str) -> TaskFamily:
     """Builds a family, which loads its data.
 
     Raises:
-      ValueError: unknown name, with the nearest ones (or all of them where none is near).
+      ValueError: unknown name, with the nearest ones.
+      FileNotFoundError: its dataset is not embedded and was not found; the message says how to get it.
     """
-    if name not in FAMILIES:
-        near = difflib.get_close_matches(name, FAMILIES) or sorted(FAMILIES)
-        raise ValueError(f"unknown task family {name!r}: did you mean {' or '.join(near)}?")
+    if name in SUITES:
+        raise ValueError(f"{name!r} is a suite of {len(SUITES[name])} families: name one of them")
+    names_of([name])
     return FAMILIES[name].make()

@@ -1,0 +1,86 @@
+"""Command line: `python -m tasks` lists the suites, `python -m tasks NAME ...` some families or suites.
+
+One line per family: parameters, bytes of data, milliseconds of one gradient of 32 examples on this machine, and the
+loss of the best constant guess, in the family's own unit.
+"""
+
+import dataclasses
+import os
+import statistics
+import sys
+import time
+from typing import Annotated
+
+import jax
+import tyro
+
+from tasks.base import TaskFamily
+from tasks.suites import FAMILIES, SUITES, make_family, names_of
+
+BATCH_SIZE = 32
+MIN_SECONDS = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """Lists task families with their size and cost."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Families or suites (meta_train, meta_valid, meta_test); none for all."""
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder with datasets that are not embedded; default: the environment variable LEARNED_OPT_DATA."""
+
+
+def main(arguments: list[str]) -> int:
+    """Prints the table; returns the exit code, 2 for an unknown name."""
+    command = tyro.cli(Command, args=arguments, prog="python -m tasks")
+    if command.data_dir is not None:
+        os.environ["LEARNED_OPT_DATA"] = command.data_dir
+    try:
+        names = names_of(command.names or tuple(SUITES))
+    except ValueError as error:
+        print(f"tasks: error: {error}", file=sys.stderr)
+        return 2
+    width = max(map(len, names))
+    columns = f"{'params':>8} {'data MB':>8} {'ms/grad':>8} {'constant':>8}  description"
+    suite = None
+    for name in names:
+        if suite != (suite := next(suite for suite, entries in SUITES.items() if name in entries)):
+            print(f"\n{suite}\n{'name':<{width}} {columns}")
+        entry = FAMILIES[name]
+        row = f"{name:<{width}} {entry.num_params:>8,}"
+        try:
+            family = make_family(name)
+        except FileNotFoundError as error:
+            print(f"{row}  {error}")
+            continue
+        megabytes = sum(leaf.nbytes for leaf in jax.tree.leaves(family.data)) / 1e6
+        row += f" {megabytes:>8.2f} {gradient_ms(family):>8.2f} {family.uninformed_loss:>8.3f}"
+        print(f"{row}  {entry.description}", flush=True)
+    return 0
+
+
+def gradient_ms(family: TaskFamily, batch_size: int = BATCH_SIZE) -> float:
+    """Milliseconds of one jitted gradient of a sampled task, its batch drawn inside: the median of repeated runs."""
+
+    def gradient(params, key, config, data):
+        task = family.task(config, data)
+        batch_key, loss_key = jax.random.split(key)
+        return jax.grad(task.loss)(params, loss_key, task.sample_batch(batch_key, "train", (batch_size,)))
+
+    key = jax.random.key(0)
+    config = family.sample(key)
+    data = jax.device_put(family.data)
+    params = jax.jit(lambda data: family.task(config, data).init(key))(data)
+    step = jax.jit(gradient)
+    jax.block_until_ready(step(params, key, config, data))
+    times, started = [], time.perf_counter()
+    while len(times) < 5 or time.perf_counter() - started < MIN_SECONDS:
+        begin = time.perf_counter()
+        jax.block_until_ready(step(params, key, config, data))
+        times.append(time.perf_counter() - begin)
+    return 1e3 * statistics.median(times)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
