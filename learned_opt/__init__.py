@@ -14,4 +14,6 @@ from learned_opt.local_sgd import LocalAlgorithm as LocalAlgorithm
 from learned_opt.local_sgd import RoundInfo as RoundInfo
 from learned_opt.local_sgd import RoundState as RoundState
 from learned_opt.local_sgd import local_sgd as local_sgd
+from learned_opt.local_updates import LocalUpdatesState as LocalUpdatesState
+from learned_opt.local_updates import local_updates as local_updates
 from learned_opt.pretrained import pretrained_names as pretrained_names
