@@ -153,7 +153,7 @@ def test_the_server_sees_the_mean_loss_of_workers_and_steps():
         seen.append((value.shape, worker_updates["w"].shape))
         return jax.tree.map(jnp.negative, updates), value
 
-    server = optax.GradientTransformationExtraArgs(lambda params: jnp.float32(0), update)
+    server = optax.GradientTransformationExtraArgs(lambda params: jnp.float32(0), update)  # pyright: ignore[reportArgumentType]
     batches = draw(2)
     tx = learned_opt.local_updates(optax.sgd(0.0), server, 2, WORKERS)
     _, state = train(tx, 2, batches=batches)
