@@ -16,4 +16,6 @@ from learned_opt.local_sgd import RoundState as RoundState
 from learned_opt.local_sgd import local_sgd as local_sgd
 from learned_opt.local_updates import LocalUpdatesState as LocalUpdatesState
 from learned_opt.local_updates import local_updates as local_updates
+from learned_opt.model_folder import export_folder as export_folder
+from learned_opt.model_folder import push_to_hub as push_to_hub
 from learned_opt.pretrained import pretrained_names as pretrained_names

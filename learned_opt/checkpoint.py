@@ -28,6 +28,7 @@ from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.pretrained import find_pretrained
 
 FORMAT_VERSION = 1
+MODEL_FILE = "model.safetensors"
 _METADATA_KEY = "learned_opt"
 _NO_DIGEST = "0" * 64
 _MAX_BYTES = 256 * 2**20
@@ -73,11 +74,11 @@ def save(path: str | os.PathLike[str], lopt: LearnedOptimizer, theta: Theta, **c
 
 
 def load(path_or_name: str | os.PathLike[str]) -> optax.GradientTransformationExtraArgs:
-    """The optax transform of a checkpoint file or of a pretrained optimizer
+    """The optax transform of a checkpoint file, of a folder of `export_folder`, or of a pretrained optimizer
     (`learned_opt.pretrained_names()`).
 
     Raises:
-      FileNotFoundError: neither a file nor a pretrained name.
+      FileNotFoundError: neither a file, nor such a folder, nor a pretrained name.
       ValueError: a damaged file, a newer format, another architecture or other tensors than the
         architecture has.
     """
@@ -89,7 +90,7 @@ def load_checkpoint(path_or_name: str | os.PathLike[str]) -> Checkpoint:
     """The optimizer, the meta-parameters and the card of a checkpoint; arguments and errors as in
     `load`."""
     name = os.fspath(path_or_name)
-    data = _read(name)
+    data = read_bytes(name)
     tensors, header = _decode(name, data)
     lopt = _rebuild(name, header["config"], len(tensors))
     shapes = _check_tensors(name, tensors, lopt)
@@ -115,8 +116,16 @@ def _encode(tensors: dict[str, np.ndarray], config: dict[str, Any], card: dict[s
     return data[:start] + digest.encode() + data[start + len(digest) :]
 
 
-def _read(name: str) -> bytes:
-    path = Path(name)
+def read_bytes(path_or_name: str | os.PathLike[str]) -> bytes:
+    """The bytes of a checkpoint, unchecked; a folder's are those of its `model.safetensors`.
+
+    Raises:
+      FileNotFoundError: neither a file, nor a folder with one, nor a pretrained name.
+      ValueError: too large to be a learned optimizer.
+    """
+    name, path = os.fspath(path_or_name), Path(path_or_name)
+    if (path / MODEL_FILE).is_file():
+        path = path / MODEL_FILE
     source = path if path.is_file() else find_pretrained(name)
     with source.open("rb") as file:
         data = file.read(_MAX_BYTES + 1)

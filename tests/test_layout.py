@@ -16,7 +16,10 @@ MAY_IMPORT = {
     "meta_train": {"meta_train", "eval", "tasks", "learned_opt"},
 }
 LIBRARY_DEPENDENCIES = {"jax", "optax", "numpy", "safetensors", "ml_dtypes"}
-OPTIONAL_DEPENDENCIES = {"learned_opt/flax_train_state.py": {"flax"}}
+OPTIONAL_DEPENDENCIES = {
+    "learned_opt/flax_train_state.py": {"flax"},
+    "learned_opt/model_folder.py": {"huggingface_hub"},
+}
 MAX_LINES = 400
 TESTS = set((ROOT / "tests").rglob("*.py"))
 PYTHON_FILES = sorted(TESTS.union(*((ROOT / layer).rglob("*.py") for layer in MAY_IMPORT)))

@@ -31,3 +31,9 @@ def find_pretrained(name: str) -> Traversable:
         f"{name}: neither a file nor a pretrained optimizer{hint} "
         f"(pretrained: {', '.join(names) or 'none in this version'})"
     )
+
+
+def find_model_card(name: str) -> str | None:
+    """Text of the model card of a pretrained optimizer; None where there is no such optimizer."""
+    card = files(__name__) / f"{name}.md"
+    return card.read_text() if name in pretrained_names() and card.is_file() else None

@@ -1,0 +1,98 @@
+"""A checkpoint as a folder in the layout of the Hugging Face hub: `model.safetensors`, `config.json`, `README.md`.
+
+`model.safetensors` is the checkpoint itself, byte for byte, so `learned_opt.load(folder)` needs nothing else; the other
+two repeat for people and for the hub's pages what its header says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from learned_opt.atomic_file import write_atomic
+from learned_opt.checkpoint import MODEL_FILE, Checkpoint, load_checkpoint, read_bytes
+from learned_opt.pretrained import find_model_card
+
+CONFIG_FILE, README_FILE = "config.json", "README.md"
+_FRONT_MATTER = """---
+license: apache-2.0
+tags: [learned-optimizer, local-sgd, optax]
+library_name: learned-opt
+---
+"""
+
+
+def export_folder(path_or_name: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
+    """Writes a checkpoint as a folder.
+
+    Args:
+      path_or_name: checkpoint file, such a folder, or the name of a pretrained optimizer.
+      folder: created if need be.
+
+    Returns:
+      The folder.
+
+    Raises:
+      FileNotFoundError: no such checkpoint.
+      ValueError: a damaged checkpoint, or a folder that already holds files of these names.
+      OSError: the folder cannot be written.
+    """
+    name, folder = os.fspath(path_or_name), Path(folder)
+    checkpoint = load_checkpoint(name)
+    for file in (MODEL_FILE, CONFIG_FILE, README_FILE):
+        if (folder / file).exists():
+            raise ValueError(f"{folder / file} exists: choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"library_name": "learned-opt", "config": checkpoint.lopt.config, "card": checkpoint.card}
+    write_atomic(folder / README_FILE, (find_model_card(name) or _model_card(name, checkpoint)).encode())
+    write_atomic(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+    write_atomic(folder / MODEL_FILE, read_bytes(name))
+    return folder
+
+
+def push_to_hub(folder: str | os.PathLike[str], repo_id: str, **kwargs: Any) -> str:
+    """Uploads a folder of `export_folder` to the Hugging Face hub; needs the extra `hub`.
+
+    Args:
+      folder: what to upload; it is loaded first, so a damaged one stays here.
+      repo_id: "user/name"; created if need be.
+      **kwargs: for `huggingface_hub.HfApi.upload_folder` (commit_message, revision, token, ...).
+
+    Returns:
+      Address of the commit.
+
+    Raises:
+      ModuleNotFoundError: huggingface_hub is not installed.
+      FileNotFoundError: no checkpoint in the folder.
+      ValueError: a damaged checkpoint.
+    """
+    try:
+        from huggingface_hub import HfApi  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("push_to_hub needs huggingface_hub: pip install 'learned-opt[hub]'") from None
+    if not (Path(folder) / MODEL_FILE).is_file():
+        raise FileNotFoundError(f"{Path(folder) / MODEL_FILE}: no such file; make it with learned_opt.export_folder")
+    load_checkpoint(folder)
+    api = HfApi()
+    api.create_repo(repo_id, exist_ok=True)
+    return str(api.upload_folder(folder_path=os.fspath(folder), repo_id=repo_id, **kwargs))
+
+
+def _model_card(name: str, checkpoint: Checkpoint) -> str:
+    rows = [f"| {field} | {json.dumps(value)} |" for field, value in checkpoint.card.items()]
+    title = Path(name).stem
+    lines = [
+        f"# {title}",
+        "",
+        f"A learned optimizer, architecture `{checkpoint.lopt.config['architecture']}`. `learned_opt.load(folder)`.",
+        "",
+        "| | |",
+        "|---|---|",
+        *rows,
+        "",
+        "Not evaluated: run `python -m eval compare` on it and state the result here.",
+        "",
+    ]
+    return _FRONT_MATTER + "\n".join(lines)
