@@ -1,91 +1,78 @@
-"""Datasets embedded in the repository: real, small, freely licensed.
+"""The door to the data: `load_dataset` for images; `tasks.text.load_text` is the one for text.
 
-`tasks/data/README.md` states where they come from, how they were made and under which licence.
+A dataset is looked for in this order: embedded in the repository (`tasks.embedded`); in the user's folder, as .npz
+files (`tasks.npz_source`) or prepared by tensorflow-datasets (`tasks.tfds_source`); on the network, through
+tensorflow-datasets. There is no stand-in: a dataset that is nowhere is an error that says how to get it.
 
-The original training set is cut in file order: the first 80 % are `train`, the next 10 %
-`inner_valid`, the last 10 % `outer_valid`. The original test set is `test`.
+The original training set is cut in the order of its source: the first 80 % are `train`, the next 10 % `inner_valid`,
+the last 10 % `outer_valid`. The original test set is `test`. The .npz files keep the order of the original release,
+while tensorflow-datasets shuffles: the same name gives the same test set but another cut of the training set.
+Omniglot, whose original test set holds other characters, is cut by drawer (`tasks.data_splits`).
 """
 
-import hashlib
-import io
+import functools
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
+from tasks.base import Data
+from tasks.data_folder import Wanted, data_folder, find_file, missing_dataset
+from tasks.embedded import embedded_images, is_embedded
+from tasks.image_size import to_form
+from tasks.npz_source import files_of, read_npz
+from tasks.tfds_source import find_sources, has_prepared, read_images
 
-from tasks.base import SPLITS, Data
-
-DATA_DIR = Path(__file__).parent / "data"
-
-
-class EmbeddedFile(NamedTuple):
-    """File name below `tasks/data`, and the sha256 of its bytes."""
-
-    file_name: str
-    sha256: str
+KNOWN = ("fashion_mnist", "omniglot_alphabets", "mnist", "cifar10", "cifar100", "svhn_cropped", "omniglot")
 
 
-EMBEDDED = {
-    ("fashion_mnist", 8, True): EmbeddedFile(
-        "fashion_mnist_8x8.npz", "ef8a10836dde78ee7706b19f5506fd345592a2b6ac20811cd82bcc86cf052138"
-    ),
-}
-
-
-def load_dataset(name: str, image_size: int, grey: bool, data_dir: Path = DATA_DIR) -> Data:
-    """Loads an embedded dataset.
+def load_dataset(
+    name: str, image_size: int | None = None, grey: bool = False, data_dir: str | Path | None = None
+) -> Data:
+    """Loads a dataset of labelled images.
 
     Args:
-      name: e.g. "fashion_mnist".
-      image_size: height and width in pixels.
-      grey: one channel rather than three.
-      data_dir: where the files lie.
+      name: embedded are "fashion_mnist" (at 8x8 only) and "omniglot_alphabets" (16x16; the 20 alphabets are the
+        classes). In a folder: "mnist", "fashion_mnist", "cifar10", "omniglot" (the 659 characters of the evaluation
+        set, 105x105), or any dataset of tensorflow-datasets with an image and a label: "cifar100", "svhn_cropped",
+        "imagenet_resized/32x32", ...
+      image_size: height and width in pixels, made by area interpolation (`tasks.image_size`); None is the dataset's
+        own. The embedded Fashion-MNIST at 8x8 was interpolated linearly, see `tasks/data/README.md`.
+      grey: Rec. 601 luma of colour images; grey images are grey either way.
+      data_dir: the user's folder; None takes it from the environment variable LEARNED_OPT_DATA.
 
     Returns:
-      `{split: {"image": uint8[N, image_size, image_size, channels], "label": int32[N]}}`, NumPy
-      arrays.
+      `{split: {"image": uint8[N, H, W, C], "label": int32[N]}}`, NumPy arrays.
 
     Raises:
-      ValueError: no such dataset, or a file that is not the one it should be.
-      FileNotFoundError: the file is missing.
+      FileNotFoundError: the dataset is nowhere, or there is no such folder; the line says what was looked for, where.
+      ValueError: a file that is not the one it should be, or an image_size above that of the images.
     """
-    if (name, image_size, grey) not in EMBEDDED:
-        known = "; ".join(f"{n}, image_size={s}, grey={g}" for n, s, g in EMBEDDED)
-        raise ValueError(f"no embedded dataset {name!r} with image_size={image_size}, grey={grey}: there is {known}")
-    embedded = EMBEDDED[name, image_size, grey]
-    arrays = read_verified(data_dir / embedded.file_name, embedded.sha256)
-    return split_80_10_10(arrays)
+    if is_embedded(name, image_size):
+        return embedded_images(name, image_size)
+    convert = functools.partial(to_form, image_size=image_size, grey=grey)
+    folder = data_folder(data_dir)
+    if folder and (data := read_npz(name, folder, convert)):
+        return data
+    sources = find_sources(name, folder)
+    if isinstance(sources, str):
+        raise missing_dataset(_wanted(name), folder, sources)
+    return read_images(name, sources, convert)
 
 
-def read_verified(path: Path, sha256: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file whose bytes have this sha256.
+def is_present(name: str, image_size: int | None = None, data_dir: str | Path | None = None) -> bool:
+    """Whether `load_dataset` would find the dataset on this machine. Nothing is read.
 
     Raises:
-      ValueError: another sha256.
-      FileNotFoundError: no such file.
+      FileNotFoundError: there is no such folder.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: restore it from git")
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ValueError(f"{path} is damaged (sha256 {found[:12]}..., expected {sha256[:12]}...): restore it from git")
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    folder = data_folder(data_dir)
+    files = bool(folder) and all(find_file(folder, file.file_name) for file in files_of(name))
+    return is_embedded(name, image_size) or files or has_prepared(name, folder)
 
 
-def split_80_10_10(arrays: dict[str, np.ndarray]) -> Data:
-    """Cuts `x_train`, `y_train` in order, and adds `x_test`, `y_test` as they are; grey images get
-    a channel axis."""
-    num_train = len(arrays["x_train"])
-    cuts = [num_train * 8 // 10, num_train * 9 // 10]
-
-    def images(x: np.ndarray) -> np.ndarray:
-        return x[..., None] if x.ndim == 3 else x
-
-    image_parts = [*np.split(images(arrays["x_train"]), cuts), images(arrays["x_test"])]
-    label_parts = [*np.split(arrays["y_train"], cuts), arrays["y_test"]]
-    return {
-        split: {"image": image, "label": label.astype(np.int32)}
-        for split, image, label in zip(SPLITS, image_parts, label_parts, strict=True)
-    }
+def _wanted(name: str) -> Wanted:
+    return Wanted(
+        name,
+        files=[file.file_name for file in files_of(name)],
+        content="uint8 images x_train and x_test, labels y_train and y_test",
+        embedded="fashion_mnist at 8x8 and omniglot_alphabets",
+        known=KNOWN,
+    )
