@@ -61,9 +61,13 @@ def sample_images(key: Key[Array, ""], examples: Mapping[str, Any], batch_shape:
     Images become float32 right after the gather: keeping the batch as bytes until the loss needs
     them was slower.
     """
-    images, labels = jnp.asarray(examples["image"]), jnp.asarray(examples["label"])
-    index = draw_indices(key, batch_shape, images.shape[0])
-    return {"image": to_unit_interval(gather_images(images, index)), "label": labels[index]}
+    return images_at(examples, draw_indices(key, batch_shape, examples["image"].shape[0]))
+
+
+def images_at(examples: Mapping[str, Any], index: Int[Array, "*batch"]) -> Batch:
+    """The rows `index` of one split; images as float32 in [0, 1], every other leaf as it is stored."""
+    image = to_unit_interval(gather_images(jnp.asarray(examples["image"]), index))
+    return {"image": image} | {name: jnp.asarray(leaf)[index] for name, leaf in examples.items() if name != "image"}
 
 
 def sample_rows(key: Key[Array, ""], examples: Mapping[str, Any], batch_shape: tuple[int, ...]) -> Batch:
@@ -87,11 +91,8 @@ def whole_split(data: Data, split: str) -> Batch:
     Raises:
       ValueError: unknown split.
     """
-    examples = split_of(data, split)
-    return {
-        "image": to_unit_interval(jnp.asarray(examples["image"])),
-        "label": jnp.asarray(examples["label"]),
-    }
+    rows = whole_rows(data, split)
+    return rows | {"image": to_unit_interval(rows["image"])}
 
 
 def split_of(data: Data, split: str) -> Mapping[str, Any]:

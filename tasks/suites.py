@@ -8,9 +8,36 @@ import difflib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tasks.base import TaskFamily
+from tasks.augmentation import with_label_noise, with_reparametrisation
+from tasks.base import Data, TaskFamily
 from tasks.datasets import load_dataset
+from tasks.hypernetwork import hypernetwork
+from tasks.icl_regression import icl_regression
+from tasks.image_autoencoder import image_autoencoder
+from tasks.image_cnn import image_cnn
+from tasks.image_mixer import image_mixer
 from tasks.image_mlp import image_mlp
+from tasks.image_resnet import image_resnet
+from tasks.image_vit import image_vit
+from tasks.markov_text import markov_chain, markov_text
+from tasks.matrix_sensing import matrix_sensing
+from tasks.modular_arithmetic import modular_arithmetic
+from tasks.pinn_burgers import pinn_burgers
+from tasks.pinn_heat import pinn_heat
+from tasks.pit_burgers import pit_burgers
+from tasks.poisson_quadratic import poisson_quadratic
+from tasks.quadratics import quadratics
+from tasks.random_features import random_features
+from tasks.score_matching import score_matching
+from tasks.self_supervised import self_supervised
+from tasks.separable_logistic import separable_logistic
+from tasks.sparse_parity import sparse_parity
+from tasks.text import load_text
+from tasks.text_rnn import text_rnn
+from tasks.text_transformer import text_transformer
+from tasks.two_layer_linear import two_layer_linear
+from tasks.variants import Variants
+from tasks.xor_clusters import xor_clusters
 
 
 class SuiteEntry(NamedTuple):
@@ -31,19 +58,276 @@ class SuiteEntry(NamedTuple):
     num_params: int
 
 
+VARIED = Variants(activations=("relu", "tanh", "gelu"), init_scale=(0.5, 2.0), batch_halvings=3)
+
+
+def _fashion_mnist_8() -> Data:
+    return load_dataset("fashion_mnist", image_size=8, grey=True)
+
+
+def _omniglot_8() -> Data:
+    return load_dataset("omniglot_alphabets", image_size=8)
+
+
+def _shakespeare() -> Data:
+    return load_text("tiny_shakespeare", row_length=33)
+
+
 META_TRAIN: dict[str, SuiteEntry] = {
     "fmnist8_mlp32": SuiteEntry(
-        make=lambda: image_mlp(load_dataset("fashion_mnist", image_size=8, grey=True), (32,), "fmnist8_mlp32"),
+        make=lambda: image_mlp(_fashion_mnist_8(), (32,), "fmnist8_mlp32"),
         description="Fashion-MNIST at 8x8, MLP 64-32-10",
         dataset="fashion_mnist",
         architecture="mlp",
         num_params=2_410,
     ),
+    "fmnist8_mlp64x64": SuiteEntry(
+        make=lambda: image_mlp(_fashion_mnist_8(), (64, 64), "fmnist8_mlp64x64"),
+        description="Fashion-MNIST at 8x8, MLP 64-64-64-10",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=8_970,
+    ),
+    "fmnist8_mlp_varied": SuiteEntry(
+        make=lambda: image_mlp(_fashion_mnist_8(), (32, 32), "fmnist8_mlp_varied", variants=VARIED),
+        description="Fashion-MNIST at 8x8, MLP 64-32-32-10 with sampled activation, initial scale and batch size",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=3_466,
+    ),
+    "fmnist8_mlp32_reparam": SuiteEntry(
+        make=lambda: with_reparametrisation(make_family("fmnist8_mlp32"), (0.1, 10.0), per_tensor=True),
+        description="fmnist8_mlp32 with every tensor divided by a scale, log-uniform in [0.1, 10]",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=2_410,
+    ),
+    "fmnist8_mlp32_noise": SuiteEntry(
+        make=lambda: with_label_noise(make_family("fmnist8_mlp32"), (0.0, 0.5)),
+        description="fmnist8_mlp32 with up to half of the training labels drawn anew",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=2_410,
+    ),
+    "fmnist8_cnn": SuiteEntry(
+        make=lambda: image_cnn(_fashion_mnist_8(), (8, 16, 16), "fmnist8_cnn"),
+        description="Fashion-MNIST at 8x8, three 3x3 convolutions of 8, 16 and 16 channels",
+        dataset="fashion_mnist",
+        architecture="cnn",
+        num_params=3_738,
+    ),
+    "markov_transformer": SuiteEntry(
+        make=lambda: text_transformer(
+            markov_text(markov_chain()), 32, hidden_size=16, depth=1, name="markov_transformer"
+        ),
+        description="Text of an order-2 Markov chain over 32 symbols, one-block decoder of width 16",
+        dataset="markov_text",
+        architecture="decoder_transformer",
+        num_params=4_800,
+    ),
+    "quadratics32": SuiteEntry(
+        make=lambda: quadratics(32, (0.5, 2.0), name="quadratics32"),
+        description="Random quadratics in 32 dimensions, condition numbers 6 to 1,000, noisy gradients",
+        dataset="gaussian_noise",
+        architecture="quadratic",
+        num_params=32,
+    ),
 }
 
-META_VALID: dict[str, SuiteEntry] = {}
+META_VALID: dict[str, SuiteEntry] = {
+    "fmnist8_mlp128": SuiteEntry(
+        make=lambda: image_mlp(_fashion_mnist_8(), (128,), "fmnist8_mlp128"),
+        description="Fashion-MNIST at 8x8, MLP 64-128-10",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=9_610,
+    ),
+    "fmnist8_autoencoder": SuiteEntry(
+        make=lambda: image_autoencoder(_fashion_mnist_8(), name="fmnist8_autoencoder"),
+        description="Fashion-MNIST at 8x8, autoencoder 64-32-8-32-64; the loss is the squared error",
+        dataset="fashion_mnist",
+        architecture="autoencoder",
+        num_params=4_744,
+    ),
+    "fmnist28_mlp128x128": SuiteEntry(
+        make=lambda: image_mlp(load_dataset("fashion_mnist"), (128, 128), "fmnist28_mlp128x128"),
+        description="Fashion-MNIST at 28x28, MLP 784-128-128-10 (not embedded)",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=118_282,
+    ),
+    "cifar10_cnn": SuiteEntry(
+        make=lambda: image_cnn(load_dataset("cifar10"), (32, 64, 64), "cifar10_cnn"),
+        description="CIFAR-10, three 3x3 convolutions of 32, 64 and 64 channels (not embedded)",
+        dataset="cifar10",
+        architecture="cnn",
+        num_params=56_970,
+    ),
+}
 
-META_TEST: dict[str, SuiteEntry] = {}
+META_TEST: dict[str, SuiteEntry] = {
+    "omniglot8_resnet": SuiteEntry(
+        make=lambda: image_resnet(_omniglot_8(), widths=(8, 16), name="omniglot8_resnet", num_classes=20),
+        description="Alphabets of Omniglot at 8x8, ResNet with group normalisation",
+        dataset="omniglot_alphabets",
+        architecture="resnet",
+        num_params=5_292,
+    ),
+    "omniglot8_vit": SuiteEntry(
+        make=lambda: image_vit(_omniglot_8(), hidden_size=16, depth=2, name="omniglot8_vit", num_classes=20),
+        description="Alphabets of Omniglot at 8x8, vision transformer of two blocks",
+        dataset="omniglot_alphabets",
+        architecture="vit",
+        num_params=5_060,
+    ),
+    "omniglot8_mixer": SuiteEntry(
+        make=lambda: image_mixer(_omniglot_8(), hidden_size=16, depth=2, name="omniglot8_mixer", num_classes=20),
+        description="Alphabets of Omniglot at 8x8, MLP-Mixer of two blocks",
+        dataset="omniglot_alphabets",
+        architecture="mixer",
+        num_params=5_924,
+    ),
+    "shakespeare_gru": SuiteEntry(
+        make=lambda: text_rnn(_shakespeare(), 256, "gru", 32, name="shakespeare_gru"),
+        description="Bytes of Tiny Shakespeare, GRU of width 32",
+        dataset="tiny_shakespeare",
+        architecture="gru",
+        num_params=22_880,
+    ),
+    "shakespeare_lstm": SuiteEntry(
+        make=lambda: text_rnn(_shakespeare(), 256, "lstm", 32, name="shakespeare_lstm"),
+        description="Bytes of Tiny Shakespeare, LSTM of width 32",
+        dataset="tiny_shakespeare",
+        architecture="lstm",
+        num_params=24_960,
+    ),
+    "omniglot8_hypernetwork": SuiteEntry(
+        make=lambda: hypernetwork(_omniglot_8(), name="omniglot8_hypernetwork", num_classes=20),
+        description="Alphabets of Omniglot at 8x8, weights from a magnitude-invariant hypernetwork",
+        dataset="omniglot_alphabets",
+        architecture="hypernetwork",
+        num_params=24_888,
+    ),
+    "omniglot8_hypernetwork_plain": SuiteEntry(
+        make=lambda: hypernetwork(_omniglot_8(), "plain", name="omniglot8_hypernetwork_plain", num_classes=20),
+        description="The same with a plain hypernetwork",
+        dataset="omniglot_alphabets",
+        architecture="hypernetwork",
+        num_params=23_492,
+    ),
+    "omniglot8_siamese": SuiteEntry(
+        make=lambda: self_supervised(_omniglot_8(), name="omniglot8_siamese"),
+        description="Omniglot at 8x8 without labels, SimSiam; reports collapse",
+        dataset="omniglot_alphabets",
+        architecture="siamese",
+        num_params=7_232,
+    ),
+    "xor_clusters": SuiteEntry(
+        make=xor_clusters,
+        description="Four Gaussian clusters labelled by XOR, 10 % flipped; reports clean test accuracy",
+        dataset="xor_clusters",
+        architecture="relu_fixed_output",
+        num_params=2_560,
+    ),
+    "modular_arithmetic": SuiteEntry(
+        make=modular_arithmetic,
+        description="Addition modulo 59 from 40 % of the table (grokking)",
+        dataset="modular_arithmetic",
+        architecture="two_hot_network",
+        num_params=10_800,
+    ),
+    "modular_arithmetic_stablemax": SuiteEntry(
+        make=lambda: modular_arithmetic(stablemax=True, name="modular_arithmetic_stablemax"),
+        description="The same with StableMax in place of softmax",
+        dataset="modular_arithmetic",
+        architecture="two_hot_network",
+        num_params=10_800,
+    ),
+    "sparse_parity": SuiteEntry(
+        make=sparse_parity,
+        description="Parity of 4 of 30 bits",
+        dataset="sparse_parity",
+        architecture="sign_input_network",
+        num_params=6_080,
+    ),
+    "icl_regression": SuiteEntry(
+        make=icl_regression,
+        description="In-context linear regression, one layer of linear attention; reports the gap to the optimum",
+        dataset="gaussian_prompts",
+        architecture="linear_attention",
+        num_params=81,
+    ),
+    "matrix_sensing": SuiteEntry(
+        make=matrix_sensing,
+        description="Rank-2 matrix from linear measurements, symmetric factors; reports the recovery error",
+        dataset="matrix_measurements",
+        architecture="matrix_factors",
+        num_params=40,
+    ),
+    "matrix_sensing_asymmetric": SuiteEntry(
+        make=lambda: matrix_sensing(symmetric=False, name="matrix_sensing_asymmetric"),
+        description="The same with two free factors",
+        dataset="matrix_measurements",
+        architecture="matrix_factors",
+        num_params=80,
+    ),
+    "two_layer_linear": SuiteEntry(
+        make=two_layer_linear,
+        description="Two-layer linear network; reports the drift of its conserved quantity",
+        dataset="linear_map",
+        architecture="deep_linear",
+        num_params=512,
+    ),
+    "separable_logistic": SuiteEntry(
+        make=separable_logistic,
+        description="Separable logistic regression; reports errors beside the loss",
+        dataset="separable_gaussians",
+        architecture="linear_classifier",
+        num_params=32,
+    ),
+    "random_features": SuiteEntry(
+        make=random_features,
+        description="Ridgeless regression on 256 random features of a noisy teacher",
+        dataset="noisy_teacher",
+        architecture="random_features",
+        num_params=256,
+    ),
+    "poisson_quadratic": SuiteEntry(
+        make=poisson_quadratic,
+        description="Poisson equation on a 16 x 16 grid as a quadratic; reports the residual",
+        dataset="poisson_noise",
+        architecture="five_point_laplacian",
+        num_params=256,
+    ),
+    "score_matching": SuiteEntry(
+        make=score_matching,
+        description="Denoising score matching on mixtures of Gaussians in the plane",
+        dataset="gaussian_mixtures",
+        architecture="score_network",
+        num_params=1_282,
+    ),
+    "pinn_burgers": SuiteEntry(
+        make=pinn_burgers,
+        description="Burgers' equation in one dimension; reports the relative L2 error",
+        dataset="burgers_collocation",
+        architecture="tanh_coordinate_network",
+        num_params=3_297,
+    ),
+    "pinn_heat": SuiteEntry(
+        make=pinn_heat,
+        description="Heat equation in two dimensions; reports the relative L2 error",
+        dataset="heat_collocation",
+        architecture="tanh_coordinate_network",
+        num_params=2_273,
+    ),
+    "pit_burgers": SuiteEntry(
+        make=pit_burgers,
+        description="Burgers' equation for many initial conditions at once; reports the relative L2 error",
+        dataset="burgers_initial_conditions",
+        architecture="physics_informed_transformer",
+        num_params=6_017,
+    ),
+}
 
 SUITES: dict[str, dict[str, SuiteEntry]] = {
     "meta_train": META_TRAIN,

@@ -12,6 +12,10 @@ from tasks.suites import FAMILIES, make_family
 from tests.tasks.adam_settings import ADAM
 
 NUM_STEPS = 200
+STOPPED_GRADIENT = {"omniglot8_siamese"}
+"""Families whose update is by definition not the derivative of their loss."""
+BATCH_NORMALISED = {"omniglot8_siamese"}
+"""Families whose loss is a function of the whole batch."""
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -117,8 +121,13 @@ def test_no_dataset_hides_in_the_program(family):
     assert sum(np.size(const) for const in jaxpr.consts) < 1000
 
 
-def test_gradient_agrees_with_finite_differences(family, evaluated):
-    """Along a random direction, in float64: the central difference errs by O(step^2)."""
+def test_gradient_agrees_with_finite_differences(name, family, evaluated):
+    """Along a random direction, in float64: the central difference errs by O(step^2).
+
+    The point lies off the initial parameters, where biases of zero on black pixels put ReLUs on their kink.
+    """
+    if name in STOPPED_GRADIENT:
+        pytest.skip("its gradient is stopped on one side")
     key = jax.random.key(3)
     params, batch, *_ = jax.device_get(evaluated(family.data, key))
     config = jax.device_get(family.sample(jax.random.split(key, 3)[0]))
@@ -128,7 +137,10 @@ def test_gradient_agrees_with_finite_differences(family, evaluated):
             return jax.tree.map(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, tree)
 
         flat, unravel = ravel_pytree(wide(params))
-        direction = np.random.default_rng(4).normal(size=flat.shape)
+        rng = np.random.default_rng(4)
+        flat = flat + 0.05 * rng.normal(size=flat.shape)
+        direction = rng.normal(size=flat.shape)
+        direction /= np.linalg.norm(direction)
 
         @jax.jit
         def value_and_slope(flat, config, data, batch):
@@ -178,7 +190,10 @@ def test_tuned_adam_beats_the_constant_guess(name, family):
     assert "loss" in metrics and all(np.shape(value) == () and np.isfinite(value) for value in metrics.values())
 
 
-def test_the_loss_in_metrics_is_a_mean_over_the_batch(family):
+def test_the_loss_in_metrics_is_a_mean_over_the_batch(name, family):
+    if name in BATCH_NORMALISED:
+        pytest.skip("its loss is a function of the whole batch")
+
     @jax.jit
     def halves_and_whole(data, key):
         task, params, batch = start(family, data, key, (8,))

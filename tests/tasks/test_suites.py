@@ -1,0 +1,69 @@
+"""The suites: what is judged on is not trained on, and the command line shows them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tasks.__main__ import gradient_ms, main
+from tasks.suites import FAMILIES, META_TEST, META_TRAIN, META_VALID, SUITES, make_family, names_of
+from tests.tasks.adam_settings import ADAM
+
+
+@pytest.mark.parametrize("attribute", ["dataset", "architecture"])
+def test_nothing_of_meta_test_occurs_in_meta_train(attribute):
+    trained, tested = ({getattr(entry, attribute) for entry in suite.values()} for suite in (META_TRAIN, META_TEST))
+    assert trained & tested == set()
+
+
+def test_every_family_is_in_one_suite_and_bears_its_name():
+    assert len(FAMILIES) == len(META_TRAIN) + len(META_VALID) + len(META_TEST)
+    assert len(META_TEST) >= 20
+    for name in ("fmnist8_mlp_varied", "omniglot8_resnet", "shakespeare_gru", "pinn_burgers", "quadratics32"):
+        assert make_family(name).name == name
+
+
+def test_every_family_has_a_tuned_adam():
+    assert set(ADAM) == set(FAMILIES)
+
+
+def test_names_of_suites_stand_for_their_families():
+    assert names_of(["meta_valid", "fmnist8_mlp32"]) == (*META_VALID, "fmnist8_mlp32")
+    assert names_of(list(SUITES)) == tuple(FAMILIES)
+    with pytest.raises(ValueError, match="'meta_tset': did you mean meta_test"):
+        names_of(["meta_tset"])
+    with pytest.raises(ValueError, match="'meta_test' is a suite of"):
+        make_family("meta_test")
+
+
+def test_the_table_shows_what_was_asked_for(capsys):
+    assert main(["quadratics32", "xor_clusters"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert [line.split()[0] for line in lines] == [
+        "meta_train",
+        "name",
+        "quadratics32",
+        "meta_test",
+        "name",
+        "xor_clusters",
+    ]
+    params, megabytes, milliseconds, constant = lines[-1].split()[1:5]
+    assert params == "2,560" and float(constant) == 0.693
+    assert float(megabytes) > 0 and float(milliseconds) > 0
+    assert gradient_ms(make_family("xor_clusters")) > 0
+
+
+def test_a_missing_dataset_is_a_line_of_the_table_and_an_unknown_name_an_error(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("LEARNED_OPT_DATA", raising=False)
+    assert main(["cifar10_cnn", "--data-dir", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "56,970" in shown and "LEARNED_OPT_DATA" in shown
+    monkeypatch.delenv("LEARNED_OPT_DATA", raising=False)
+    assert main(["xor_cluster"]) == 2
+    error = capsys.readouterr().err
+    assert "did you mean xor_clusters" in error and len(error.splitlines()) == 1
+
+
+def test_the_command_line_runs():
+    done = subprocess.run([sys.executable, "-m", "tasks", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "meta_test" in done.stdout
