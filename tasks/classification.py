@@ -52,7 +52,7 @@ def classification_task(
 
     def sample_batch(key: jax.Array, split: str, batch_shape: tuple[int, ...]) -> Batch:
         examples = split_of(data, split)
-        return images_at(examples, draw_rows(key, split, batch_shape, examples["image"].shape[0], config, num_datasets))
+        return images_at(examples, draw_rows(key, batch_shape, examples["image"].shape[0], config, num_datasets))
 
     def metrics(params: Params, batch: Batch) -> dict[str, Float[Array, ""]]:
         logits = apply(params, batch["image"])

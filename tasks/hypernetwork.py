@@ -95,16 +95,10 @@ def initial_params(
     if parametrisation == "plain":
         return params
     num_into, hidden, num_out, num_classes = sizes
-    scale = np.concatenate(
-        [
-            np.full(num_into, (num_into // hidden) ** -0.5),
-            np.zeros(hidden),
-            np.full(num_out, hidden**-0.5),
-            np.zeros(num_classes),
-        ]
-    )
-    noise = jax.random.normal(main_key, scale.shape, jnp.float32)
-    return params | {"main_weights": noise * jnp.asarray(scale, jnp.float32)}
+    noise = jax.random.normal(main_key, (num_into + num_out,), jnp.float32)
+    into, out = noise[:num_into] * (hidden / num_into) ** 0.5, noise[num_into:] * hidden**-0.5
+    biases = jnp.zeros(hidden, jnp.float32), jnp.zeros(num_classes, jnp.float32)
+    return params | {"main_weights": jnp.concatenate([into, biases[0], out, biases[1]])}
 
 
 def with_hyper_parameters(data: Data, seed: int = 0) -> Data:

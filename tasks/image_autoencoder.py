@@ -82,7 +82,7 @@ def image_autoencoder(
 
         def sample_batch(key: jax.Array, split: str, batch_shape: tuple[int, ...]) -> Batch:
             rows = split_of(data, split)
-            index = draw_rows(key, split, batch_shape, rows["image"].shape[0], task_config, num_datasets)
+            index = draw_rows(key, batch_shape, rows["image"].shape[0], task_config, num_datasets)
             return images_at(rows, index)
 
         def metrics(params: Params, batch: Batch) -> dict[str, Float[Array, ""]]:

@@ -114,7 +114,7 @@ def language_family(
 
         def sample_batch(key: jax.Array, split: str, batch_shape: tuple[int, ...]) -> Batch:
             rows = split_of(data, split)
-            index = draw_rows(key, split, batch_shape, rows["tokens"].shape[0], task_config, num_datasets)
+            index = draw_rows(key, batch_shape, rows["tokens"].shape[0], task_config, num_datasets)
             return tokens_as_int32({name: jnp.asarray(leaf)[index] for name, leaf in rows.items()})
 
         init = network_init(make_network, example, variants, default_activation, task_config)

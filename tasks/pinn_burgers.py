@@ -3,8 +3,8 @@
     u_t + u u_x = nu u_xx  on t in [0, 1], x in [-1, 1],   u(0, x) = -sin(pi x),   u(t, -1) = u(t, 1) = 0
 
 with nu = 0.01 / pi, where a steep front forms at x = 0: the example of Raissi, Perdikaris & Karniadakis (2019, JCP
-378), here with 4 tanh layers of 32. The metric is the relative L2 error against the exact solution (`cole_hopf`),
-on a regular grid for `test` and `outer_valid`'s and `inner_valid`'s own random points.
+378), here with 4 tanh layers of 32. The metric is the relative L2 error against the exact solution (`cole_hopf`), at
+random points of its own for each validation split and on a regular grid for `test`.
 """
 
 import math

@@ -15,9 +15,11 @@ optimizer. A `Task` is stateless: its only state is `params`, which the optimize
 there would be an average only under one optimizer's rule. The two forms above are the ends of BYOL's range that are
 functions of the parameters alone. The target of `random` is part of the task's configuration, a new one in each task.
 
-Everything but the predictor and the last layer is followed by a normalisation over the batch without learned scale, so
-the loss is a function of the whole batch. Views: a shift by up to an eighth of the image, pixel noise, and a square
-cut out; all drawn from the row's own `seed`, so that the batch determines the loss.
+The hidden layers are normalised over the batch, both views together and without learned scale, so the loss is a
+function of the whole batch; the outputs are not, unlike in SimSiam's encoder, so that collapse is possible.
+
+Views: a shift by up to an eighth of the image, pixel noise, and a square cut out; all drawn from the row's own `seed`,
+so that the batch determines the loss.
 
 Metrics: `spread`, the standard deviation of l2-normalised features times sqrt(dim), 1 for directions spread evenly and
 0 for collapse (Chen & He, section 4.1); `neighbour_accuracy`, the share of 256 images of the batch whose nearest other
@@ -96,9 +98,9 @@ def spread(features: Float[Array, "batch size"]) -> Float[Array, ""]:
 def neighbour_accuracy(features: Float[Array, "batch size"], labels: Int[Array, "batch"]) -> Float[Array, ""]:
     """Share of rows (256 evenly spaced ones at most) whose nearest other row by cosine has their label."""
     n = features.shape[0]
-    queries = np.linspace(0, n - 1, min(n, MAX_QUERIES)).astype(np.int32)
+    queries = jnp.asarray(np.linspace(0, n - 1, min(n, MAX_QUERIES)), jnp.int32)
     rows = to_unit_norm(features)
-    itself = jnp.asarray(queries[:, None] == np.arange(n)[None])
+    itself = queries[:, None] == jnp.arange(n, dtype=jnp.int32)[None]
     similarity = jnp.where(itself, -jnp.inf, rows[queries] @ rows.T)
     hits = labels[jnp.argmax(similarity, axis=-1)] == labels[queries]
     return jnp.mean(hits.astype(jnp.float32))

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tasks.augmentation import with_label_noise, with_reparametrisation
+from tasks.augmentation import with_label_noise, with_reduced_batches, with_reparametrisation
 from tasks.base import Data, TaskFamily
 from tasks.datasets import load_dataset
 from tasks.hypernetwork import hypernetwork
@@ -19,6 +19,7 @@ from tasks.image_mixer import image_mixer
 from tasks.image_mlp import image_mlp
 from tasks.image_resnet import image_resnet
 from tasks.image_vit import image_vit
+from tasks.language_model import compact_vocabulary
 from tasks.markov_text import markov_chain, markov_text
 from tasks.matrix_sensing import matrix_sensing
 from tasks.modular_arithmetic import modular_arithmetic
@@ -58,7 +59,7 @@ class SuiteEntry(NamedTuple):
     num_params: int
 
 
-VARIED = Variants(activations=("relu", "tanh", "gelu"), init_scale=(0.5, 2.0), batch_halvings=3)
+VARIED = Variants(activations=("relu", "tanh", "gelu"), init_scale=(0.5, 2.0))
 
 
 def _fashion_mnist_8() -> Data:
@@ -70,7 +71,7 @@ def _omniglot_8() -> Data:
 
 
 def _shakespeare() -> Data:
-    return load_text("tiny_shakespeare", row_length=33)
+    return compact_vocabulary(load_text("tiny_shakespeare", row_length=33))[0]
 
 
 META_TRAIN: dict[str, SuiteEntry] = {
@@ -89,7 +90,9 @@ META_TRAIN: dict[str, SuiteEntry] = {
         num_params=8_970,
     ),
     "fmnist8_mlp_varied": SuiteEntry(
-        make=lambda: image_mlp(_fashion_mnist_8(), (32, 32), "fmnist8_mlp_varied", variants=VARIED),
+        make=lambda: with_reduced_batches(
+            image_mlp(_fashion_mnist_8(), (32, 32), "fmnist8_mlp_varied", variants=VARIED), max_halvings=3
+        ),
         description="Fashion-MNIST at 8x8, MLP 64-32-32-10 with sampled activation, initial scale and batch size",
         dataset="fashion_mnist",
         architecture="mlp",
@@ -188,18 +191,18 @@ META_TEST: dict[str, SuiteEntry] = {
         num_params=5_924,
     ),
     "shakespeare_gru": SuiteEntry(
-        make=lambda: text_rnn(_shakespeare(), 256, "gru", 32, name="shakespeare_gru"),
-        description="Bytes of Tiny Shakespeare, GRU of width 32",
+        make=lambda: text_rnn(_shakespeare(), 65, "gru", 32, name="shakespeare_gru"),
+        description="Characters of Tiny Shakespeare (65), GRU of width 32",
         dataset="tiny_shakespeare",
         architecture="gru",
-        num_params=22_880,
+        num_params=10_465,
     ),
     "shakespeare_lstm": SuiteEntry(
-        make=lambda: text_rnn(_shakespeare(), 256, "lstm", 32, name="shakespeare_lstm"),
-        description="Bytes of Tiny Shakespeare, LSTM of width 32",
+        make=lambda: text_rnn(_shakespeare(), 65, "lstm", 32, name="shakespeare_lstm"),
+        description="Characters of Tiny Shakespeare (65), LSTM of width 32",
         dataset="tiny_shakespeare",
         architecture="lstm",
-        num_params=24_960,
+        num_params=12_545,
     ),
     "omniglot8_hypernetwork": SuiteEntry(
         make=lambda: hypernetwork(_omniglot_8(), name="omniglot8_hypernetwork", num_classes=20),

@@ -38,16 +38,13 @@ class Variants:
     Attributes:
       activations: names out of `ACTIVATIONS`, drawn uniformly; empty for the family's own.
       init_scale: lower and upper end of the factor on every initial parameter of rank 2 or more, drawn log-uniformly.
-      batch_halvings: a training batch of B examples holds max(B // 2^k, 1) different ones in turn, k uniform in
-        {0, ..., batch_halvings}. Its mean is that of the smaller batch where 2^k divides B.
 
     Raises:
-      ValueError: an unknown activation, a scale that is not 0 < low <= high, or a negative number of halvings.
+      ValueError: an unknown activation, or a scale that is not 0 < low <= high.
     """
 
     activations: tuple[str, ...] = ()
     init_scale: tuple[float, float] = (1.0, 1.0)
-    batch_halvings: int = 0
 
     def __post_init__(self) -> None:
         if unknown := set(self.activations) - set(ACTIVATIONS):
@@ -55,8 +52,6 @@ class Variants:
         low, high = self.init_scale
         if not 0 < low <= high < math.inf:
             raise ValueError(f"init_scale={self.init_scale}: use 0 < low <= high")
-        if self.batch_halvings < 0:
-            raise ValueError(f"batch_halvings={self.batch_halvings}: use at least 0")
 
 
 PLAIN = Variants()
@@ -71,15 +66,13 @@ def sample_config(key: Key[Array, ""], variants: Variants, num_datasets: int = 1
       variants: what may differ.
       num_datasets: how many datasets are stacked in the data (`tasks.stacked_datasets`).
     """
-    activation_key, scale_key, halvings_key, dataset_key = jax.random.split(key, 4)
+    activation_key, scale_key, dataset_key = jax.random.split(key, 3)
     config = {}
     if len(variants.activations) > 1:
         config["activation"] = jax.random.randint(activation_key, (), 0, len(variants.activations), jnp.int32)
     if variants.init_scale != (1.0, 1.0):
         low, high = (math.log(end) for end in variants.init_scale)
         config["init_scale"] = jnp.exp(jax.random.uniform(scale_key, (), jnp.float32, low, high))
-    if variants.batch_halvings:
-        config["batch_halvings"] = jax.random.randint(halvings_key, (), 0, variants.batch_halvings + 1, jnp.int32)
     if num_datasets > 1:
         config["dataset"] = jax.random.randint(dataset_key, (), 0, num_datasets, jnp.int32)
     return config
@@ -105,17 +98,10 @@ def scale_init(config: TaskConfig, params: Params) -> Params:
 
 
 def draw_rows(
-    key: Key[Array, ""], split: str, batch_shape: tuple[int, ...], num_rows: int, config: TaskConfig, num_datasets: int
+    key: Key[Array, ""], batch_shape: tuple[int, ...], num_rows: int, config: TaskConfig, num_datasets: int
 ) -> Int[Array, "..."]:
-    """Indices [*batch_shape] of rows of a split with `num_rows` rows, drawn with replacement.
-
-    Only training batches are reduced (see `Variants`), along the last axis of `batch_shape`.
-    """
+    """Indices [*batch_shape] of rows of a split with `num_rows` rows, with replacement, of the task's dataset."""
     index = draw_indices(key, batch_shape, num_rows // num_datasets)
-    if "batch_halvings" in config and split == "train":
-        size = batch_shape[-1]
-        different = jnp.maximum(size >> config["batch_halvings"], 1)
-        index = jnp.take(index, jnp.arange(size, dtype=jnp.int32) % different, axis=-1)
     if num_datasets > 1:
         index = index * num_datasets + config["dataset"]
     return index

@@ -45,7 +45,7 @@ def test_it_agrees_with_a_spectral_solve(coefficients, viscosity, end, num_point
 
 
 def test_steepest_slope_is_the_published_one():
-    """Basdevant et al. (1986), table 1: max |u_x| = 152.00516 at pi t = 1.6037 for nu = 0.01 / pi, at x = 0."""
+    """Basdevant et al. (1986): max |u_x| = 152.00516 at pi t = 1.6037 for nu = 0.01 / pi, at x = 0."""
     step = 1e-6
     times = np.linspace(1.59, 1.62, 61) / math.pi
     slopes = -burgers_solution(times, np.full(61, step), np.full((61, 1), -1.0), 0.01 / math.pi) / step

@@ -39,14 +39,15 @@ def test_encoding_has_norm_one():
 def test_predicted_weights_are_proportional_to_g_in_the_plain_form_only(images):
     """With the zero biases of the start: LeakyReLU is positively homogeneous."""
     g = jnp.array([0.1, 0.4, 0.8])
-    weights = predicted_weights(start(images, "plain")[2], g)
-    np.testing.assert_allclose(weights[1:], weights[:-1] * (g[1:] / g[:-1])[:, None], rtol=1e-5)
-    norms = jnp.linalg.norm(predicted_weights(start(images, "mip")[2], g), axis=-1)
-    assert norms.max() / norms.min() < 1.5
+    predict = jax.jit(predicted_weights)
+    plain = predict(start(images, "plain")[2], g)
+    np.testing.assert_allclose(plain[1:], plain[:-1] * (g[1:] / g[:-1])[:, None], rtol=1e-5)
     params = start(images, "mip")[2]
-    change = predicted_weights(params, g) - params["main_weights"][None]
-    zeroed = params | {"main_weights": jnp.zeros_like(params["main_weights"])}
-    np.testing.assert_allclose(change, predicted_weights(zeroed, g), atol=1e-6)
+    mip = predict(params, g)
+    norms = jnp.linalg.norm(mip, axis=-1)
+    assert norms.max() / norms.min() < 1.5
+    change = predict(params | {"main_weights": jnp.zeros_like(params["main_weights"])}, g)
+    np.testing.assert_allclose(mip - change, jnp.broadcast_to(params["main_weights"], mip.shape), atol=1e-6)
 
 
 @pytest.mark.parametrize("parametrisation", ["mip", "plain"])
@@ -93,9 +94,10 @@ def test_sensitivity_is_zero_where_g_is_ignored_and_loss_ln_c_for_a_uniform_gues
 def test_each_example_has_its_own_weights():
     weights = jax.random.normal(jax.random.key(0), (3, 16 * HIDDEN + HIDDEN + HIDDEN * CLASSES + CLASSES))
     images = jax.random.uniform(jax.random.key(1), (3, 4, 4, 1))
-    together = main_logits(weights, images, HIDDEN, CLASSES)
+    logits = jax.jit(lambda weights, images: main_logits(weights, images, HIDDEN, CLASSES))
+    together = logits(weights, images)
     for i in range(3):
-        alone = main_logits(weights[i : i + 1], images[i : i + 1], HIDDEN, CLASSES)
+        alone = logits(weights[i : i + 1], images[i : i + 1])
         np.testing.assert_allclose(together[i], alone[0], rtol=1e-4, atol=1e-5)
 
 
@@ -106,6 +108,18 @@ def test_hyper_parameters_are_uniform_and_new_in_each_batch(images):
     # The standard error of the mean is 0.005, that of the standard deviation 0.002.
     np.testing.assert_allclose([g.mean(), g.std()], [0.5, 12**-0.5], atol=0.02)
     assert set(family.data["test"]) == {"image", "label", "g"} and "g" not in images["test"]
+
+
+def test_directly_trained_weights_start_as_an_ordinary_network():
+    """LeCun normal with zero biases: standard deviations 1/8 of 64 pixels, 1/10 of 100 units."""
+    rng = np.random.default_rng(0)
+    split = {"image": rng.integers(0, 256, (2, 8, 8, 1), np.uint8), "label": np.zeros(2, np.int32)}
+    family = hypernetwork(dict.fromkeys(SPLITS, split), hidden=100, hyper_hidden=2)
+    weights = jax.jit(family.task({}, family.data).init)(jax.random.key(0))["main_weights"]
+    into, into_bias, out, out_bias = np.split(weights, np.cumsum([6400, 100, 1000]))
+    # The standard error of a standard deviation from n draws is 1 / sqrt(2 n) of it.
+    np.testing.assert_allclose([8 * into.std(), 10 * out.std()], [1, 1], atol=0.08)
+    assert not into_bias.any() and not out_bias.any()
 
 
 @pytest.mark.parametrize("parametrisation, num_inputs, num_trained_directly", [("mip", 2, 71), ("plain", 1, 0)])

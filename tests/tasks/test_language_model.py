@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tasks.base import SPLITS
 from tasks.language_model import compact_vocabulary, language_family, unigram_entropy
 from tasks.text_rnn import RNN
 from tasks.variants import PLAIN
@@ -41,7 +42,7 @@ def test_unigram_entropy_is_the_least_loss_of_a_constant_guess():
 def test_targets_are_the_inputs_shifted_by_one():
     """A network that always predicts "one more" is right on counting rows and wrong on constant ones."""
     rows = (np.arange(6)[:, None] + np.arange(5)) % 7
-    data = dict.fromkeys(("train", "inner_valid", "outer_valid", "test"), {"tokens": rows.astype(np.uint8)})
+    data = {split: {"tokens": rows.astype(np.uint8)} for split in SPLITS}
 
     class Successor(RNN):
         def __call__(self, tokens):

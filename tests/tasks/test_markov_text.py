@@ -16,9 +16,9 @@ def test_stationary_distribution_is_the_eigenvector(chain):
     for a, b, c in np.ndindex(6, 6, 6):
         pairs[a, b, b, c] = small.transitions[a, b, c]
     values, vectors = np.linalg.eig(pairs.reshape(36, 36).T)
-    largest = np.argmax(values.real)
-    stationary = (vectors[:, largest] / vectors[:, largest].sum()).real.reshape(6, 6)
-    np.testing.assert_allclose(values[largest].real, 1, rtol=1e-12)
+    largest = np.argmax(np.real(values))
+    stationary = np.real(vectors[:, largest] / vectors[:, largest].sum()).reshape(6, 6)
+    np.testing.assert_allclose(np.real(values[largest]), 1, rtol=1e-12)
     np.testing.assert_allclose(small.pair_probability, stationary, atol=1e-12)
     for d in (small, chain):
         np.testing.assert_allclose(d.transitions.sum(-1), 1, rtol=1e-12)

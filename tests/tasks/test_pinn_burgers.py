@@ -11,7 +11,7 @@ from tasks.pinn_burgers import UNINFORMED_LOSS, VISCOSITY, burgers_data, burgers
 
 
 def travelling_wave(points, nu, speed=0.3, height=0.8):
-    """c - a tanh(a (x - c t) / (2 nu)), a solution on the line (e.g. Whitham 1974, section 4.3)."""
+    """c - a tanh(a (x - c t) / (2 nu)), a solution on the line (e.g. Whitham 1974, chapter 4)."""
     return speed - height * jnp.tanh(height * (points[..., 1] - speed * points[..., 0]) / (2 * nu))
 
 

@@ -62,7 +62,8 @@ def test_rows_are_what_they_should_be(data):
         coefficients = rows["samples"] @ sines * (2 / NUM_SENSORS)
         np.testing.assert_allclose(coefficients @ sines.T, rows["samples"], atol=1e-5)
         np.testing.assert_allclose(sine_series(coefficients, rows["initial"][:, 1]), rows["u_initial"], atol=1e-5)
-        exact = burgers_solution(*rows["interior"].T, coefficients, VISCOSITY)
+        t, x = rows["interior"].T
+        exact = burgers_solution(t, x, coefficients, VISCOSITY)
         np.testing.assert_allclose(exact, rows["u_interior"], atol=1e-4)
         assert (rows["initial"][:, 0] == 0).all() and (abs(rows["boundary"][:, 1]) == 1).all()
 

@@ -9,7 +9,7 @@ from tasks.image_mlp import MLP, image_mlp
 from tasks.variants import ACTIVATIONS, PLAIN, Variants, draw_rows, sample_config
 from tests.tasks.generated_data import noisy, random_images
 
-VARIANTS = Variants(("relu", "tanh", "gelu"), (0.5, 2.0), 2)
+VARIANTS = Variants(("relu", "tanh", "gelu"), (0.5, 2.0))
 
 
 def test_what_does_not_differ_is_not_in_the_configuration():
@@ -20,14 +20,14 @@ def test_what_does_not_differ_is_not_in_the_configuration():
 
     assert drawn(PLAIN) == drawn(Variants(activations=("tanh",))) == set()
     assert drawn(Variants(init_scale=(0.5, 2.0))) == {"init_scale"}
-    assert drawn(VARIANTS, 3) == {"activation", "init_scale", "batch_halvings", "dataset"}
+    assert drawn(VARIANTS, 3) == {"activation", "init_scale", "dataset"}
 
 
 def test_draws_are_uniform_and_the_scale_is_log_uniform():
     n = 4000
     keys = jax.random.split(jax.random.key(0), n)
     config = jax.jit(jax.vmap(lambda key: sample_config(key, VARIANTS, num_datasets=3)))(keys)
-    for name in ("activation", "batch_halvings", "dataset"):
+    for name in ("activation", "dataset"):
         counts = np.bincount(config[name], minlength=3)
         # Five standard deviations of a binomial count.
         assert counts.shape == (3,) and (abs(counts - n / 3) < 5 * math.sqrt(n * 2 / 9)).all()
@@ -46,7 +46,7 @@ def test_the_drawn_activation_is_the_networks():
 
     @jax.jit
     def losses(params, batch, index):
-        config = {"activation": index, "init_scale": jnp.float32(1), "batch_halvings": jnp.int32(0)}
+        config = {"activation": index, "init_scale": jnp.float32(1)}
         of_index = drawn.task(config, data).loss(params, jax.random.key(0), batch)
         return of_index, jnp.stack([single.task({}, data).loss(params, jax.random.key(0), batch) for single in singles])
 
@@ -80,25 +80,9 @@ def test_the_plain_start_is_what_it_was():
     jax.tree.map(np.testing.assert_array_equal, params, expected)
 
 
-@pytest.mark.parametrize("halvings, different", [(0, 8), (1, 4), (3, 1), (5, 1)])
-def test_a_reduced_batch_repeats_its_first_rows(halvings, different):
-    config = {"batch_halvings": jnp.int32(halvings)}
-    key = jax.random.key(0)
-
-    @jax.jit
-    def draw(key, config):
-        plain = draw_rows(key, "train", (2, 8), 10**6, {}, 1)
-        return plain, *(draw_rows(key, split, (2, 8), 10**6, config, 1) for split in ("train", "outer_valid"))
-
-    whole, index, held_out = map(np.asarray, draw(key, config))
-    np.testing.assert_array_equal(index, np.tile(whole[:, :different], (1, 8 // different)))
-    # Other splits are for measuring and stay whole.
-    np.testing.assert_array_equal(held_out, whole)
-
-
 def test_rows_are_those_of_the_drawn_dataset():
     config = {"dataset": jnp.int32(2)}
-    index = np.asarray(draw_rows(jax.random.key(0), "train", (500,), 12, config, 3))
+    index = np.asarray(draw_rows(jax.random.key(0), (500,), 12, config, 3))
     assert set(index.tolist()) == {2, 5, 8, 11}
 
 
@@ -119,7 +103,6 @@ def test_activations_are_finite_far_out():
         ({"activations": ("relu", "swish")}, "swish"),
         ({"init_scale": (0.0, 1.0)}, r"init_scale=\(0.0, 1.0\)"),
         ({"init_scale": (2.0, 1.0)}, r"init_scale=\(2.0, 1.0\)"),
-        ({"batch_halvings": -1}, "batch_halvings=-1"),
     ],
 )
 def test_bad_arguments(arguments, message):
