@@ -82,7 +82,7 @@ def draw_curves(results: Results, path: str | os.PathLike[str]) -> None:
         )
     p = results.protocol
     axes.set_xlabel("communication round")
-    axes.set_ylabel(f"training loss ({p.num_curve_examples} fixed images)")
+    axes.set_ylabel(f"training loss ({p.num_curve_examples} fixed examples)")
     axes.set_title(
         f"{p.task}: K={p.num_workers}, H={p.num_local_steps}, batch {p.batch_size}; "
         f"mean and range of {p.num_seeds} seeds",

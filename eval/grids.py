@@ -1,12 +1,14 @@
 """Hyper-parameter grids that grow where the best setting lies on an edge.
 
 After the whole grid has run, the neighbourhood of the best setting is completed: per axis its next
-smaller, its own and its next larger value, where a value beyond the edge continues the spacing of
-the two outermost ones. What is new in it is run, and again, until the best setting has all its
-neighbours or the allowance is used up.
+smaller, its own and its next larger value, where values beyond the edge continue the spacing of the
+two outermost ones, as many as it takes to double or halve the outermost (one for decays). What is new
+is run, and again, until the best setting has all its neighbours or the allowance is used up: k
+extensions reach a factor of 2^k beyond the first grid at least.
 """
 
 import itertools
+import math
 from typing import NamedTuple
 
 Setting = dict[str, float]
@@ -51,31 +53,49 @@ def grow(grid: Grid, best: Setting) -> tuple[Grid, list[Setting]]:
     axes, near = {}, {}
     for name, axis in grid.items():
         values = axis.values
+        before, after = (), ()
         if len(values) > 1:
-            if best[name] == values[0]:
-                values = (*_before(axis), *values)
-            if best[name] == values[-1]:
-                values = (*values, *_after(axis))
+            before = _before(axis) if best[name] == values[0] else ()
+            after = _after(axis) if best[name] == values[-1] else ()
+        values = (*before, *values, *after)
         place = values.index(best[name])
         axes[name] = axis._replace(values=values)
-        near[name] = Axis(values[max(place - 1, 0) : place + 2])
+        near[name] = Axis(values[place - max(len(before), min(place, 1)) : place + max(len(after), 1) + 1])
     return axes, settings(near)
+
+
+def coarse(grid: Grid) -> Grid:
+    """A third of the settings: every third value of the longest axis, from its second one on, or, where no axis has
+    more than three values, the last tuned axis held at its middle value."""
+    tuned = [name for name, axis in grid.items() if len(axis.values) > 1]
+    if not tuned:
+        return grid
+    longest = max(tuned, key=lambda name: len(grid[name].values))
+    if len(grid[longest].values) > 3:
+        return {**grid, longest: grid[longest]._replace(values=grid[longest].values[1::3])}
+    values = grid[tuned[-1]].values
+    return {**grid, tuned[-1]: grid[tuned[-1]]._replace(values=(values[len(values) // 2],))}
 
 
 def _before(axis: Axis) -> tuple[float, ...]:
     first, second = axis.values[:2]
-    if not axis.decay:
-        return (_rounded(first**2 / second),)
-    if first == 0:
-        return ()
-    return (_rounded(max(0.0, 1 - (1 - first) ** 2 / (1 - second))),)
+    if axis.decay:
+        return () if first == 0 else (_rounded(max(0.0, 1 - (1 - first) ** 2 / (1 - second))),)
+    return _beyond(first, first / second)[::-1]
 
 
 def _after(axis: Axis) -> tuple[float, ...]:
     last, previous = axis.values[-1], axis.values[-2]
-    if not axis.decay:
-        return (_rounded(last**2 / previous),)
-    return (_rounded(1 - (1 - last) ** 2 / (1 - previous)),)
+    if axis.decay:
+        return (_rounded(1 - (1 - last) ** 2 / (1 - previous)),)
+    return _beyond(last, last / previous)
+
+
+def _beyond(edge: float, ratio: float) -> tuple[float, ...]:
+    """edge * ratio^1, ^2, ... until twice or half the edge is reached or passed; the tolerance is that of rounded
+    grids."""
+    number = math.ceil(math.log(2) / abs(math.log(ratio)) - 0.01)
+    return tuple(_rounded(edge * ratio**i) for i in range(1, number + 1))
 
 
 def _rounded(value: float) -> float:

@@ -5,6 +5,9 @@ Tuning sees the inner-validation split only; the test split is read once, after 
 
 import dataclasses
 
+TUNING_BUDGETS = {"full": 27, "coarse": 9}
+"""Settings of every tuned contender's first grid."""
+
 
 @dataclasses.dataclass(frozen=True)
 class EvalProtocol:
@@ -32,13 +35,21 @@ class EvalProtocol:
     """Rounds between two points of the training-loss curve; divides num_rounds."""
     num_curve_examples: int = 8192
     """Training examples the curve is measured on, evenly spaced; all of a smaller split."""
+    tuning: str = "full"
+    """"full": 27 settings per tuned contender before its grid grows; "coarse": 9, a third of the cost."""
+    worker_diagnostics: bool = False
+    """Whether to record how far the workers agree (eval/worker_diagnostics.py); needs K of at least 2."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.task, str) or not self.task:
+            raise ValueError(f"task={self.task!r}: name a task family, for example fmnist8_mlp32")
+        if self.tuning not in TUNING_BUDGETS:
+            raise ValueError(f"tuning={self.tuning!r}: use {' or '.join(TUNING_BUDGETS)}")
+        if not isinstance(self.worker_diagnostics, bool):
+            raise ValueError(f"worker_diagnostics={self.worker_diagnostics!r}: use true or false")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name == "task":
-                if not isinstance(value, str) or not value:
-                    raise ValueError(f"task={value!r}: name a task family, for example fmnist8_mlp32")
+            if field.name in ("task", "tuning", "worker_diagnostics"):
                 continue
             least = 0 if field.name in ("seed", "max_extensions") else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

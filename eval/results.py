@@ -17,7 +17,8 @@ from jaxtyping import Float, Int
 from eval.protocol import EvalProtocol
 from learned_opt.atomic_file import write_atomic
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 1 had neither diagnostics nor cost."""
 
 
 class ContenderResult(NamedTuple):
@@ -33,6 +34,8 @@ class ContenderResult(NamedTuple):
       train_loss: on the fixed training images.
       minibatch_loss: mean over the workers' local steps, every round.
       final: split ("train", "inner_valid", "outer_valid", "test") -> metric -> [seeds].
+      diagnostics: name -> [seeds, points], nan where undefined; empty where they were not recorded.
+      cost: from `Trainer.cost`; numbers or None.
     """
 
     name: str
@@ -44,6 +47,8 @@ class ContenderResult(NamedTuple):
     train_loss: Float[np.ndarray, "seeds points"]
     minibatch_loss: Float[np.ndarray, "seeds rounds"]
     final: dict[str, dict[str, np.ndarray]]
+    diagnostics: dict[str, np.ndarray] = {}
+    cost: dict[str, float | None] = {}
 
 
 class Results(NamedTuple):
@@ -114,7 +119,8 @@ def _contender(fields: dict[str, Any]) -> ContenderResult:
         for split, metrics in fields["final"].items()
     }
     rounds = np.asarray(fields["rounds"], np.int64)
-    return ContenderResult(**{**fields, **arrays, "rounds": rounds, "final": final})
+    diagnostics = {name: np.asarray(values, np.float32) for name, values in fields.get("diagnostics", {}).items()}
+    return ContenderResult(**{**fields, **arrays, "rounds": rounds, "final": final, "diagnostics": diagnostics})
 
 
 def _array(nested: Any) -> np.ndarray:

@@ -43,10 +43,16 @@ def rounds_to_reach(
 
 
 def reach(rounds: Int[np.ndarray, "points"], curves: Float[np.ndarray, "seeds points"], target: float) -> Reach:
-    """`rounds_to_reach` of the mean curve and of every seed's. A diverged seed makes the mean
-    infinite."""
-    per_seed = tuple(rounds_to_reach(rounds, curve, target) for curve in curves)
-    return Reach(rounds_to_reach(rounds, np.mean(curves, axis=0), target), per_seed)
+    """`rounds_to_reach` of the mean curve and of every seed's.
+
+    A curve that ends in divergence counts as never there, even if it passed the target on its way; one diverged seed
+    makes the mean such a curve.
+    """
+
+    def lasting(curve):
+        return rounds_to_reach(rounds, curve, target) if np.isfinite(curve[-1]) else None
+
+    return Reach(lasting(np.mean(curves, axis=0)), tuple(lasting(curve) for curve in curves))
 
 
 def final_loss(curves: Float[np.ndarray, "seeds points"]) -> float:

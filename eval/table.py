@@ -39,12 +39,18 @@ def targets(results: Results) -> list[Target]:
 def rows(results: Results) -> list[list[str]]:
     """Header and one row per contender."""
     goals = targets(results)
-    header = ["optimizer", "train loss", "valid loss", "test loss", "test acc."]
+    metrics = metric_names(results)
+    header = ["optimizer", "train loss", "valid loss", "test loss", *(f"test {name}" for name in metrics)]
     for goal in goals:
         header += [f"rounds to {goal.name} ({goal.loss:.3f})", "speed-up"]
     header += [f"kB to {goal.name}" for goal in goals[:1]]
     header += ["kB in all", "tuning runs", "diverged"]
-    return [header, *(_row(contender, goals) for contender in results.contenders)]
+    return [header, *(_row(contender, goals, metrics) for contender in results.contenders)]
+
+
+def metric_names(results: Results) -> list[str]:
+    """What the family reports besides the loss."""
+    return [name for name in results.contenders[0].final["test"] if name != "loss"]
 
 
 def markdown_table(results: Results) -> str:
@@ -75,7 +81,7 @@ def legend(results: Results) -> list[str]:
     lines = [
         f"Task {p.task}, {p.num_rounds} rounds, K={p.num_workers} workers, H={p.num_local_steps} "
         f"local steps, batch {p.batch_size} per worker; mean +- half the range over {p.num_seeds} "
-        "seeds. Hyper-parameters were chosen by the inner-validation loss (the column valid); the "
+        f"seeds. Tuning: {p.tuning}. Hyper-parameters were chosen by the inner-validation loss (the column valid); the "
         "test split was read once, at the end. Rounds (earliest..latest seed) are the first after "
         f"which the seed-mean training loss on {p.num_curve_examples} fixed images was at or below "
         f"the baseline's final one; {NEVER}: never. Speed-up: the baseline's own rounds to that "
@@ -93,11 +99,13 @@ def legend(results: Results) -> list[str]:
     return lines
 
 
-def _row(contender: ContenderResult, goals: Sequence[Target]) -> list[str]:
+def _row(contender: ContenderResult, goals: Sequence[Target], metrics: Sequence[str]) -> list[str]:
     final = contender.final
     cells = [contender.name]
     cells += [_spread(final[split]["loss"], 3) for split in ("train", "inner_valid", "test")]
-    cells.append(_spread(100 * final["test"]["accuracy"], 1) + "%")
+    for name in metrics:
+        percent = name == "accuracy"
+        cells.append(_spread(final["test"][name] * (100 if percent else 1), 1 if percent else 3) + "%" * percent)
     reached = [reach(contender.rounds, contender.train_loss, goal.loss) for goal in goals]
     for goal, found in zip(goals, reached, strict=True):
         ratio = speed_up(goal.rounds, found.rounds)

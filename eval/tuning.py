@@ -5,19 +5,16 @@ A setting's score is its mean over the tuning seeds; a run that diverged scores 
 the table.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import PyTree
 
-from eval.baselines import Contender
+from eval.contenders import Contender
 from eval.grids import Setting, grow, settings
-from eval.inner_train import make_trainer
-from eval.protocol import EvalProtocol
+from eval.inner_train import Runs
 from eval.split_metrics import EvaluateFn
 from eval.starts import Starts
-from tasks.base import TaskFamily
 
 
 class Trial(NamedTuple):
@@ -51,42 +48,31 @@ NOT_TUNED = Tuning({}, (), 0, 0, True)
 
 def tune(
     contender: Contender,
-    family: TaskFamily,
-    protocol: EvalProtocol,
-    data: Mapping[str, PyTree],
+    train: Callable[..., Runs],
     starts: Starts,
     valid_metrics: EvaluateFn,
+    max_extensions: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tuning:
     """Runs the contender's grid and its extensions.
 
     Args:
       contender: an empty grid costs nothing.
-      family: the task family.
-      protocol: rounds and the allowance of extensions.
-      data: the split "train" and no other.
+      train: of the contender's `Trainer`.
       starts: of the stage TUNING, one per tuning seed.
       valid_metrics: from `make_evaluator(..., "inner_valid")`.
+      max_extensions: how often the grid may grow.
       progress: called with runs done and runs planned.
     """
     if not contender.grid:
         return NOT_TUNED
     grid, pending = contender.grid, settings(contender.grid)
     num_seeds = len(starts.batch_keys)
-    train = make_trainer(
-        family,
-        contender.make,
-        protocol,
-        data,
-        starts,
-        with_curve=False,
-        num_settings=len(pending),
-    )
     scores: dict[tuple[float, ...], Trial] = {}
     extensions = 0
     while True:
         done = len(scores) * num_seeds
-        runs = train(pending, lambda new, total, done=done: progress(done + new, done + total))
+        runs = train(pending, starts, lambda new, total, done=done: progress(done + new, done + total))
         losses = valid_metrics(runs.params, starts.task_config)["loss"]
         losses = losses.reshape(len(pending), num_seeds)
         for hparams, loss in zip(pending, np.mean(losses, axis=1), strict=True):
@@ -94,7 +80,7 @@ def tune(
         best = min(scores.values(), key=lambda trial: trial.loss)
         grid, near = grow(grid, best.hparams)
         pending = [hparams for hparams in near if tuple(hparams.values()) not in scores]
-        if not pending or extensions == protocol.max_extensions:
+        if not pending or extensions == max_extensions:
             break
         extensions += 1
     return Tuning(

@@ -128,8 +128,9 @@ def read_bytes(path_or_name: str | os.PathLike[str]) -> bytes:
         path = path / MODEL_FILE
     source = path if path.is_file() else find_pretrained(name)
     with source.open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read() if size <= _MAX_BYTES else b""
+    if size > _MAX_BYTES:
         raise ValueError(f"{name}: larger than {_MAX_BYTES} bytes, so not a learned optimizer")
     return data
 
@@ -161,10 +162,18 @@ def _decode(name: str, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, An
 def _parse_header(data: bytes) -> dict[str, Any]:
     """The JSON object under our key of a safetensors header; empty if there is none."""
     try:
-        header = json.loads(json.loads(data)["__metadata__"][_METADATA_KEY])
+        text = json.loads(data, object_pairs_hook=_once)["__metadata__"][_METADATA_KEY]
+        header = json.loads(text, object_pairs_hook=_once)
     except (KeyError, TypeError, ValueError, RecursionError):
         return {}
     return header if isinstance(header, dict) else {}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Which of two equal names counts is a matter of taste, so two readers could see two different files.
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name occurs twice")
+    return dict(pairs)
 
 
 def _rebuild(name: str, config: dict[str, Any], num_tensors: int) -> LearnedOptimizer:
@@ -175,7 +184,8 @@ def _rebuild(name: str, config: dict[str, Any], num_tensors: int) -> LearnedOpti
     try:
         return from_config(config)
     except ValueError as error:
-        raise ValueError(f"{name}: cannot rebuild its optimizer: {error}") from None
+        # Its config is quoted in it, and may be as long as a hostile file likes.
+        raise ValueError(f"{name}: cannot rebuild its optimizer: {str(error)[:500]}") from None
 
 
 def _check_tensors(name: str, tensors: dict[str, np.ndarray], lopt: LearnedOptimizer) -> Theta:

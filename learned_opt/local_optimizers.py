@@ -53,9 +53,11 @@ def normalized_sgd(learning_rate: float | Array) -> optax.GradientTransformation
 
         def scaled(gradient, param):
             size = jnp.maximum(_rms(param), RMS_FLOOR)
-            # A gradient of zeros stays one.
-            scale = -learning_rate * size / jnp.maximum(_rms(gradient), jnp.finfo(jnp.float32).tiny)
-            return (gradient.astype(jnp.float32) * scale).astype(gradient.dtype)
+            wide = gradient.astype(jnp.float32)
+            # Divided by its largest entry first: squares of a tiny gradient would be zero. One of zeros stays zeros.
+            peak = jnp.max(jnp.abs(wide))
+            unit = wide / jnp.where(peak > 0, peak, 1)
+            return (unit * (-learning_rate * size / jnp.where(peak > 0, _rms(unit), 1))).astype(gradient.dtype)
 
         return jax.tree.map(scaled, updates, params), state
 

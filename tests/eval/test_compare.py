@@ -8,9 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from eval.baselines import Contender, baselines, learned
+from eval.baselines import baselines
 from eval.compare import compare
+from eval.contenders import Contender
 from eval.grids import Axis
+from eval.learned import learned
 from eval.results import load_results
 from eval.table import markdown_table, plain_table, rows, targets
 from learned_opt.adafac_mlp_lopt import adafac_mlp_lopt
@@ -68,11 +70,11 @@ def test_the_folder_holds_results_table_and_figure(compared):
     assert any(line.startswith("diverging") for line in lines)
 
 
-def test_earlier_tuned_baselines_are_used_again(compared, tmp_path):
+def test_earlier_tuned_baselines_are_trained_again_for_other_seeds(compared, tmp_path):
     earlier, folder = compared
     stages = []
     results = compare(
-        TOY,
+        dataclasses.replace(TOY, num_seeds=4),
         [],
         tmp_path,
         lambda stage, done, total: stages.append(stage),
@@ -83,7 +85,20 @@ def test_earlier_tuned_baselines_are_used_again(compared, tmp_path):
     assert set(stages) == {"training local_sgd"}
     assert results.contenders[0].hparams == earlier.contenders[0].hparams
     assert results.provenance["baselines_from"] == str(folder / "results.json")
+    np.testing.assert_array_equal(results.contenders[0].train_loss[:3], earlier.contenders[0].train_loss)
+
+
+def test_earlier_results_under_the_same_protocol_are_taken_over(compared, tmp_path):
+    earlier, folder = compared
+
+    def make(hparams):
+        raise AssertionError("trained again")
+
+    again = Contender("local_sgd", make, GRID)
+    options = {"baselines_from": folder / "results.json", "family": toy_family()}
+    results = compare(TOY, [], tmp_path, contenders=[again], **options)
     np.testing.assert_array_equal(results.contenders[0].train_loss, earlier.contenders[0].train_loss)
+    assert results.contenders[0].tuning == earlier.contenders[0].tuning
 
 
 def test_baselines_of_another_protocol_are_refused(compared, tmp_path):

@@ -1,9 +1,11 @@
 """Grids by hand: spacing, combinations, and how they grow around the best setting."""
 
+import dataclasses
+
 import pytest
 
-from eval.baselines import GRID_SIZE, baselines
-from eval.grids import Axis, grow, log_spaced, settings
+from eval.baselines import BASELINES, GRID_SIZE, baselines
+from eval.grids import Axis, coarse, grow, log_spaced, settings
 from tests.eval.toy import TOY
 
 
@@ -32,6 +34,8 @@ def test_settings_are_all_combinations():
         (Axis((0.5, 0.8), decay=True), 0.5, (0.0, 0.5, 0.8), [0.0, 0.5, 0.8]),
         (Axis((0.0, 0.5), decay=True), 0.0, (0.0, 0.5), [0.0, 0.5]),
         (Axis((0.3,)), 0.3, (0.3,), [0.3]),
+        (Axis((1.0, 1.3, 1.69)), 1.69, (1.0, 1.3, 1.69, 2.197, 2.856, 3.713), [1.3, 1.69, 2.197, 2.856, 3.713]),
+        (Axis((1.0, 1.4, 1.96)), 1.0, (0.3644, 0.5102, 0.7143, 1.0, 1.4, 1.96), [0.3644, 0.5102, 0.7143, 1.0, 1.4]),
     ],
 )
 def test_an_axis_grows_only_beyond_a_best_value_on_its_edge(axis, best, values, near):
@@ -46,5 +50,14 @@ def test_the_neighbourhood_is_complete_in_every_axis():
     assert {(s["a"], s["b"]) for s in pending} == {(a, b) for a in (2.0, 4.0, 8.0) for b in (1.0, 2.0, 4.0)}
 
 
-def test_every_baseline_has_the_same_budget():
-    assert {len(settings(contender.grid)) for contender in baselines(TOY)} == {GRID_SIZE}
+@pytest.mark.parametrize(("tuning", "size"), [("full", GRID_SIZE), ("coarse", 9)])
+def test_every_baseline_has_the_same_budget(tuning, size):
+    everyone = baselines(dataclasses.replace(TOY, tuning=tuning))
+    assert {len(settings(contender.grid)) for contender in everyone} == {size}
+    assert tuple(contender.name for contender in everyone) == BASELINES
+
+
+def test_coarse_grids():
+    assert coarse({"a": Axis(tuple(range(1, 10)))})["a"].values == (2, 5, 8)
+    assert coarse({"a": Axis((1.0, 2.0, 3.0)), "b": Axis((4.0, 5.0, 6.0))})["b"].values == (5.0,)
+    assert coarse({}) == {}

@@ -9,7 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from eval.inner_train import curve_examples, make_trainer
+from eval.contenders import Contender
+from eval.curves import curve_examples, make_curve
+from eval.grids import Axis
+from eval.inner_train import make_trainer
 from eval.starts import FINAL, TUNING, draw_starts
 from learned_opt.aggregation import fedavg
 from learned_opt.local_sgd import local_sgd
@@ -23,15 +26,22 @@ def quiet(done, total):
     del done, total
 
 
-def make_local_sgd(protocol):
-    return lambda h: local_sgd(optax.sgd(h["lr"]), fedavg(), protocol.num_workers, protocol.num_local_steps)
+def local_sgd_contender(protocol):
+    def make(h):
+        return local_sgd(optax.sgd(h["lr"]), fedavg(), protocol.num_workers, protocol.num_local_steps)
+
+    return Contender("local_sgd", make, {"lr": Axis((0.1, 0.2, 0.3, 0.4))})
 
 
-def train(protocol, settings, stage=FINAL, **options) -> Any:
+def train(protocol, settings, keep_snapshots=True, stage=FINAL) -> Any:
     starts = draw_starts(FAMILY, protocol, TRAIN, stage, protocol.num_seeds)
-    options = {"with_curve": True, **options}
-    run = make_trainer(FAMILY, make_local_sgd(protocol), protocol, TRAIN, starts, **options)
-    return run(settings, quiet), starts
+    trainer = make_trainer(FAMILY, local_sgd_contender(protocol), protocol, TRAIN, starts)
+    return trainer.train(settings, starts, quiet, keep_snapshots), starts
+
+
+def curve_of(protocol, runs, starts):
+    examples = {"train": curve_examples(TRAIN["train"], protocol.num_curve_examples)}
+    return make_curve(FAMILY, examples)(runs.snapshots, starts.task_config)
 
 
 def softmax_regression_step(weights, bias, batch, lr):
@@ -60,14 +70,25 @@ def test_one_worker_one_step_is_a_plain_sgd_loop():
 
 
 def test_the_curve_ends_at_the_loss_of_the_final_parameters():
-    runs, _ = train(TOY, [{"lr": 0.3}])
+    runs, starts = train(TOY, [{"lr": 0.3}])
+    train_loss = curve_of(TOY, runs, starts)
     examples = {"train": curve_examples(TRAIN["train"], TOY.num_curve_examples)}
     batch = FAMILY.eval_batch(examples, "train")
     for seed in range(TOY.num_seeds):
         params = jax.tree.map(lambda x, seed=seed: jnp.asarray(x[seed]), runs.params)
         loss = FAMILY.task({}, TRAIN).metrics(params, batch)["loss"]
-        np.testing.assert_allclose(runs.train_loss[seed, -1], loss, rtol=1e-6)
-    assert runs.train_loss.shape == runs.minibatch_loss.shape == (3, TOY.num_rounds)
+        np.testing.assert_allclose(train_loss[seed, -1], loss, rtol=1e-6)
+    assert train_loss.shape == runs.minibatch_loss.shape == (3, TOY.num_rounds)
+
+
+def test_the_curve_of_every_snapshot_is_its_own():
+    runs, starts = train(dataclasses.replace(TOY, num_rounds=5, num_seeds=3), [{"lr": 0.3}])
+    protocol = dataclasses.replace(TOY, num_rounds=5)
+    whole = curve_of(protocol, runs, starts)
+    for seed, point in ((0, 0), (1, 3), (2, 4)):
+        one = jax.tree.map(lambda x, seed=seed, point=point: x[seed : seed + 1, point : point + 1], runs.snapshots)
+        alone = curve_of(protocol, runs._replace(snapshots=one), starts)
+        np.testing.assert_array_equal(alone, whole[seed : seed + 1, point : point + 1])
 
 
 def test_a_run_does_not_depend_on_its_company():
@@ -78,20 +99,34 @@ def test_a_run_does_not_depend_on_its_company():
         np.testing.assert_array_equal(whole[6:9], part)
 
 
-@pytest.mark.parametrize("with_curve", [True, False])
-def test_runs_vmapped_in_chunks_agree(monkeypatch, with_curve):
-    settings = [{"lr": lr} for lr in (0.1, 0.2, 0.3, 0.4)]
-    one_by_one, _ = train(TOY, settings, with_curve=with_curve)
+@pytest.mark.parametrize("keep_snapshots", [True, False])
+def test_runs_vmapped_in_chunks_agree(monkeypatch, keep_snapshots):
+    settings = [{"lr": lr} for lr in (0.1, 0.2, 0.3, 0.4)] * 6
+    protocol = dataclasses.replace(TOY, tuning_seeds=6)
+    one_by_one, _ = train(protocol, settings, keep_snapshots)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    chunked, _ = train(TOY, settings, with_curve=with_curve, num_settings=8)
+    chunked, _ = train(protocol, settings, keep_snapshots)
+    assert (chunked.snapshots is None) != keep_snapshots
     for first, second in zip(jax.tree.leaves(one_by_one), jax.tree.leaves(chunked), strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
 
 
+def test_every_snapshot_is_measured_on_the_task_of_its_seed():
+    def task(config, data):
+        inner = FAMILY.task({}, data)
+        return inner._replace(metrics=lambda params, batch: {"loss": config["number"] + 0 * params["w"][0]})
+
+    family = FAMILY._replace(task=task)
+    curve = make_curve(family, {"train": curve_examples(TRAIN["train"], 8)})
+    snapshots = {"w": np.zeros((3, 5, 1), np.float32)}
+    losses = curve(snapshots, {"number": np.array([10, 20, 30], np.float32)})
+    np.testing.assert_array_equal(losses, np.repeat([[10], [20], [30]], 5, axis=1))
+
+
 def test_eval_every_thins_the_curve_and_changes_nothing_else():
-    full, _ = train(TOY, [{"lr": 0.3}])
+    full, starts = train(TOY, [{"lr": 0.3}])
     thin, _ = train(dataclasses.replace(TOY, eval_every=3), [{"lr": 0.3}])
-    np.testing.assert_allclose(thin.train_loss, full.train_loss[:, 2::3], rtol=1e-6)
+    np.testing.assert_allclose(curve_of(TOY, thin, starts), curve_of(TOY, full, starts)[:, 2::3], rtol=1e-6)
     np.testing.assert_allclose(thin.minibatch_loss, full.minibatch_loss, rtol=1e-6)
 
 
@@ -107,8 +142,20 @@ def test_more_seeds_keep_the_first_ones_and_stages_differ():
 
 
 def test_a_diverged_run_has_infinite_loss():
-    runs, _ = train(TOY, [{"lr": float("nan")}])
-    assert np.all(np.isinf(runs.train_loss[:, -1]))
+    runs, starts = train(TOY, [{"lr": float("nan")}])
+    assert np.all(np.isinf(curve_of(TOY, runs, starts)[:, -1]))
+
+
+def test_the_cost_of_a_contender():
+    starts = draw_starts(FAMILY, TOY, TRAIN, FINAL, TOY.num_seeds)
+    momentum = Contender("m", lambda h: local_sgd(optax.sgd(0.1, 0.9), optax.sgd(1.0), 2, 2), {})
+    trainer = make_trainer(FAMILY, momentum, TOY, TRAIN, starts)
+    assert trainer.cost()["seconds_per_round"] is None
+    trainer.train([{}], starts, quiet)
+    cost = trainer.cost()
+    # One float32 momentum for each of the 4 x 3 weights and 3 biases on each of the two workers.
+    assert cost["state_bytes"] == 4 * 15 * 2
+    assert all(value is not None and value >= 0 for value in cost.values())
 
 
 @pytest.mark.parametrize(("number", "expected"), [(3, [0, 44, 89]), (1000, list(range(90)))])

@@ -28,6 +28,8 @@ def toy_results():
                 "accuracy": np.ones(3, np.float32),
             }
         },
+        diagnostics={"worker_cosine": np.array([[0.5, np.nan]] * 3, np.float32)},
+        cost={"compile_seconds": 1.25, "memory_bytes": None},
     )
     return Results(TOY, {"argv": ["x"], "seconds": 1.5}, (contender,))
 
@@ -44,7 +46,23 @@ def test_round_trip_keeps_every_bit_and_the_same_results_the_same_bytes(tmp_path
     for name in ("train_loss", "minibatch_loss", "rounds"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     np.testing.assert_array_equal(after.final["test"]["loss"], before.final["test"]["loss"])
-    assert after.hparams == before.hparams and after.tuning == before.tuning
+    assert after.hparams == before.hparams and after.tuning == before.tuning and after.cost == before.cost
+    np.testing.assert_array_equal(after.diagnostics["worker_cosine"], before.diagnostics["worker_cosine"])
+
+
+def test_a_file_of_version_1_is_read(tmp_path):
+    path = tmp_path / "a.json"
+    save_results(path, toy_results())
+    document = json.loads(path.read_text())
+    document["format_version"] = 1
+    for field in ("tuning", "worker_diagnostics"):
+        del document["protocol"][field]
+    for field in ("diagnostics", "cost"):
+        del document["contenders"][0][field]
+    path.write_text(json.dumps(document))
+    loaded = load_results(path)
+    assert loaded.protocol == TOY
+    assert loaded.contenders[0].diagnostics == loaded.contenders[0].cost == {}
 
 
 def test_the_file_is_plain_json_without_nan_or_infinity(tmp_path):
@@ -63,7 +81,7 @@ def test_the_file_is_plain_json_without_nan_or_infinity(tmp_path):
         (b"", "damaged or not JSON"),
         (b"\xff\xfe", "damaged or not JSON"),
         (b"[]", "not a results file"),
-        (b'{"format_version": 99}', "format version 99, this code reads up to 1"),
+        (b'{"format_version": 99}', "format version 99, this code reads up to 2"),
         (b'{"format_version": 1}', "damaged, its fields do not fit"),
         (b'{"format_version": 1, "protocol": 3}', "damaged, its fields do not fit"),
     ],

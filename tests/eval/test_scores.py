@@ -41,6 +41,11 @@ def test_a_diverged_seed_keeps_the_mean_from_the_target():
     assert found.rounds is None and found.per_seed == (2, None)
 
 
+def test_passing_the_target_on_the_way_to_divergence_does_not_count():
+    found = reach(ROUNDS, np.array([[4.0, 1.0, np.inf, np.inf], [4.0, 1.0, 1.0, 1.0]]), 2.0)
+    assert found.rounds is None and found.per_seed == (None, 4)
+
+
 def test_final_loss_and_band():
     curves = np.array([[4.0, 1.0], [2.0, 3.0]])
     assert final_loss(curves) == 2.0

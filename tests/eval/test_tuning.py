@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from eval.baselines import Contender
+from eval.contenders import Contender
 from eval.grids import Axis
 from eval.inner_train import make_trainer
 from eval.split_metrics import make_evaluator
@@ -29,17 +29,19 @@ def make(h):
 def run_tuning(values, protocol=TOY, calls=None):
     starts = draw_starts(FAMILY, protocol, TRAIN, TUNING, protocol.tuning_seeds)
     contender = Contender("local_sgd", make, {"lr": Axis(values)})
+    trainer = make_trainer(FAMILY, contender, protocol, TRAIN, starts)
     report = (lambda done, total: None) if calls is None else lambda *call: calls.append(call)
-    return tune(contender, FAMILY, protocol, TRAIN, starts, VALID, report)
+    return tune(contender, trainer.train, starts, VALID, protocol.max_extensions, report)
 
 
 def test_the_score_is_the_mean_validation_loss_of_the_tuning_seeds():
     protocol = dataclasses.replace(TOY, tuning_seeds=2, max_extensions=0)
     tuning = run_tuning((0.05, 0.2), protocol)
     starts = draw_starts(FAMILY, protocol, TRAIN, TUNING, 2)
-    train = make_trainer(FAMILY, make, protocol, TRAIN, starts, with_curve=False)
+    contender = Contender("local_sgd", make, {"lr": Axis((1.0,))})
+    trainer = make_trainer(FAMILY, contender, protocol, TRAIN, starts)
     for trial in tuning.trials:
-        runs = train([trial.hparams], lambda done, total: None)
+        runs = trainer.train([trial.hparams], starts, lambda done, total: None)
         losses = VALID(runs.params, starts.task_config)["loss"]
         np.testing.assert_allclose(trial.loss, losses.mean(), rtol=1e-6)
     assert tuning.num_runs == 4
@@ -76,5 +78,8 @@ def test_progress_counts_every_run_once():
 
 
 def test_nothing_to_tune_costs_nothing():
+    def train(*arguments):
+        raise AssertionError(arguments)
+
     starts = draw_starts(FAMILY, TOY, TRAIN, TUNING, 1)
-    assert tune(Contender("x", make, {}), FAMILY, TOY, TRAIN, starts, VALID) == NOT_TUNED
+    assert tune(Contender("x", make, {}), train, starts, VALID, 1) == NOT_TUNED
