@@ -5,7 +5,10 @@ BIN := .venv/bin
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.12 python3.11 python3.13 python3.14)
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: install demo test lint
+RELIABILITY := $(wildcard tests/meta_train/test_reliability*.py) \
+  $(addprefix tests/meta_train/test_,run_store.py resume.py distributed.py launch.py)
+
+.PHONY: install demo test test-reliability lint
 
 install: .venv/installed
 
@@ -30,6 +33,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest $(ARGS)
+
+# The long versions of the reliability tests: kills, damages, layouts, soak. About an hour on two cores.
+test-reliability: install
+	nice $(BIN)/python -m pytest -m slow $(RELIABILITY) $(ARGS)
 
 lint: install
 	$(BIN)/ruff check

@@ -1,18 +1,17 @@
-"""Settings of one meta-training run, and the check that names the odd one.
+"""Settings of one meta-training run, and the check that names the odd one; `config_rules` holds its tables.
 
 No JAX here: `python -m meta_train --help` and every usage error answer without importing it.
 """
 
 import dataclasses
-import difflib
 import importlib
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-OPTIMIZERS = ("lagg_a", "lopt_a")
-NOMINALS = ("none", "average", "momentum")
-META_LOSS_SPLITS = ("train", "outer_valid")
+from meta_train.component import Component, check_component, component_from_values, overrides
+from meta_train.config_rules import CHOICES, RULES, check_choice, check_type, flag
+
+TIED_TO_NUM_WORKERS = ("lagg_a",)
+"""Optimizers that serve one number of workers only."""
 FREE_FIELDS = (
     "run_dir",
     "reuse_run_dir",
@@ -47,7 +46,16 @@ class MetaTrainConfig:
     batch_size: int = 128
     """Examples per worker and local step, B."""
     local_learning_rate: float = 0.5
-    """Learning rate of the local SGD steps."""
+    """Learning rate of the local steps."""
+    local_optimizer: str = "sgd"
+    """Local optimizer: sgd, adam, rmsprop (Adam without momentum) or normalized_sgd (relative to each tensor)."""
+
+    components: tuple[Component, ...] = ()
+    """Mixture to meta-train on, each TASK[,FIELD=VALUE]...; a field left out is that of the run; none: its task."""
+    components_per_step: int = 0
+    """Components that a meta-step draws; 0 takes all."""
+    component_gradients: str = "mean"
+    """How their meta-gradients meet: mean (weighted), or clipped (each to max_gradient_norm first)."""
 
     optimizer: str = "lagg_a"
     """Learned server optimizer: lagg_a (reads the K workers' updates) or lopt_a (their mean)."""
@@ -64,9 +72,21 @@ class MetaTrainConfig:
     meta_steps: int = 1000
     """Meta-steps: updates of theta."""
     num_tasks: int = 8
-    """Antithetic pairs of particles per meta-step, each pair on its own task."""
+    """Tasks per meta-step, each with antithetic pairs of particles."""
+    estimator: str = "pes"
+    """Estimator of the meta-gradient: pes, es, nres, full_es, truncated_backprop or full_backprop."""
     sigma: float = 0.03
     """Standard deviation of the perturbations of theta."""
+    final_sigma: float | None = None
+    """Sigma at the last meta-step, approached geometrically; None keeps sigma."""
+    pairs_per_task: int = 1
+    """Antithetic pairs that share a task."""
+    sign_scale: float | None = None
+    """Replaces a pair's loss difference by its sign times this; None keeps the difference."""
+    max_difference: float | None = None
+    """Clips a pair's loss difference to plus or minus this; None keeps it."""
+    accumulated_steps: int = 1
+    """Meta-steps whose meta-gradients are averaged into one step of theta."""
     truncation_length: int = 50
     """Rounds per meta-step."""
     min_unroll_length: int = 100
@@ -75,6 +95,19 @@ class MetaTrainConfig:
     """Longest episode in rounds, a multiple of truncation_length."""
     meta_loss_split: str = "train"
     """Meta-loss: train (mean of the local minibatch losses) or outer_valid (held-out examples)."""
+    objective: str = "mean"
+    """What of the truncation's losses counts: mean, final (the last round's), or linear (weights rising from 0)."""
+
+    reduction: str = "deterministic"
+    """How particles' estimates meet: deterministic (in one order on any number of devices) or fast."""
+    chunk: int = 0
+    """Antithetic pairs computed at once on a device; 0: one on CPUs, all of a device's on accelerators."""
+    worker_devices: int = 1
+    """Devices that the workers of each particle are spread over."""
+    resident_bytes: int = 0
+    """Device memory for the training data, of which a window that moves on is resident; 0 holds all of it."""
+    swap_every: int = 20
+    """Meta-steps after which that window moves on."""
 
     meta_learning_rate: float = 3e-3
     """Peak learning rate of AdamW on theta."""
@@ -101,72 +134,6 @@ class MetaTrainConfig:
     """Protocol in eval.protocol to run on the result; None skips the evaluation."""
 
 
-class _Rule(NamedTuple):
-    holds: Callable[[Any], bool]
-    requirement: str
-    example: Any
-
-
-def _at_least(bound: int, example: int) -> _Rule:
-    return _Rule(lambda value: value >= bound, f"must be at least {bound}", example)
-
-
-def _positive(example: float) -> _Rule:
-    return _Rule(lambda value: 0 < value < math.inf, "must be positive and finite", example)
-
-
-def _not_negative(example: float) -> _Rule:
-    return _Rule(lambda value: 0 <= value < math.inf, "must be finite and at least 0", example)
-
-
-_RULES = {
-    "seed": _Rule(lambda value: 0 <= value < 2**32, "must lie in 0 .. 2^32 - 1", 0),
-    "num_workers": _at_least(1, 8),
-    "num_local_steps": _at_least(1, 4),
-    "batch_size": _at_least(1, 128),
-    "local_learning_rate": _positive(0.5),
-    "hidden_size": _at_least(1, 32),
-    "hidden_layers": _at_least(1, 2),
-    "meta_steps": _at_least(1, 400),
-    "num_tasks": _at_least(1, 8),
-    "sigma": _positive(0.03),
-    "truncation_length": _at_least(1, 50),
-    "min_unroll_length": _at_least(1, 100),
-    "max_unroll_length": _at_least(1, 1000),
-    "meta_learning_rate": _positive(3e-3),
-    "final_meta_learning_rate": _not_negative(3e-4),
-    "warmup_steps": _at_least(0, 50),
-    "weight_decay": _not_negative(1e-4),
-    "max_gradient_norm": _positive(1.0),
-    "theta_average_decay": _Rule(lambda value: 0 <= value < 1, "must lie in [0, 1)", 0.98),
-    "max_consecutive_skips": _at_least(1, 20),
-    "checkpoint_every": _at_least(1, 50),
-    "keep_checkpoints": _at_least(1, 3),
-    "export_every": _at_least(0, 100),
-}
-
-_CHOICES = {
-    "optimizer": OPTIMIZERS,
-    "nominal": NOMINALS,
-    "meta_loss_split": META_LOSS_SPLITS,
-}
-
-
-def flag(field: str) -> str:
-    """The command-line flag of a field."""
-    return "--" + field.replace("_", "-")
-
-
-def check_choice(field: str, value: str, choices: Sequence[str]) -> None:
-    """Raises a ValueError with the closest match and the list when `value` is not one of
-    `choices`."""
-    if value in choices:
-        return
-    close = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(f"{field}: {value!r} is unknown; {hint}use one of {', '.join(choices)}")
-
-
 def validate(config: MetaTrainConfig) -> None:
     """Checks every field; reads the tasks' and protocols' names, builds and compiles nothing.
 
@@ -174,12 +141,15 @@ def validate(config: MetaTrainConfig) -> None:
       ValueError: "field: value ... fix" for the first field that is wrong.
     """
     for field in dataclasses.fields(config):
-        _check_type(field.name, field.type, getattr(config, field.name))
-    for name, rule in _RULES.items():
+        if field.name != "components":
+            check_type(field.name, field.type, getattr(config, field.name))
+    if not isinstance(config.components, tuple) or not all(isinstance(c, Component) for c in config.components):
+        raise ValueError(f"components: {config.components!r} is not a tuple of Component")
+    for name, rule in RULES.items():
         value = getattr(config, name)
         if not rule.holds(value):
             raise ValueError(f"{name}: {value} {rule.requirement}; e.g. {flag(name)} {rule.example}")
-    for name, choices in _CHOICES.items():
+    for name, choices in CHOICES.items():
         check_choice(name, getattr(config, name), choices)
     if not config.run_dir:
         raise ValueError("run_dir: '' is empty; e.g. --run-dir runs/mine")
@@ -188,14 +158,50 @@ def validate(config: MetaTrainConfig) -> None:
             f"final_meta_learning_rate: {config.final_meta_learning_rate} exceeds "
             f"meta_learning_rate {config.meta_learning_rate}; lower --final-meta-learning-rate"
         )
+    if config.sign_scale is not None and config.max_difference is not None:
+        raise ValueError(f"max_difference: {config.max_difference} does nothing beside sign_scale; drop one of them")
+    if config.num_workers % config.worker_devices:
+        raise ValueError(
+            f"worker_devices: {config.worker_devices} do not divide num_workers {config.num_workers}; "
+            "e.g. --worker-devices 1"
+        )
     _check_lengths(config)
     check_choice("task", config.task, list(_names("tasks.suites", "FAMILIES")))
+    if config.components:
+        _check_components(config)
     if config.eval_protocol is not None:
         _check_protocol(config, config.eval_protocol)
 
 
+def to_json(config: MetaTrainConfig) -> dict[str, Any]:
+    """JSON values of a configuration, as `from_json` reads them."""
+    values = dataclasses.asdict(config)
+    return values | {"components": list(values["components"])}
+
+
+def single_runs(config: MetaTrainConfig) -> dict[str, MetaTrainConfig]:
+    """Each component as the configuration of a run of its own, by name; a run without components is its task.
+
+    Raises:
+      ValueError: two components of one name.
+    """
+    if not config.components:
+        return {config.task: config}
+    singles = [dataclasses.replace(config, components=(), **overrides(component)) for component in config.components]
+    tasks = [single.task for single in singles]
+    runs = {}
+    for component, single in zip(config.components, singles, strict=True):
+        several = tasks.count(single.task) > 1
+        plain = f"{single.task}_k{single.num_workers}_h{single.num_local_steps}" if several else single.task
+        name = component.name or plain
+        if name in runs:
+            raise ValueError(f"components: two are called {name!r}; add name=... to one of them")
+        runs[name] = single
+    return runs
+
+
 def from_json(values: dict[str, Any], source: str) -> MetaTrainConfig:
-    """The config that `dataclasses.asdict` was written from; `source` is named in errors.
+    """The config that `to_json` gave these values; `source` is named in errors.
 
     Raises:
       ValueError: a field this version does not know, or an odd value.
@@ -205,23 +211,15 @@ def from_json(values: dict[str, Any], source: str) -> MetaTrainConfig:
         if name not in known:
             raise ValueError(f"{source}: field {name!r} is unknown; use the version the run began with")
     try:
+        components = values.get("components", ())
+        if not isinstance(components, list | tuple) or not all(isinstance(c, dict) for c in components):
+            raise ValueError(f"components: {components!r} is not a list of objects")
+        values = values | {"components": tuple(component_from_values(c) for c in components)}
         config = MetaTrainConfig(**values)
         validate(config)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     return config
-
-
-def _check_type(name: str, annotation: Any, value: Any) -> None:
-    allowed = {
-        int: (int,),
-        float: (int, float),
-        bool: (bool,),
-        str: (str,),
-    }.get(annotation, (str, type(None)))
-    if not isinstance(value, allowed) or (isinstance(value, bool) and annotation is not bool):
-        wanted = getattr(annotation, "__name__", str(annotation))
-        raise ValueError(f"{name}: {value!r} is not of type {wanted}")
 
 
 def _check_lengths(config: MetaTrainConfig) -> None:
@@ -238,6 +236,29 @@ def _check_lengths(config: MetaTrainConfig) -> None:
             f"max_unroll_length: {config.max_unroll_length} is below min_unroll_length "
             f"{config.min_unroll_length}; e.g. --max-unroll-length {config.min_unroll_length}"
         )
+
+
+def _check_components(config: MetaTrainConfig) -> None:
+    for index, component in enumerate(config.components):
+        try:
+            check_component(component)
+            single = dataclasses.replace(config, components=(), components_per_step=0, eval_protocol=None)
+            validate(dataclasses.replace(single, **overrides(component)))
+        except ValueError as error:
+            raise ValueError(f"components[{index}] {component.task}: {error}") from None
+    runs = single_runs(config)
+    if config.components_per_step > len(runs):
+        raise ValueError(
+            f"components_per_step: {config.components_per_step} exceeds the {len(runs)} components; "
+            "e.g. --components-per-step 0 for all"
+        )
+    if config.optimizer in TIED_TO_NUM_WORKERS:
+        for name, single in runs.items():
+            if single.num_workers != config.num_workers:
+                raise ValueError(
+                    f"components: {name} has {single.num_workers} workers, a {config.optimizer} for "
+                    f"{config.num_workers} cannot serve them; use --optimizer lopt_a or make num_workers equal"
+                )
 
 
 def _check_protocol(config: MetaTrainConfig, name: str) -> None:

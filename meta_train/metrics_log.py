@@ -25,12 +25,14 @@ class MetricsLog:
       elapsed: seconds of meta-training up to the last row, over all starts of the run.
     """
 
-    def __init__(self, path: Path, step: int, elapsed: float) -> None:
+    def __init__(self, path: Path | None, step: int, elapsed: float, *, one_by_one: bool = False) -> None:
+        """Appends to `path`, if there is one; `one_by_one`: reads each meta-step, however fast they are."""
         self.elapsed = elapsed
         self._path = path
         self._step = step
         self._pending: list[TrainerInfo] = []
         self._batch = 1
+        self._one_by_one = one_by_one
         self._started = time.perf_counter()
 
     def add(self, info: TrainerInfo) -> None:
@@ -60,9 +62,10 @@ class MetricsLog:
             self.elapsed += seconds
             timing = {"seconds": round(seconds, 6), "elapsed": round(self.elapsed, 6)}
             rows.append({"step": self._step, **_numbers(info), **timing})
-        append_rows(self._path, rows, sync=sync)
+        if self._path:
+            append_rows(self._path, rows, sync=sync)
         if infos:
-            self._batch = 1 if seconds > _SLOW_SECONDS else _BATCH
+            self._batch = 1 if self._one_by_one or seconds > _SLOW_SECONDS else _BATCH
             self._started = now
         self._pending = []
         return infos[-1] if infos else None
@@ -70,5 +73,6 @@ class MetricsLog:
 
 def _numbers(info: TrainerInfo) -> dict[str, Any]:
     """JSON has no NaN or infinity: they become null."""
-    values = {name: value.item() for name, value in info._asdict().items()}
+    named = info._asdict() | (info.details or {})
+    values = {name: value.item() for name, value in named.items() if name != "details"}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}

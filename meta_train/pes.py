@@ -5,45 +5,23 @@ since the episode began:
 
     eps ~ N(0, sigma^2 I),   xi <- xi + eps,   gradient = mean_i xi_i * mean_t(L+_{i,t} - L-_{i,t}) / (2 sigma^2)
 
-Both members of a pair share every key and batch; only the perturbation differs. Episodes end at truncation boundaries
-only, so xi restarts exactly where a new episode does (the published code restarts it inside the scan, one loss off).
-First episodes are shortened at random, so that the pairs' ages are spread from the start.
-"""
+xi / sigma^2 is the score of the episode's perturbations, i.e. the derivative of their log density by a shift of all of
+them. Where sigma changes over meta-steps each one therefore enters with the sigma it was drawn with, and the estimate
+stays unbiased across the change:
 
-from typing import Any, NamedTuple
+    xi <- xi + eps / sigma^2,   gradient = mean_i xi_i * mean_t(L+_{i,t} - L-_{i,t}) / 2
+
+Episodes end at truncation boundaries only, so xi restarts exactly where a new episode does (the published code restarts
+it inside the scan, one loss off).
+"""
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int
 
-from learned_opt.base import Theta
-from meta_train.gradient_estimator import EstimatorInfo, GradientEstimator
-from meta_train.particle_mesh import PARTICLES, default_chunk, map_particles
+from meta_train.antithetic import Perturbation, PerturbationRule, pair_estimator
+from meta_train.gradient_estimator import PLAIN, EstimatorOptions, GradientEstimator, Sigma
 from meta_train.truncation import TruncationSchedule
-from meta_train.unroll import InnerState, Unroll
-
-
-class PairState(NamedTuple):
-    """State of the pairs; every leaf has a leading [pairs] axis.
-
-    Attributes:
-      inner: inner states, [pairs, 2, ...], positive perturbation first.
-      accumulator: xi, the perturbations summed since the episode began, entries of theta leaf by leaf.
-      age: rounds since the episode began.
-      unroll_length: rounds the episode lasts.
-    """
-
-    inner: InnerState
-    accumulator: Float[Array, "pairs n"]
-    age: Int[Array, "pairs"]
-    unroll_length: Int[Array, "pairs"]
-
-
-def antithetic(theta: Theta, eps: Float[Array, "n"]) -> Theta:
-    """theta + eps and theta - eps, stacked; eps lists the entries of theta leaf by leaf."""
-    flat, unravel = ravel_pytree(theta)
-    return jax.vmap(unravel)(jnp.stack([flat + eps, flat - eps]))
+from meta_train.unroll import Unroll
 
 
 def pes(
@@ -52,73 +30,37 @@ def pes(
     *,
     num_pairs: int,
     truncation_length: int,
-    sigma: float,
+    sigma: Sigma,
     mesh: jax.sharding.Mesh,
+    options: EstimatorOptions = PLAIN,
 ) -> GradientEstimator:
-    """Builds the estimator.
+    """Builds the estimator; the accumulator of its `PairState` is xi, [pairs, n].
 
     Args:
       unroll: truncated inner training.
       schedule: episode lengths, rounds.
-      num_pairs: tasks, each with one antithetic pair of particles.
+      num_pairs: antithetic pairs of particles, `options.pairs_per_task` on each task.
       truncation_length: rounds per estimate, that of `unroll`.
-      sigma: standard deviation of the perturbation.
+      sigma: standard deviation of the perturbation, or a function of the meta-step that gives it.
       mesh: devices the pairs are spread over, from `make_particle_mesh`.
+      options: see there.
+
+    Raises:
+      ValueError: a sigma that is not positive, or tasks that are not all given the same number of pairs.
     """
-    chunk = default_chunk(num_pairs)
-    sharding = jax.NamedSharding(mesh, jax.P(PARTICLES))
 
-    def new_pair(theta, key, meta_step, data):
-        episode_key, length_key, stagger_key = jax.random.split(key, 3)
-        inner = unroll.reset(theta, episode_key, data)
-        length = schedule(length_key, meta_step)
-        # The very first episodes end early, each after a random number of its truncations.
-        truncations = length // truncation_length
-        shortened = jax.random.randint(stagger_key, (), 1, truncations + 1)
-        return PairState(
-            inner=jax.tree.map(lambda x: jnp.stack([x, x]), inner),
-            accumulator=jnp.zeros_like(ravel_pytree(theta)[0]),
-            age=jnp.int32(0),
-            unroll_length=jnp.where(meta_step == 0, shortened * truncation_length, length),
-        )
+    def advance(xi, noise, scale, ended):
+        # A constant sigma is divided out of the sum once, at the end.
+        xi = jnp.where(ended, 0, xi) + (noise / scale**2 if callable(sigma) else noise)
+        return Perturbation(noise, xi, 1 if callable(sigma) else scale**2, xi)
 
-    def init(theta, key, data):
-        # Episodes of length 0: the first step begins new ones, so nothing is compiled here.
-        shapes = jax.eval_shape(new_pair, theta, key, jnp.int32(0), data)
-        return jax.tree.map(lambda x: jnp.zeros((num_pairs, *x.shape), x.dtype, device=sharding), shapes)
-
-    def step_pair(shared: Any, particle: Any):
-        theta, key, meta_step, data = shared
-        pair_id, state = particle
-        episode_key, noise_key, step_key = jax.random.split(jax.random.fold_in(key, pair_id), 3)
-        ended = state.age >= state.unroll_length
-        fresh = new_pair(theta, episode_key, meta_step, data)
-        state = jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, state)
-        # One vector of noise rather than one draw per leaf: a dozen fewer kernels to compile.
-        eps = sigma * jax.random.normal(noise_key, state.accumulator.shape)
-        inner, info = jax.vmap(unroll.step, in_axes=(0, 0, None, None))(
-            antithetic(theta, eps), state.inner, step_key, data
-        )
-        accumulator = state.accumulator + eps
-        difference = jnp.mean(info.losses[0] - info.losses[1])
-        gradient = accumulator * (difference / (2 * sigma**2))
-        age = state.age + truncation_length
-        new_state = PairState(inner, accumulator, age, state.unroll_length)
-        sent = (gradient, jnp.mean(info.losses), jnp.sum(info.num_clamped), age)
-        return new_state, sent
-
-    over_pairs = map_particles(step_pair, mesh, chunk)
-
-    def estimate(theta, state, key, meta_step, data):
-        state, (gradients, losses, num_clamped, ages) = over_pairs(
-            (theta, key, meta_step, data), (jnp.arange(num_pairs), state)
-        )
-        gradient = ravel_pytree(theta)[1](jnp.mean(gradients, axis=0))
-        info = EstimatorInfo(
-            meta_loss=jnp.mean(losses),
-            num_clamped=jnp.sum(num_clamped),
-            mean_age=jnp.mean(ages.astype(jnp.float32)),
-        )
-        return gradient, state, info
-
-    return GradientEstimator(init, estimate)
+    return pair_estimator(
+        PerturbationRule(init=lambda zeros: zeros, advance=advance, carries_both=True),
+        unroll,
+        schedule,
+        num_pairs=num_pairs,
+        truncation_length=truncation_length,
+        sigma=sigma,
+        mesh=mesh,
+        options=options,
+    )

@@ -4,6 +4,7 @@ command, the hardware, the wall time and the result to expect.
 
 import inspect
 
+from meta_train.component import Component
 from meta_train.config import MetaTrainConfig
 
 
@@ -39,6 +40,52 @@ def lagg_fmnist8_k8_h4() -> MetaTrainConfig:
     return MetaTrainConfig(preset="lagg_fmnist8_k8_h4", run_dir="runs/lagg_fmnist8_k8_h4", meta_steps=5000)
 
 
-_FUNCTIONS = (demo, lagg_fmnist8_k8_h4)
+def lopt_fmnist8_k8_h4() -> MetaTrainConfig:
+    """LOpt-A, which serves any number of workers, with the settings of lagg_fmnist8_k8_h4.
+
+    Command: python -m meta_train lopt_fmnist8_k8_h4 --meta-steps 1800. Hardware: 2 CPU cores. Wall time: not measured;
+    the inner training is that of lagg_fmnist8_k8_h4. Expected: not measured; LAgg-A should be ahead at K = 8.
+    """
+    return MetaTrainConfig(
+        preset="lopt_fmnist8_k8_h4", run_dir="runs/lopt_fmnist8_k8_h4", optimizer="lopt_a", meta_steps=5000
+    )
+
+
+def generalist() -> MetaTrainConfig:
+    """LOpt-A for many architectures, K and H: half of eight components a meta-step, local RMSProp.
+
+    Command: python -m meta_train generalist. Hardware: 2 CPU cores; each component is compiled on its own. Wall time:
+    not measured. Expected: not measured. To change the mixture give --components TASK[,FIELD=VALUE]..., once for all,
+    with names of tasks.suites.META_TRAIN.
+    """
+    return MetaTrainConfig(
+        preset="generalist",
+        run_dir="runs/generalist",
+        optimizer="lopt_a",
+        batch_size=32,
+        local_optimizer="rmsprop",
+        local_learning_rate=0.01,
+        components=(
+            Component("fmnist8_mlp32", name="mlp32"),
+            Component("fmnist8_mlp32", name="mlp32_h1", num_local_steps=1),
+            Component("fmnist8_mlp64x64", name="mlp64x64_h16", num_workers=4, num_local_steps=16),
+            Component("fmnist8_mlp_varied", name="varied"),
+            Component("fmnist8_mlp32_reparam", name="reparam", num_workers=4),
+            Component("fmnist8_cnn", name="cnn", num_workers=4),
+            Component("markov_transformer", name="transformer", num_workers=4, batch_size=8, max_unroll_length=200),
+            Component("quadratics32", name="quadratics"),
+        ),
+        components_per_step=4,
+        num_tasks=4,
+        truncation_length=20,
+        min_unroll_length=20,
+        max_unroll_length=300,
+        meta_loss_split="outer_valid",
+        meta_steps=1500,
+        warmup_steps=20,
+    )
+
+
+_FUNCTIONS = (demo, lagg_fmnist8_k8_h4, lopt_fmnist8_k8_h4, generalist)
 PRESETS: dict[str, MetaTrainConfig] = {p.__name__: p() for p in _FUNCTIONS}
 DESCRIPTIONS: dict[str, str] = {p.__name__: inspect.getdoc(p) or "" for p in _FUNCTIONS}

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from eval.provenance import provenance
 from learned_opt.atomic_file import write_atomic
 from meta_train.run_store import read_rows
@@ -25,6 +27,7 @@ def record_start(run_dir: Path, resumed_step: int) -> list[str]:
         "host": socket.gethostname(),
         "resumed_step": resumed_step,
         **provenance(),
+        "num_processes": jax.process_count(),
     }
     earlier = read_rows(path)
     data = path.read_bytes() if path.exists() else b""

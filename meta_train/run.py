@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from learned_opt.checkpoint import load_checkpoint
-from meta_train import run_store
-from meta_train.config import FREE_FIELDS, MetaTrainConfig, from_json, validate
+from meta_train import distributed, run_store
+from meta_train.config import FREE_FIELDS, MetaTrainConfig, from_json, to_json, validate
 from meta_train.figures import draw_meta_loss
 from meta_train.loop import OPTIMIZER_FILE, Position, run_meta_steps
 from meta_train.provenance import record_start
@@ -63,14 +63,17 @@ def run(
     """
     validate(config)
     run_dir = Path(config.run_dir)
-    if config.reuse_run_dir and (run_dir / "config.json").exists():
-        _check_same(config, from_json(run_store.read_config(run_dir), f"{run_dir}/config.json"))
+    distributed.check_equal("settings", distributed.digest({}, to_json(config)))
+    if config.reuse_run_dir and distributed.in_first((run_dir / "config.json").exists):
+        stored = distributed.together(lambda: run_store.read_config(run_dir))
+        _check_same(config, from_json(stored, f"{run_dir}/config.json"))
         return resume(run_dir, trainer, notify)
-    run_store.create_run(run_dir)
-    with run_store.locked(run_dir):
+    distributed.in_first(lambda: run_store.create_run(run_dir))
+    with distributed.locked_by_first(run_dir):
+        _log_group(run_dir)
         # A trainer that cannot be built leaves a folder that can be used again.
-        trainer = trainer or build_trainer(config)
-        run_store.write_config(run_dir, dataclasses.asdict(config))
+        trainer = trainer or distributed.together(lambda: build_trainer(config))
+        distributed.in_first(lambda: run_store.write_config(run_dir, to_json(config)))
         return _train(config, trainer, None, notify)
 
 
@@ -86,13 +89,17 @@ def resume(
     named.
     """
     run_dir = Path(run_dir)
-    stored = from_json(run_store.read_config(run_dir), f"{run_dir}/config.json")
-    config = dataclasses.replace(stored, run_dir=str(run_dir))
-    with run_store.locked(run_dir):
+    stored = distributed.together(lambda: run_store.read_config(run_dir))
+    config = dataclasses.replace(from_json(stored, f"{run_dir}/config.json"), run_dir=str(run_dir))
+    with distributed.locked_by_first(run_dir):
+        _log_group(run_dir)
         checkpoint = _newest_checkpoint(run_dir, notify)
+        arrays, meta = (checkpoint.arrays, checkpoint.meta) if checkpoint else ({}, {})
+        distributed.check_equal(f"{run_dir}: config.json or checkpoint", distributed.digest(arrays, meta, stored))
         if checkpoint is not None:
             _check_unchanged(config, checkpoint.meta["config"])
-            if checkpoint.step >= config.meta_steps and _loads(run_dir / OPTIMIZER_FILE):
+            finished = checkpoint.step >= config.meta_steps
+            if finished and distributed.in_first(lambda: _loads(run_dir / OPTIMIZER_FILE)):
                 notify(f"{run_dir}: already finished at meta-step {checkpoint.step}")
                 return Outcome("finished", config, checkpoint.step)
         notify(
@@ -100,7 +107,8 @@ def resume(
             if checkpoint
             else f"{run_dir}: no checkpoint yet, starting from meta-step 0"
         )
-        return _train(config, trainer or build_trainer(config), checkpoint, notify)
+        trainer = trainer or distributed.together(lambda: build_trainer(config))
+        return _train(config, trainer, checkpoint, notify)
 
 
 def _train(
@@ -112,11 +120,11 @@ def _train(
     run_dir = Path(config.run_dir)
     with stop_on_signal() as stop:
         step = checkpoint.step if checkpoint else 0
-        for warning in record_start(run_dir, step):
+        for warning in distributed.in_first(lambda: record_start(run_dir, step)):
             notify(f"{run_dir}: {warning}")
-        rows = run_store.rewind_metrics(run_dir, step)
-        if len(rows) != step:
-            notify(f"{run_dir}: metrics.jsonl was damaged, {step - len(rows)} of {step} rows are lost")
+        rows = distributed.in_first(lambda: len(run_store.rewind_metrics(run_dir, step)))
+        if rows != step:
+            notify(f"{run_dir}: metrics.jsonl was damaged, {step - rows} of {step} rows are lost")
         state = trainer.init(jax.random.key(config.seed))
         if checkpoint:
             state = from_arrays(checkpoint.arrays, state)
@@ -130,12 +138,35 @@ def _train(
         return Outcome("diverged", config, step)
     if step < config.meta_steps:
         return Outcome("preempted", config, step)
-    rows = run_store.read_rows(run_dir / "metrics.jsonl")
-    draw_meta_loss(rows, run_dir / "figures" / "meta_loss.png")
+    distributed.in_first(lambda: _draw(run_dir))
     return Outcome("finished", config, step)
 
 
+def _draw(run_dir: Path) -> None:
+    rows = run_store.read_rows(run_dir / "metrics.jsonl")
+    draw_meta_loss(rows, run_dir / "figures" / "meta_loss.png")
+
+
+def _log_group(run_dir: Path) -> None:
+    if jax.process_count() > 1:
+        distributed.together(lambda: distributed.log_to(run_dir / "logs" / f"rank_{jax.process_index()}.log"))
+
+
 def _newest_checkpoint(run_dir: Path, notify: Callable[[str], None]) -> run_store.StoredCheckpoint | None:
+    """The newest good checkpoint, read and verified by every process for itself."""
+    found: list[run_store.StoredCheckpoint | None] = []
+
+    def find() -> int:
+        found.append(_newest_good(run_dir, notify))
+        return found[0].step if found[0] else -1
+
+    step = distributed.in_first(find)
+    if step < 0:
+        return None
+    return distributed.together(lambda: found[0] if found else run_store.read_step(run_dir, step))
+
+
+def _newest_good(run_dir: Path, notify: Callable[[str], None]) -> run_store.StoredCheckpoint | None:
     checkpoint, damages = run_store.newest_checkpoint(run_dir)
     if checkpoint is None and damages:
         reasons = "; ".join(f"{damage.folder.name}: {damage.reason}" for damage in damages)
@@ -156,7 +187,9 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
 
 
 def _check_unchanged(config: MetaTrainConfig, at_checkpoint: dict[str, Any]) -> None:
-    if changed := _differences(at_checkpoint, dataclasses.asdict(config)):
+    # Through the configuration, so that fields younger than the checkpoint have their defaults.
+    stored = from_json(at_checkpoint, f"{config.run_dir}: its checkpoint")
+    if changed := _differences(to_json(stored), to_json(config)):
         raise ValueError(
             f"{config.run_dir}/config.json: changed since the last checkpoint ({changed}); "
             "put the values back or start another run"
@@ -164,7 +197,7 @@ def _check_unchanged(config: MetaTrainConfig, at_checkpoint: dict[str, Any]) -> 
 
 
 def _check_same(config: MetaTrainConfig, stored: MetaTrainConfig) -> None:
-    if changed := _differences(dataclasses.asdict(stored), dataclasses.asdict(config)):
+    if changed := _differences(to_json(stored), to_json(config)):
         raise ValueError(
             f"run_dir: {config.run_dir} holds a run with other settings ({changed}); "
             "choose another --run-dir or delete that folder"

@@ -1,12 +1,14 @@
 """The folder of one run: what is in it, and how it survives kills, full disks and damaged bytes.
 
-    RUN/config.json        resolved settings        RUN/provenance.jsonl   one row per start
-    RUN/metrics.jsonl      one row per meta-step    RUN/LOCK               held by the writing
-    process RUN/checkpoints/step_XXXXXXXX/{arrays.safetensors, meta.json, MANIFEST.json}
+    RUN/config.json     resolved settings        RUN/provenance.jsonl   one row per start
+    RUN/metrics.jsonl   one row per meta-step    RUN/LOCK               held by the writing process
+    RUN/checkpoints/step_XXXXXXXX/{arrays.safetensors, meta.json, MANIFEST.json}
+    RUN/logs/rank_N.log what each process of a group printed
 
 A checkpoint is written into a temporary folder, synced, and renamed into place, so it exists whole
 or not at all. Its manifest holds size and SHA-256 of the other two files; reading takes the newest
-step whose manifest is exactly what its files give, else the one before. Nothing is pickled.
+step whose manifest is exactly what its files give, else the one before. A file is taken into memory only after its
+size and SHA-256 agree with the manifest, and nothing is pickled, so a damaged or hostile folder costs nothing.
 """
 
 import contextlib
@@ -17,12 +19,15 @@ import os
 import re
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 from safetensors import SafetensorError
 
@@ -31,6 +36,8 @@ from learned_opt.atomic_file import sync_folder, write_atomic, write_synced
 FORMAT_VERSION = 1
 _ARRAYS, _META, _MANIFEST = "arrays.safetensors", "meta.json", "MANIFEST.json"
 _TEMPORARY, _DELETED, _DAMAGED = ".tmp-", ".del-", "damaged-"
+_ABANDONED = ("LOCK", "logs")
+_MAX_JSON_BYTES = 16 * 2**20
 _STEP = re.compile(r"step_(\d{8,})")
 
 
@@ -71,7 +78,7 @@ def create_run(run_dir: Path) -> None:
             f"run_dir: {run_dir} already holds a run; continue it with "
             f"'python -m meta_train resume {run_dir}' or choose another --run-dir"
         )
-    if any(name != "LOCK" and not name.startswith(_TEMPORARY) for name in entries):
+    if any(name not in _ABANDONED and not name.startswith(_TEMPORARY) for name in entries):
         raise ValueError(f"run_dir: {run_dir} is not empty; choose another --run-dir")
 
 
@@ -152,11 +159,12 @@ def save_checkpoint(run_dir: Path, checkpoint: StoredCheckpoint, keep: int) -> P
         _ARRAYS: safetensors.numpy.save(arrays),
         _META: _json_bytes({"step": checkpoint.step, **checkpoint.meta}),
     }
+    claims = {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
     try:
         temporary.mkdir()
         for name, data in files.items():
             write_synced(temporary / name, data)
-        write_synced(temporary / _MANIFEST, _manifest(files))
+        write_synced(temporary / _MANIFEST, _manifest(claims))
         sync_folder(temporary)
         if folder.exists():
             _delete(folder)
@@ -177,19 +185,24 @@ def read_checkpoint(folder: Path) -> StoredCheckpoint:
       ValueError: damaged or incomplete, with the file and the reason.
     """
     try:
-        manifest = (folder / _MANIFEST).read_bytes()
-        files = {name: (folder / name).read_bytes() for name in (_ARRAYS, _META)}
+        _verify(folder)
     except OSError as error:
-        name = Path(str(error.filename)).name
-        raise ValueError(f"{name} cannot be read ({error.strerror})") from None
-    if manifest != _manifest(files):
-        raise ValueError(_manifest_reason(manifest, files))
+        raise ValueError(f"{Path(str(error.filename)).name} cannot be read ({error.strerror})") from None
     try:
-        meta = json.loads(files[_META])
-        arrays = safetensors.numpy.load(files[_ARRAYS])
+        meta = json.loads((folder / _META).read_bytes())
+        with safetensors.safe_open(folder / _ARRAYS, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
         return StoredCheckpoint(int(meta.pop("step")), arrays, meta)
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"unreadable although its manifest holds ({error})") from None
+
+
+def read_step(run_dir: Path, step: int) -> StoredCheckpoint:
+    """Reads and verifies the checkpoint of one meta-step; errors as in `read_checkpoint`."""
+    checkpoint = read_checkpoint(run_dir / "checkpoints" / f"step_{step:08d}")
+    if checkpoint.step != step:
+        raise ValueError(f"holds step {checkpoint.step}")
+    return checkpoint
 
 
 def newest_checkpoint(run_dir: Path) -> tuple[StoredCheckpoint | None, list[Damage]]:
@@ -197,10 +210,7 @@ def newest_checkpoint(run_dir: Path) -> tuple[StoredCheckpoint | None, list[Dama
     damages = []
     for step, folder in _step_folders(run_dir).items():
         try:
-            checkpoint = read_checkpoint(folder)
-            if checkpoint.step != step:
-                raise ValueError(f"holds step {checkpoint.step}")
-            return checkpoint, damages
+            return read_step(run_dir, step), damages
         except ValueError as error:
             damages.append(Damage(folder, str(error)))
     return None, damages
@@ -248,28 +258,49 @@ def _step_folders(run_dir: Path) -> dict[int, Path]:
     """Checkpoint folders by step, newest first."""
     root = run_dir / "checkpoints"
     entries = root.iterdir() if root.is_dir() else ()
-    found = {int(m[1]): e for e in entries if (m := _STEP.fullmatch(e.name)) and e.is_dir()}
-    return dict(sorted(found.items(), reverse=True))
+    found = {int(m[1]): e for e in entries if (m := _STEP.fullmatch(e.name)) and e.is_dir() and not e.is_symlink()}
+    return {step: found[step] for step in sorted(found, reverse=True) if found[step].name == f"step_{step:08d}"}
 
 
-def _manifest(files: dict[str, bytes]) -> bytes:
-    hashes = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
-    return _json_bytes({"format_version": FORMAT_VERSION, "files": hashes})
+def _manifest(claims: dict[str, tuple[int, str]]) -> bytes:
+    files = {name: {"bytes": size, "sha256": sha256} for name, (size, sha256) in claims.items()}
+    return _json_bytes({"format_version": FORMAT_VERSION, "files": files})
 
 
-def _manifest_reason(manifest: bytes, files: dict[str, bytes]) -> str:
+def _verify(folder: Path) -> None:
+    """Raises a ValueError unless size and SHA-256 of the files are the manifest's, and it is written as we write it."""
+    with _opened(folder / _MANIFEST, _MAX_JSON_BYTES) as file:
+        manifest = file.read()
+    damaged = ValueError(f"{_MANIFEST} is damaged")
     try:
-        claimed = json.loads(manifest)
-        if claimed["format_version"] > FORMAT_VERSION:
-            return f"format version {claimed['format_version']} is newer than {FORMAT_VERSION}"
-        for name, data in files.items():
-            if claimed["files"][name]["bytes"] != len(data):
-                return f"{name} has {len(data)} bytes, not the manifest's"
-            if claimed["files"][name]["sha256"] != hashlib.sha256(data).hexdigest():
-                return f"{name} does not match the manifest's SHA-256"
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
-    return f"{_MANIFEST} is damaged"
+        content = json.loads(manifest)
+        version, files = content["format_version"], content["files"]
+        claims = {name: (int(files[name]["bytes"]), str(files[name]["sha256"])) for name in (_ARRAYS, _META)}
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise damaged from None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ValueError(f"format version {version} is newer than {FORMAT_VERSION}; use the version that wrote it")
+    if manifest != _manifest(claims):
+        raise damaged
+    for name, (size, sha256) in claims.items():
+        with _opened(folder / name, _MAX_JSON_BYTES if name == _META else None) as file:
+            if (found := os.fstat(file.fileno()).st_size) != size:
+                raise ValueError(f"{name} has {found} bytes, not the manifest's {size}")
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                raise ValueError(f"{name} does not match the manifest's SHA-256")
+
+
+def _opened(path: Path, max_bytes: int | None) -> BufferedReader:
+    """Opens a file of ours for reading: no link, no device or pipe that never ends, no more than `max_bytes`."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        file.close()
+        raise ValueError(f"{path.name} is no regular file")
+    if max_bytes is not None and status.st_size > max_bytes:
+        file.close()
+        raise ValueError(f"{path.name} has {status.st_size} bytes, more than the {max_bytes} it may have")
+    return file
 
 
 def _delete(folder: Path) -> None:

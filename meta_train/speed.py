@@ -4,10 +4,13 @@
 workers and steps, i.e. the same rounds with plain averaging for a server and no estimator; interleaved in one process.
 `pes`: PES on an MLP 784-128-10 (random pixels: only the shapes matter), batch 64, 8 tasks, truncation 20, K = H = 1,
 `adafac_mlp_lopt(hidden_size=4)`; inner steps per second, both signs counted.
+`reduction`: what the deterministic mode costs against the fast one, in percent of a meta-step.
 
-`python -m eval.speed` runs both, each in a process of its own so that compilation is cold, beside the other benchmarks.
+`python -m eval.speed` runs the first two, each in a process of its own so that compilation is cold, beside the other
+benchmarks.
 """
 
+import dataclasses
 import json
 import statistics
 import sys
@@ -152,7 +155,26 @@ def benchmark_pes() -> dict[str, float]:
     }
 
 
-BENCHMARKS = {"meta_step": benchmark_meta_step, "pes": benchmark_pes}
+def benchmark_reduction() -> dict[str, float]:
+    """Seconds per meta-step of the preset `lagg_fmnist8_k8_h4`, interleaved in one process: one pair at a time gathered
+    in order, which has the same bits on any number of devices, and the fast mode with all of a device's pairs at once.
+    """
+    config = PRESETS["lagg_fmnist8_k8_h4"]
+    fixed = dataclasses.replace(config, reduction="deterministic", chunk=1)
+    one_by_one = dataclasses.replace(config, reduction="fast", chunk=1)
+    at_once = dataclasses.replace(config, reduction="fast", chunk=config.num_tasks)
+    steps = [_stepper(build_trainer(variant))[1] for variant in (fixed, one_by_one, at_once)]
+    rounds = [[_seconds(step) for step in steps] for _ in range(REPEATS)]
+    return {
+        "deterministic_s": statistics.median(fixed for fixed, _, _ in rounds),
+        "fast_chunk_1_s": statistics.median(fast for _, fast, _ in rounds),
+        "fast_s": statistics.median(fast for _, _, fast in rounds),
+        "cost_of_order_percent": 100 * statistics.median(fixed / fast - 1 for fixed, fast, _ in rounds),
+        "cost_percent": 100 * statistics.median(fixed / fast - 1 for fixed, _, fast in rounds),
+    }
+
+
+BENCHMARKS = {"meta_step": benchmark_meta_step, "pes": benchmark_pes, "reduction": benchmark_reduction}
 
 
 def main(arguments: list[str]) -> int:

@@ -11,11 +11,16 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from meta_train.distributed import place, to_host
+
 _BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32}
 
 
 def to_arrays(state: PyTree) -> dict[str, np.ndarray]:
-    """Copies every leaf to the host under its path; waits for the computation behind it."""
+    """Copies every leaf to the host under its path; waits for the computation behind it.
+
+    In a group of processes all must call it, and each receives the whole state.
+    """
     return {name: _to_array(leaf) for name, leaf in _named_leaves(state)}
 
 
@@ -50,7 +55,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _to_array(leaf: Any) -> np.ndarray:
-    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    array = to_host(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
     return array.view(_BITS[array.dtype.itemsize]) if array.dtype.kind == "V" else array
 
 
@@ -68,4 +73,4 @@ def _from_array(name: str, array: np.ndarray, leaf: Any) -> jax.Array:
     if _is_key(leaf):
         value = jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf))
     # A leaf that no device was chosen for must stay so: it goes where the others are.
-    return jax.device_put(value, leaf.sharding) if leaf.committed else value
+    return place(value, leaf.sharding) if leaf.committed else value

@@ -1,87 +1,41 @@
-"""The meta-training step: estimate the meta-gradient, take an AdamW step on theta, keep a running average of theta.
+"""The meta-training step as one jitted program: estimate the meta-gradient, update theta (`meta_update`).
 
-The gradient is clipped by global norm before AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), because PES
-gradients are heavy-tailed and one outlier would otherwise sit in both moments; the exported meta-parameters are an
-exponential moving average (Polyak & Juditsky 1992), which removes most of what the noise of single steps leaves in
-theta. A gradient with a non-finite entry never reaches theta: the step is skipped and counted.
+`build_trainer` makes it from a configuration; with several components, `mixture` runs one program for each.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
 
 import learned_opt
-from learned_opt.base import LearnedOptimizer, Theta
-from meta_train.config import MetaTrainConfig
-from meta_train.gradient_estimator import GradientEstimator
+from learned_opt.base import LearnedOptimizer
+from meta_train.config import MetaTrainConfig, single_runs
+from meta_train.distributed import place
+from meta_train.estimators import ESTIMATORS
+from meta_train.gradient_estimator import EstimatorOptions, GradientEstimator, Sigma
+from meta_train.meta_update import StepCounter, Trainer, TrainerInfo, TrainerState, meta_update
+from meta_train.mixture import Member, mixture_trainer
 from meta_train.particle_mesh import make_particle_mesh
-from meta_train.pes import pes
 from meta_train.truncation import log_uniform_length
 from meta_train.unroll import Unroll, local_sgd_unroll
 from tasks.base import TaskFamily
+from tasks.resident_window import resident_window
 from tasks.suites import make_family
 
-
-class TrainerState(NamedTuple):
-    """Everything a meta-training run carries; arrays and typed keys only.
-
-    Attributes:
-      step: meta-steps taken.
-      key: root key of the run; step t uses fold_in(key, t).
-      theta: meta-parameters.
-      theta_average: their exponential moving average, which is what a run exports.
-      opt_state: state of the meta-optimizer.
-      estimator_state: the particles.
-      num_skipped_in_row: meta-gradients in a row that were not finite.
-    """
-
-    step: Int[Array, ""]
-    key: jax.Array
-    theta: Theta
-    theta_average: Theta
-    opt_state: Any
-    estimator_state: Any
-    num_skipped_in_row: Int[Array, ""]
-
-
-class TrainerInfo(NamedTuple):
-    """Diagnostics of one meta-step.
-
-    Attributes:
-      meta_loss: mean normalised loss over particles and rounds (1 = a constant guess).
-      gradient_norm: global norm of the meta-gradient before clipping.
-      num_clamped: rounds whose loss was clipped or not finite.
-      num_skipped: 1 if the meta-gradient was not finite and theta stayed.
-      num_skipped_in_row: such steps in a row.
-      mean_age: mean age of the particles, rounds.
-      learning_rate: of this step.
-    """
-
-    meta_loss: Float[Array, ""]
-    gradient_norm: Float[Array, ""]
-    num_clamped: Int[Array, ""]
-    num_skipped: Int[Array, ""]
-    num_skipped_in_row: Int[Array, ""]
-    mean_age: Float[Array, ""]
-    learning_rate: Float[Array, ""]
-
-
-class Trainer(NamedTuple):
-    """A meta-trainer.
-
-    Attributes:
-      init: key -> TrainerState.
-      step: state -> (state, TrainerInfo); compiled once, donates its argument.
-      lopt: the learned optimizer being trained.
-    """
-
-    init: Callable[[jax.Array], TrainerState]
-    step: Callable[[TrainerState], tuple[TrainerState, TrainerInfo]]
-    lopt: LearnedOptimizer
+__all__ = [
+    "Trainer",
+    "TrainerInfo",
+    "TrainerState",
+    "build_lopt",
+    "build_trainer",
+    "build_unroll",
+    "meta_trainer",
+    "warmup_cosine",
+]
 
 
 def meta_trainer(
@@ -89,11 +43,13 @@ def meta_trainer(
     estimator: GradientEstimator,
     data: Any,
     *,
+    data_at: Callable[[int], Any] | None = None,
     learning_rate: optax.Schedule,
     weight_decay: float,
     max_gradient_norm: float,
     average_decay: float,
     mesh: jax.sharding.Mesh,
+    accumulated_steps: int = 1,
 ) -> Trainer:
     """Builds the trainer.
 
@@ -101,42 +57,16 @@ def meta_trainer(
       lopt: what is trained.
       estimator: of the meta-gradient.
       data: passed to the estimator as an argument of the compiled step.
-      learning_rate: schedule over meta-steps.
-      weight_decay: of AdamW.
-      max_gradient_norm: the meta-gradient is clipped to it.
-      average_decay: of the running average of theta; it starts smaller, at (1 + t) / (10 + t).
+      data_at: meta-step -> its data, on the devices and of the shapes of `data`; None: always `data`.
+      learning_rate, weight_decay, max_gradient_norm, average_decay, accumulated_steps: of `meta_update`.
       mesh: the estimator's; everything but its particles is replicated over it.
     """
-    # Flattened to one vector: every operation is elementwise or a norm, and compiles once instead of once per leaf.
-    optimizer = optax.flatten(
-        optax.chain(
-            optax.clip_by_global_norm(max_gradient_norm),
-            optax.adamw(learning_rate, weight_decay=weight_decay),
-        )
-    )
+    update = meta_update(learning_rate, weight_decay, max_gradient_norm, average_decay, mesh, accumulated_steps)
 
     def init(key):
         theta_key, estimator_key, root = jax.random.split(key, 3)
         theta = lopt.init(theta_key)
-        replicated = (
-            jnp.int32(0),
-            root,
-            theta,
-            jax.tree.map(jnp.copy, theta),
-            optimizer.init(theta),
-            jnp.int32(0),
-        )
-        # Placed as the step returns them, or the second step would compile again.
-        step, root, theta, average, opt_state, skipped = jax.device_put(replicated, jax.NamedSharding(mesh, jax.P()))
-        return TrainerState(
-            step=step,
-            key=root,
-            theta=theta,
-            theta_average=average,
-            opt_state=opt_state,
-            estimator_state=estimator.init(theta, estimator_key, data),
-            num_skipped_in_row=skipped,
-        )
+        return update.init(theta, root)._replace(estimator_state=estimator.init(theta, estimator_key, data))
 
     def step_fn(state, data):
         gradient, estimator_state, info = estimator.estimate(
@@ -146,45 +76,21 @@ def meta_trainer(
             state.step,
             data,
         )
-        norm = optax.tree.norm(gradient)
-        finite = jnp.isfinite(norm)
-        safe = jax.tree.map(lambda g: jnp.where(finite, g, 0), gradient)
-        updates, opt_state = optimizer.update(safe, state.opt_state, state.theta)
-        theta = optax.apply_updates(state.theta, updates)
-        decay = jnp.minimum(average_decay, (1 + state.step) / (10 + state.step))
-        average = jax.tree.map(lambda a, t: decay * a + (1 - decay) * t, state.theta_average, theta)
-        theta, average, opt_state = _select(
-            finite,
-            (theta, average, opt_state),
-            (state.theta, state.theta_average, state.opt_state),
-        )
-        skipped_in_row = jnp.where(finite, 0, state.num_skipped_in_row + 1).astype(jnp.int32)
-        new_state = TrainerState(
-            step=state.step + 1,
-            key=state.key,
-            theta=theta,
-            theta_average=average,
-            opt_state=opt_state,
-            estimator_state=estimator_state,
-            num_skipped_in_row=skipped_in_row,
-        )
-        return new_state, TrainerInfo(
-            meta_loss=info.meta_loss,
-            gradient_norm=norm,
-            num_clamped=info.num_clamped,
-            num_skipped=(~finite).astype(jnp.int32),
-            num_skipped_in_row=skipped_in_row,
-            mean_age=info.mean_age,
-            learning_rate=jnp.asarray(learning_rate(state.step), jnp.float32),
-        )
+        return update.apply(state._replace(estimator_state=estimator_state), gradient, info)
 
-    data = jax.device_put(data, jax.NamedSharding(mesh, jax.P()))
     jitted_step = jax.jit(step_fn, donate_argnums=(0,))
-    return Trainer(init, lambda state: jitted_step(state, data), lopt)
+    counter = StepCounter()
+    if data_at is None:
+        data = place(data, jax.NamedSharding(mesh, jax.P()))
 
+    def step(state):
+        if data_at is None:
+            return jitted_step(state, data)
+        new_state, info = jitted_step(state, data_at(counter.read(state.step)))
+        counter.advance(new_state.step)
+        return new_state, info
 
-def _select(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+    return Trainer(init, step, lopt, lambda state: {"meta_step": jitted_step.lower(state, data)})
 
 
 def warmup_cosine(config: MetaTrainConfig) -> optax.Schedule:
@@ -235,30 +141,93 @@ def build_unroll(config: MetaTrainConfig, lopt: LearnedOptimizer, family: TaskFa
         local_learning_rate=config.local_learning_rate,
         truncation_length=config.truncation_length,
         meta_loss_split=config.meta_loss_split,
+        local_optimizer=config.local_optimizer,
+        objective=config.objective,
+        rematerialise=config.estimator.endswith("backprop"),
+        worker_devices=config.worker_devices,
     )
+
+
+def build_estimator(
+    config: MetaTrainConfig, lopt: LearnedOptimizer, family: TaskFamily, mesh: jax.sharding.Mesh
+) -> GradientEstimator:
+    """The meta-gradient estimator of a configuration without components."""
+    backprop = config.estimator.endswith("backprop")
+    options = EstimatorOptions(
+        sign_scale=config.sign_scale,
+        max_difference=config.max_difference,
+        pairs_per_task=config.pairs_per_task,
+        max_unroll_length=config.max_unroll_length,
+        chunk=config.chunk,
+        reduction=config.reduction,
+    )
+    return ESTIMATORS[config.estimator](
+        build_unroll(config, lopt, family),
+        log_uniform_length(config.min_unroll_length, config.max_unroll_length, config.truncation_length),
+        num_pairs=config.num_tasks * config.pairs_per_task,
+        truncation_length=config.truncation_length,
+        sigma=0.0 if backprop else sigma_schedule(config),
+        mesh=mesh,
+        options=options,
+    )
+
+
+def _data_source(config: MetaTrainConfig, family: TaskFamily, mesh: jax.sharding.Mesh) -> Callable[[int], Any]:
+    """Meta-step -> the family's data on the devices: all of them, or the window of the meta-step."""
+
+    def put(tree):
+        return place(tree, jax.NamedSharding(mesh, jax.P()))
+
+    if config.resident_bytes:
+        return resident_window(family.data, config.resident_bytes, config.swap_every, config.seed, put).at
+    data = put(family.data)
+    return lambda meta_step: data
+
+
+def sigma_schedule(config: MetaTrainConfig) -> Sigma:
+    """Geometric from sigma to final_sigma over the run; the number where it does not change."""
+    if config.final_sigma is None:
+        return config.sigma
+    ratio = config.final_sigma / config.sigma
+
+    def schedule(meta_step):
+        done = jnp.minimum(meta_step.astype(jnp.float32) / max(1, config.meta_steps - 1), 1)
+        return config.sigma * jnp.power(jnp.float32(ratio), done)
+
+    return schedule
 
 
 def build_trainer(config: MetaTrainConfig) -> Trainer:
-    """Task family, learned optimizer, unroll, PES and trainer of a configuration."""
-    family: TaskFamily = make_family(config.task)
+    """Task families, learned optimizer, estimators and trainer of a configuration."""
     lopt = build_lopt(config)
-    unroll = build_unroll(config, lopt, family)
-    mesh = make_particle_mesh(config.num_tasks)
-    estimator = pes(
-        unroll,
-        log_uniform_length(config.min_unroll_length, config.max_unroll_length, config.truncation_length),
-        num_pairs=config.num_tasks,
-        truncation_length=config.truncation_length,
-        sigma=config.sigma,
-        mesh=mesh,
-    )
-    return meta_trainer(
+    settings = {
+        "learning_rate": warmup_cosine(config),
+        "weight_decay": config.weight_decay,
+        "max_gradient_norm": config.max_gradient_norm,
+        "average_decay": config.theta_average_decay,
+        "accumulated_steps": config.accumulated_steps,
+    }
+    runs = single_runs(config)
+    # One mesh for all, so that theta lies on the devices of each.
+    pairs = math.gcd(*(run.num_tasks * run.pairs_per_task for run in runs.values()))
+    mesh = make_particle_mesh(pairs, config.worker_devices)
+    families = {task: make_family(task) for task in dict.fromkeys(run.task for run in runs.values())}
+    estimators = {name: build_estimator(run, lopt, families[run.task], mesh) for name, run in runs.items()}
+    # Components of one family share its data.
+    data_at = {task: _data_source(config, family, mesh) for task, family in families.items()}
+    if not config.components:
+        windows = {"data_at": data_at[config.task]} if config.resident_bytes else {}
+        return meta_trainer(lopt, estimators[config.task], data_at[config.task](0), mesh=mesh, **windows, **settings)
+    members = {
+        name: Member(estimators[name], data_at[run.task], component.weight)
+        for (name, run), component in zip(runs.items(), config.components, strict=True)
+    }
+    return mixture_trainer(
         lopt,
-        estimator,
-        family.data,
-        learning_rate=warmup_cosine(config),
-        weight_decay=config.weight_decay,
-        max_gradient_norm=config.max_gradient_norm,
-        average_decay=config.theta_average_decay,
+        members,
+        members_per_step=config.components_per_step,
+        clip_members=config.component_gradients == "clipped",
+        seed=config.seed,
         mesh=mesh,
+        **settings,
     )

@@ -2,7 +2,7 @@
 
 Meta-losses are divided by the loss of a constant guess, so that task families are commensurable, and clipped to
 [0, LOSS_CEILING]; a non-finite loss counts as the ceiling. A diverged particle therefore has the same loss under both
-signs of a perturbation, and adds nothing to the meta-gradient.
+signs of a perturbation, and adds nothing to the meta-gradient. `objective` says how they are weighted.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int
 
 from learned_opt.base import LearnedOptimizer, Theta
+from learned_opt.local_optimizers import make_local_optimizer
 from learned_opt.local_sgd import RoundState, local_sgd
+from learned_opt.worker_mesh import WORKERS
+from meta_train.objective import counted_losses
 from tasks.base import TaskFamily
-
-LOSS_CEILING = 1.5
 
 
 class InnerState(NamedTuple):
@@ -36,11 +36,11 @@ class UnrollInfo(NamedTuple):
     """What a truncation met.
 
     Attributes:
-      losses: normalised, clipped meta-loss of each round.
-      num_clamped: rounds whose loss was clipped or not finite.
+      losses: normalised, clipped meta-losses, weighted so that their mean is the objective.
+      num_clamped: how many of them were clipped or not finite.
     """
 
-    losses: Float[Array, "rounds"]
+    losses: Float[Array, "counted"]
     num_clamped: Int[Array, ""]
 
 
@@ -56,13 +56,6 @@ class Unroll(NamedTuple):
     step: Callable[[Theta, InnerState, jax.Array, Any], tuple[InnerState, UnrollInfo]]
 
 
-def clip_loss(loss: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Int[Array, ""]]:
-    """The loss in [0, LOSS_CEILING], the ceiling where it is not finite, and how many entries changed."""
-    inside = (loss >= 0) & (loss <= LOSS_CEILING)
-    clipped = jnp.where(jnp.isfinite(loss), jnp.clip(loss, 0, LOSS_CEILING), LOSS_CEILING)
-    return clipped, jnp.sum(~inside).astype(jnp.int32)
-
-
 def local_sgd_unroll(
     lopt: LearnedOptimizer,
     family: TaskFamily,
@@ -73,6 +66,10 @@ def local_sgd_unroll(
     local_learning_rate: float,
     truncation_length: int,
     meta_loss_split: str,
+    local_optimizer: str = "sgd",
+    objective: str = "mean",
+    rematerialise: bool = False,
+    worker_devices: int = 1,
 ) -> Unroll:
     """Rounds of local SGD whose server step is `lopt`.
 
@@ -82,20 +79,35 @@ def local_sgd_unroll(
       num_workers: K.
       num_local_steps: H.
       batch_size: examples per local step and worker.
-      local_learning_rate: of plain SGD on the workers.
+      local_learning_rate: of the local optimizer.
       truncation_length: rounds per step.
       meta_loss_split: "train" (mean of the round's local minibatch losses, as published) or another split, on
         which the new global parameters are evaluated with one batch of K * batch_size examples.
+      local_optimizer: a name in learned_opt.local_optimizers.
+      objective: "mean", "final" or "linear", see `meta_train.objective`.
+      rematerialise: under differentiation keep one inner state a round and compute the rest again.
+      worker_devices: devices of a mesh axis "workers" that share the K workers; with more than one, `reset` and
+        `step` run inside shard_map, and an InnerState holds the local optimizer states of this device's workers.
+
+    Raises:
+      ValueError: an unknown local optimizer, workers that cannot be shared out; by `step`, an unknown objective.
     """
+    if num_workers % worker_devices:
+        raise ValueError(f"worker_devices: {worker_devices} do not divide the {num_workers} workers")
+    local = make_local_optimizer(local_optimizer, local_learning_rate)
+    axis_name, on_device = (None if worker_devices == 1 else WORKERS), num_workers // worker_devices
 
     def algorithm(theta):
-        return local_sgd(optax.sgd(local_learning_rate), lopt.transform(theta), num_workers, num_local_steps)
+        return local_sgd(local, lopt.transform(theta), num_workers, num_local_steps, axis_name)
 
     def reset(theta, key, data):
         config_key, init_key = jax.random.split(key)
         task_config = family.sample(config_key)
         params = family.task(task_config, data).init(init_key)
-        return InnerState(task_config, algorithm(theta).init(params))
+        round_state = algorithm(theta).init(params)
+        # All workers begin alike.
+        local_state = jax.tree.map(lambda x: x[:on_device], round_state.local_state)
+        return InnerState(task_config, round_state._replace(local_state=local_state))
 
     def step(theta, state, key, data):
         task = family.task(state.task_config, data)
@@ -104,15 +116,25 @@ def local_sgd_unroll(
         def one_round(round_state, index):
             batch_key, round_key, loss_key = jax.random.split(jax.random.fold_in(key, index), 3)
             batches = task.sample_batch(batch_key, "train", (num_workers, num_local_steps, batch_size))
+            if axis_name is not None:
+                # Every device draws for all workers, so that a worker's batches do not depend on the layout.
+                first = jax.lax.axis_index(axis_name) * on_device
+                batches = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, on_device), batches)
             round_state, info = rounds.round(task.loss, round_state, round_key, batches)
             if meta_loss_split == "train":
                 return round_state, jnp.mean(info.losses)
-            held_out_key, dropout_key = jax.random.split(loss_key)
-            batch = task.sample_batch(held_out_key, meta_loss_split, (num_workers * batch_size,))
-            return round_state, task.loss(round_state.params, dropout_key, batch)
+            return round_state, loss_key if objective == "final" else held_out(round_state.params, loss_key)
 
-        round_state, losses = jax.lax.scan(one_round, state.round_state, jnp.arange(truncation_length))
-        losses, num_clamped = clip_loss(losses / family.uninformed_loss)
+        def held_out(params, loss_key):
+            batch_key, dropout_key = jax.random.split(loss_key)
+            batch = task.sample_batch(batch_key, meta_loss_split, (num_workers * batch_size,))
+            return task.loss(params, dropout_key, batch)
+
+        body = jax.checkpoint(one_round) if rematerialise else one_round
+        round_state, losses = jax.lax.scan(body, state.round_state, jnp.arange(truncation_length))
+        if meta_loss_split != "train" and objective == "final":
+            losses = held_out(round_state.params, losses[-1])[None]
+        losses, num_clamped = counted_losses(objective, losses, family.uninformed_loss)
         return InnerState(state.task_config, round_state), UnrollInfo(losses, num_clamped)
 
     return Unroll(reset, step)

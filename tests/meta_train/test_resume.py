@@ -20,10 +20,10 @@ from meta_train.presets import PRESETS
 from meta_train.run import resume, run
 from meta_train.run_store import locked
 from meta_train.trainer import Trainer, build_trainer
+from tests.meta_train.spawned import PRESET, rows_of, spawn, wait_for_rows
 from tests.meta_train.toy_trainer import result_of, toy_config, toy_trainer
 
-_PROGRAM = [sys.executable, "-m", "tests.meta_train.toy_trainer"]
-_START = ["lagg_fmnist8_k8_h4", "--meta-steps", "240", "--checkpoint-every", "4", "--run-dir"]
+_START = [PRESET, "--meta-steps", "240", "--checkpoint-every", "4", "--run-dir"]
 
 
 class _Killed(Exception):
@@ -249,17 +249,6 @@ def test_bug_in_a_meta_step_is_no_usage_error(tmp_path, trainer):
         run(toy_config(tmp_path / "run"), trainer._replace(step=step))
 
 
-def _spawn(*arguments: str) -> subprocess.Popen:
-    return subprocess.Popen([*_PROGRAM, *arguments], stdout=subprocess.PIPE, text=True)
-
-
-def _wait_for_rows(process: subprocess.Popen, run_dir: Path, count: int) -> None:
-    path = run_dir / "metrics.jsonl"
-    while not path.exists() or path.read_bytes().count(b"\n") < count:
-        assert process.poll() is None, "the run ended before its time"
-        time.sleep(0.01)
-
-
 @pytest.fixture(scope="module")
 def whole_process(tmp_path_factory, trainer):
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
@@ -273,13 +262,12 @@ def test_killed_at_random_moments(tmp_path, trainer, whole_process, kills):
     """kill -9 while it steps or saves; the run must end with the same bits and all its rows."""
     rng = random.Random(kills)
     run_dir = tmp_path / "run"
-    metrics = run_dir / "metrics.jsonl"
     arguments = [*_START, str(run_dir)]
     for _ in range(kills):
-        done = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
-        with _spawn(*arguments) as process:
+        done = rows_of(run_dir)
+        with spawn(*arguments) as process:
             # A start rewinds the metrics to the newest checkpoint first.
-            _wait_for_rows(process, run_dir, done + 1)
+            wait_for_rows(run_dir, done + 1, process)
             time.sleep(rng.uniform(0, 0.6 / kills))
             process.kill()
         arguments = ["resume", str(run_dir)]
@@ -287,23 +275,6 @@ def test_killed_at_random_moments(tmp_path, trainer, whole_process, kills):
     assert result_of(run_dir) == result_of(whole_process)
     starts = (run_dir / "provenance.jsonl").read_text().count("\n")
     assert starts >= kills
-
-
-@pytest.mark.parametrize(
-    "number",
-    [signal.SIGTERM, signal.SIGINT, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)],
-)
-def test_signal_saves_and_exits_75(tmp_path, trainer, whole_process, number):
-    run_dir = tmp_path / "run"
-    with _spawn(*_START, str(run_dir)) as process:
-        _wait_for_rows(process, run_dir, 5)
-        process.send_signal(number)
-        output = process.communicate(timeout=30)[0]
-    assert process.returncode == 75, output
-    step, _, rows = result_of(run_dir)
-    assert step == len(rows) < 240 and f"resume {run_dir}" in output
-    resume(run_dir, trainer)
-    assert result_of(run_dir) == result_of(whole_process)
 
 
 def test_second_interrupt_exits_at_once():

@@ -171,9 +171,8 @@ def scripted(gradients, average_decay=0.9, weight_decay=0.1):
 
     def estimate(theta, state, key, meta_step, data):
         del key, data
-        zero = jnp.float32(0)
         gradient = {"a": jnp.full_like(theta["a"], 1.0), "b": script[meta_step]}
-        return gradient, state + 1, EstimatorInfo(zero, jnp.int32(0), zero)
+        return gradient, state + 1, EstimatorInfo(*[jnp.float32(0)] * len(EstimatorInfo._fields))
 
     lopt = LearnedOptimizer(
         lambda key: {"a": jnp.ones(2), "b": jnp.ones(3)},

@@ -1,10 +1,12 @@
-"""A trainer with the real one's interface and a random walk for an estimator, for tests of the run
-around it.
+"""A trainer with the real one's interface and a random walk for an estimator, for tests of the run around it.
 
-`python -m tests.meta_train.toy_trainer ARGUMENTS` is `python -m meta_train ARGUMENTS` with it.
+Its particles lie spread over all devices of all processes, as the real ones do, so it takes part in a group of
+processes. `python -m tests.meta_train.toy_trainer ARGUMENTS` is `python -m meta_train ARGUMENTS` with it;
+TOY_SECONDS in the environment sets how long a meta-step takes.
 """
 
 import functools
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,12 +14,19 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+import meta_train.launch
 import meta_train.run
 from learned_opt.lagg import lagg_a
 from meta_train.__main__ import main
 from meta_train.config import MetaTrainConfig
+from meta_train.distributed import place
+from meta_train.particle_mesh import PARTICLES, make_particle_mesh, map_particles
 from meta_train.run_store import newest_checkpoint, read_rows
 from meta_train.trainer import Trainer, TrainerInfo, TrainerState
+
+
+NUM_PARTICLES = 16
+PROGRAM = (sys.executable, "-m", "tests.meta_train.toy_trainer")
 
 
 @functools.cache
@@ -25,9 +34,10 @@ def toy_trainer(sleep: float = 0.0, first_bad_step: int = 10**9) -> Trainer:
     """A meta-step adds noise to theta, compiled once a process; from `first_bad_step` on its
     meta-gradient is not finite."""
     lopt = lagg_a(num_workers=2, hidden_size=2)
+    mesh = make_particle_mesh(NUM_PARTICLES)
 
     @jax.jit
-    def init(key):
+    def on_one_device(key):
         theta = lopt.init(key)
         return TrainerState(
             step=jnp.int32(0),
@@ -35,23 +45,36 @@ def toy_trainer(sleep: float = 0.0, first_bad_step: int = 10**9) -> Trainer:
             theta=theta,
             theta_average=jax.tree.map(jnp.copy, theta),
             opt_state={"momentum": jnp.zeros(5, jnp.bfloat16), "none": None},
-            estimator_state=(jax.random.split(key, 3), jnp.zeros((0, 2), bool)),
+            estimator_state=(jax.random.split(key, NUM_PARTICLES), jnp.zeros((0, 2), bool)),
             num_skipped_in_row=jnp.int32(0),
         )
 
+    def init(key):
+        state = on_one_device(key)
+        keys, flags = state.estimator_state
+        keys = place(keys, jax.NamedSharding(mesh, jax.P(PARTICLES)))
+        rest = place((state._replace(estimator_state=None), flags), jax.NamedSharding(mesh, jax.P()))
+        return rest[0]._replace(estimator_state=(keys, rest[1]))
+
+    def walk(scale, key):
+        new_key, noise_key = jax.random.split(key)
+        return new_key, scale * jax.random.normal(noise_key)
+
     def step_fn(state):
         key = jax.random.fold_in(state.key, state.step)
-        noise = jax.tree.map(lambda x: 0.1 * jax.random.normal(key, x.shape), state.theta)
+        keys, flags = state.estimator_state
+        keys, draws = map_particles(walk, mesh, chunk=1)(jnp.float32(0.1), keys)
+        scale = jnp.mean(draws)
+        noise = jax.tree.map(lambda x: scale * jax.random.normal(key, x.shape), state.theta)
         theta = jax.tree.map(jnp.add, state.theta, noise)
         average = jax.tree.map(lambda a, t: 0.9 * a + 0.1 * t, state.theta_average, theta)
-        keys, flags = state.estimator_state
         bad = state.step + 1 >= first_bad_step
         state = state._replace(
             step=state.step + 1,
             theta=theta,
             theta_average=average,
             opt_state={**state.opt_state, "momentum": state.opt_state["momentum"] + 1},
-            estimator_state=(jax.vmap(lambda k: jax.random.split(k)[0])(keys), flags),
+            estimator_state=(keys, flags),
             num_skipped_in_row=jnp.where(bad, state.num_skipped_in_row + 1, 0),
         )
         norm = jnp.where(bad, jnp.nan, jnp.sum(theta["mlp"]["w0"] ** 2))
@@ -97,5 +120,6 @@ def result_of(run_dir: Path) -> tuple[int, dict[str, tuple], list[dict]]:
 
 
 if __name__ == "__main__":
-    meta_train.run.build_trainer = lambda config: toy_trainer(sleep=0.003)
+    meta_train.launch.PROGRAM = PROGRAM
+    meta_train.run.build_trainer = lambda config: toy_trainer(sleep=float(os.environ.get("TOY_SECONDS", "0.003")))
     sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,138 @@
+"""Particles and workers over devices: one hash on every layout in the deterministic mode, the same mean in the fast."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import learned_opt
+from learned_opt.worker_mesh import WORKERS
+from meta_train.gradient_estimator import EstimatorOptions
+from meta_train.particle_mesh import PARTICLES, make_particle_mesh, map_particles
+from meta_train.pes import pes
+from meta_train.state_arrays import to_arrays
+from meta_train.truncation import log_uniform_length
+from meta_train.unroll import local_sgd_unroll
+from tasks.suites import FAMILIES
+from tests.meta_train.test_trainer import regression_family
+
+LAYOUTS = [(1, 1), (2, 1), (4, 1), (8, 1), (1, 2), (2, 4), (4, 2)]
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    # optax's Adam raises a float to an integer power.
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@functools.cache
+def estimates(particle_devices, worker_devices, reduction="deterministic", chunk=1):
+    """Two meta-gradients and what is carried between them, on so many of the devices."""
+    num_devices = particle_devices * worker_devices
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "local_device_count", lambda: num_devices)
+        mesh = make_particle_mesh(8, worker_devices)
+    assert dict(mesh.shape) == {PARTICLES: particle_devices, WORKERS: worker_devices}
+    family, lopt = regression_family(), learned_opt.lopt_a(hidden_size=2, hidden_layers=1, nominal="momentum")
+    unroll = local_sgd_unroll(
+        lopt,
+        family,
+        num_workers=4,
+        num_local_steps=2,
+        batch_size=4,
+        local_learning_rate=0.05,
+        truncation_length=2,
+        meta_loss_split="outer_valid",
+        local_optimizer="adam",
+        worker_devices=worker_devices,
+    )
+    estimator = pes(
+        unroll,
+        log_uniform_length(2, 6, 2),
+        num_pairs=8,
+        truncation_length=2,
+        sigma=0.05,
+        mesh=mesh,
+        options=EstimatorOptions(reduction=reduction, chunk=chunk),
+    )
+    theta, data = jax.device_put((lopt.init(jax.random.key(1)), family.data), jax.NamedSharding(mesh, jax.P()))
+    state = estimator.init(theta, jax.random.key(0), data)
+    estimate, found = jax.jit(estimator.estimate), []
+    for step in range(2):
+        placed = jax.tree.map(lambda x: x.sharding, state)
+        gradient, state, info = estimate(theta, state, jax.random.key(2 + step), jnp.int32(step), data)
+        # Placed as it was, or the next step would compile again.
+        assert jax.tree.all(
+            jax.tree.map(lambda x, s: x.size == 0 or x.sharding.is_equivalent_to(s, x.ndim), state, placed)
+        )
+        found.append(to_arrays((gradient, state, info)))
+    return found, state
+
+
+@pytest.mark.parametrize("layout", LAYOUTS[1:], ids=str)
+def test_every_layout_has_the_same_bits(layout):
+    (expected, _), (found, state) = estimates(1, 1), estimates(*layout)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            assert ours[name].tobytes() == theirs[name].tobytes(), name
+    momentum = state.inner.round_state.local_state[0].mu["w"]
+    particles, workers = layout
+    assert momentum.shape == (8, 2, 4, 3)
+    assert {shard.data.shape for shard in momentum.addressable_shards} == {(8 // particles, 2, 4 // workers, 3)}
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_the_fast_mode_differs_by_rounding_only(chunk):
+    (expected, _), (found, _) = estimates(1, 1), estimates(4, 2, "fast", chunk)
+    for ours, theirs in zip(found, expected, strict=True):
+        for name in ours:
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-4, atol=1e-5, err_msg=name)
+
+
+def test_the_fast_mode_gathers_nothing():
+    def compiled(reduction):
+        mapped = map_particles(lambda shared, x: (x, shared * x), make_particle_mesh(8), 1, reduction)
+        program = jax.jit(lambda x: jnp.mean(mapped(jnp.float32(2), x)[1], axis=0))
+        x = jax.device_put(jnp.ones((8, 5)), jax.NamedSharding(make_particle_mesh(8), jax.P(PARTICLES)))
+        return str(program.lower(x).compile().as_text())
+
+    assert "all-gather" in compiled("deterministic") and "all-reduce" not in compiled("deterministic")
+    assert "all-reduce" in compiled("fast") and "all-gather" not in compiled("fast")
+
+
+def test_odd_layouts_are_named():
+    with pytest.raises(ValueError, match="worker_devices: 9, but a process sees 8 devices"):
+        make_particle_mesh(8, 9)
+    with pytest.raises(ValueError, match="reduction='slow': use deterministic or fast"):
+        map_particles(lambda shared, x: (x, x), make_particle_mesh(8), 1, "slow")
+    with pytest.raises(ValueError, match="chunk=3 does not divide the 8 particles of a device"):
+        mesh = jax.make_mesh((1, 1), (PARTICLES, WORKERS), devices=jax.devices()[:1])
+        map_particles(lambda shared, x: (x, x), mesh, 3)(jnp.float32(0), jnp.ones(8))
+
+
+_TASKS = [name for name in ("fmnist8_mlp32", "fmnist8_cnn", "markov_transformer") if name in FAMILIES]
+_CHANGES = [(1, {}), (2, {}), (4, {}), (8, {}), (16, {}), (2, {"worker_devices": 2}), (8, {"worker_devices": 4})]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("local_optimizer", ["sgd", "adam"])
+def test_one_hash_in_processes_of_1_to_16_devices(task, local_optimizer):
+    """Whole meta-steps of the real trainer, in processes that see that many devices."""
+    hashes = {}
+    for devices, changes in _CHANGES:
+        changes = {"task": task, "local_optimizer": local_optimizer, **changes}
+        command = [sys.executable, "-m", "tests.meta_train.device_hash", str(devices), json.dumps(changes)]
+        done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=True)
+        found, used = json.loads(done.stdout.splitlines()[-1])
+        assert used == devices
+        hashes[devices, changes.get("worker_devices", 1)] = found
+    assert len(set(hashes.values())) == 1, hashes

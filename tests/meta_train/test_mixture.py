@@ -1,0 +1,190 @@
+"""Several families in one run: the average of their meta-gradients, who takes part, and bits after a restart."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_opt.base import LearnedOptimizer
+from meta_train.component import Component
+from meta_train.gradient_estimator import EstimatorInfo, GradientEstimator
+from meta_train.mixture import Member, draw_members, mixture_trainer
+from meta_train.particle_mesh import make_particle_mesh
+from meta_train.run import resume, run
+from meta_train.state_arrays import from_arrays, to_arrays
+from meta_train.trainer import build_trainer
+from tests.meta_train.toy_trainer import result_of, toy_config
+
+DIRECTIONS = {"a": [1.0, 0.0, 0.0], "b": [0.0, 2.0, 0.0], "c": [0.0, 0.0, 4.0]}
+WEIGHTS = {"a": 1.0, "b": 2.0, "c": 5.0}
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    # optax's AdamW raises a float to an integer power.
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def scripted(scales=None, **settings):
+    """A mixture whose member x estimates DIRECTIONS[x] times its data, and counts in its state how often it did."""
+    lopt = LearnedOptimizer(
+        lambda key: {"w": jnp.zeros(3)}, lambda theta: optax.with_extra_args_support(optax.identity()), {}
+    )
+
+    def member(name, scale):
+        def estimate(theta, state, key, meta_step, data):
+            info = EstimatorInfo(*[jnp.float32(ord(name))] * len(EstimatorInfo._fields))
+            return {"w": jnp.asarray(DIRECTIONS[name]) * data}, state + 1, info
+
+        estimator = GradientEstimator(lambda theta, key, data: jnp.int32(0), estimate)
+        return Member(estimator, lambda meta_step: jnp.float32(scale), WEIGHTS[name])
+
+    members = {name: member(name, (scales or {}).get(name, 1.0)) for name in DIRECTIONS}
+    defaults = {
+        "members_per_step": 0,
+        "clip_members": False,
+        "seed": 0,
+        "learning_rate": optax.constant_schedule(0.1),
+        "weight_decay": 0.0,
+        "max_gradient_norm": 1e9,
+        "average_decay": 0.0,
+        "mesh": make_particle_mesh(1),
+    }
+    return mixture_trainer(lopt, members, **defaults | settings)
+
+
+def first_moment(state):
+    """AdamW's mean of gradients after the first meta-step, undone to the gradient it saw."""
+    (mean,) = (leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state) if "mu" in str(path))
+    return np.asarray(mean) / 0.1
+
+
+def test_meta_gradient_is_the_weighted_mean():
+    trainer = scripted()
+    state, info = trainer.step(trainer.init(jax.random.key(0)))
+    np.testing.assert_allclose(first_moment(state), [1 / 8, 2 * 2 / 8, 5 * 4 / 8], rtol=1e-5)
+    np.testing.assert_allclose(info.gradient_norm, np.linalg.norm([1 / 8, 1 / 2, 5 / 2]), rtol=1e-5)
+    assert {name: float(info.details[f"gradient_norm/{name}"]) for name in "abc"} == {"a": 1, "b": 2, "c": 4}
+    assert {name: float(info.details[f"meta_loss/{name}"]) for name in "abc"} == {"a": 97, "b": 98, "c": 99}
+    assert (
+        float(info.meta_loss) == 98 and float(info.details["max_age"]) == 99 and float(info.num_clamped) == 97 * 3 + 3
+    )
+
+
+def test_drawn_members_give_the_same_mean():
+    """Over all draws, the meta-gradient of two of three members averages to that of all."""
+    seen = {}
+    for seed in range(40):
+        trainer = scripted(members_per_step=2, seed=seed)
+        drawn = tuple(draw_members(seed, 0, 3, 2))
+        if drawn not in seen:
+            state, info = trainer.step(trainer.init(jax.random.key(0)))
+            seen[drawn] = first_moment(state)
+            assert {k[-1] for k in info.details if k.startswith("meta_loss/")} == {"abc"[i] for i in drawn}
+            assert [int(state.estimator_state[name]) for name in "abc"] == [int(i in drawn) for i in range(3)]
+        if len(seen) == 3:
+            break
+    np.testing.assert_allclose(np.mean(list(seen.values()), axis=0), [1 / 8, 2 * 2 / 8, 5 * 4 / 8], rtol=1e-5)
+
+
+def test_draws_are_uniform_and_those_of_philox():
+    counts = np.zeros(5)
+    for step in range(5000):
+        drawn = draw_members(3, step, 5, 2)
+        assert len(set(drawn)) == 2 and drawn == sorted(drawn)
+        counts[drawn] += 1
+    assert np.all(np.abs(counts - 2000) < 4 * np.sqrt(5000 * 0.4 * 0.6))
+    words = np.random.Philox(key=7, counter=11).random_raw(4)
+    assert draw_members(7, 11, 4, 1) == [int(np.argmin(words))]
+
+
+def test_clipped_members_count_by_their_weights():
+    trainer = scripted(clip_members=True, max_gradient_norm=1.5, scales={"c": 1e6})
+    state, info = trainer.step(trainer.init(jax.random.key(0)))
+    # Clipped to norm 1.5 before they are averaged; the average is below it.
+    np.testing.assert_allclose(first_moment(state), [1 / 8, 2 * 1.5 / 8, 5 * 1.5 / 8], rtol=1e-5)
+    assert float(info.details["gradient_norm/c"]) == 4e6
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_member_that_is_not_finite_leaves_theta_alone(clip, bad):
+    trainer = scripted(clip_members=clip, scales={"b": bad})
+    state, info = trainer.step(trainer.init(jax.random.key(0)))
+    assert int(info.num_skipped) == 1 and not np.any(state.theta["w"])
+
+
+def test_the_draw_follows_a_restored_state():
+    trainer = scripted(members_per_step=1)
+    state = trainer.init(jax.random.key(0))
+    for _ in range(3):
+        state, _ = trainer.step(state)
+    saved = {name: np.array(array) for name, array in to_arrays(state).items()}
+    ahead = [trainer.step(state)]
+    ahead.append(trainer.step(ahead[-1][0]))
+    again = scripted(members_per_step=1)
+    state = from_arrays(saved, again.init(jax.random.key(9)))
+    for _, info in ahead:
+        state, new = again.step(state)
+        assert new.details.keys() == info.details.keys()
+
+
+def test_accumulated_steps_average_before_theta_moves():
+    trainer = scripted(accumulated_steps=2)
+    state = trainer.init(jax.random.key(0))
+    state, _ = trainer.step(state)
+    assert not np.any(state.theta["w"])
+    state, _ = trainer.step(state)
+    # One step of Adam: the learning rate along the sign of the gradient.
+    np.testing.assert_allclose(state.theta["w"], -0.1, rtol=1e-3)
+
+
+TINY = {
+    "optimizer": "lopt_a",
+    "num_workers": 2,
+    "num_local_steps": 1,
+    "batch_size": 4,
+    "hidden_size": 4,
+    "num_tasks": 2,
+    "truncation_length": 2,
+    "min_unroll_length": 2,
+    "max_unroll_length": 6,
+    "meta_steps": 5,
+    "checkpoint_every": 2,
+    "components": (
+        Component("fmnist8_mlp32"),
+        Component("fmnist8_mlp32", name="adam", num_tasks=4, local_optimizer="adam", local_learning_rate=0.01),
+    ),
+    "components_per_step": 1,
+}
+
+
+class _Killed(Exception):
+    pass
+
+
+def test_resumed_mixture_equals_the_uninterrupted(tmp_path):
+    whole, resumed = (toy_config(tmp_path / name, **TINY) for name in ("whole", "resumed"))
+    trainer = build_trainer(whole)
+    run(whole, trainer)
+    left = iter(range(3))
+
+    def mortal(state):
+        if next(left, None) is None:
+            raise _Killed
+        return trainer.step(state)
+
+    with pytest.raises(_Killed):
+        run(resumed, trainer._replace(step=mortal))
+    resume(resumed.run_dir, build_trainer(resumed))
+    step, bits, rows = result_of(Path(whole.run_dir))
+    assert (step, bits, rows) == result_of(Path(resumed.run_dir))
+    drawn = [[name[10:] for name in row if name.startswith("meta_loss/")] for row in rows]
+    assert [["fmnist8_mlp32_k2_h1", "adam"][i] for (i,) in (draw_members(0, s, 2, 1) for s in range(5))] == [
+        name for (name,) in drawn
+    ]
+    assert any("estimator_state/adam/inner/round_state/local_state" in name for name in bits)
