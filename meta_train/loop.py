@@ -15,7 +15,7 @@ import numpy as np
 from learned_opt.base import Theta
 from learned_opt.checkpoint import save
 from meta_train import distributed, run_store
-from meta_train.config import FREE_FIELDS, MetaTrainConfig, to_json
+from meta_train.config import FREE_FIELDS, MetaTrainConfig, single_runs, to_json
 from meta_train.metrics_log import MetricsLog
 from meta_train.progress import show_progress
 from meta_train.state_arrays import to_arrays
@@ -103,7 +103,7 @@ def _card(config: MetaTrainConfig, step: int, elapsed: float) -> dict[str, Any]:
     for field in FREE_FIELDS:
         del settings[field]
     return {
-        "task": config.task,
+        "task": " + ".join(single_runs(config)),
         "num_workers": config.num_workers,
         "num_local_steps": config.num_local_steps,
         "batch_size": config.batch_size,

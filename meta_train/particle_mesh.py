@@ -7,9 +7,13 @@ reduced in one of two ways:
     deterministic   gathered, so that every device averages all of it in particle order
     fast            left where it is; averaging it adds up each device's part and then the devices' sums
 
-With the chunk fixed, the first gives the same bits on 1, 2, 4, 8 or 16 devices. On a CPU one device per core and a
-chunk of one antithetic pair is also the fastest layout: a pair's working set stays in cache and cores need not
-synchronise.
+With the chunk fixed, the first gives the same bits on 1, 2, 4, 8 or 16 devices, as long as XLA compiles the same
+arithmetic for each of them. On a CPU it fuses products and sums into one rounding wherever they meet in a kernel, and
+with local Adam or RMSProp the kernels depend on the layout: 1 and 2 devices differ in the last bit. With
+XLA_FLAGS=--xla_cpu_max_isa=AVX, which has no such instruction, all layouts agree.
+
+On a CPU one device per core and a chunk of one antithetic pair is also the fastest layout: a pair's working set stays
+in cache and cores need not synchronise.
 """
 
 from collections.abc import Callable
@@ -121,19 +125,13 @@ def map_particles(
         size = min(chunk, count)
         if count % size:
             raise ValueError(f"chunk={chunk} does not divide the {count} particles of a device")
-        if size == 1:
-            kept, sent = jax.lax.map(lambda particle: fn(shared, particle), particles)
-            return finish(kept, sent)
         over_chunk = jax.vmap(fn, in_axes=(None, 0))
         chunks = jax.tree.map(lambda x: jnp.reshape(x, (count // size, size, *x.shape[1:])), particles)
         results = jax.lax.map(lambda chunk: over_chunk(shared, chunk), chunks)
-        return finish(*jax.tree.map(lambda x: jnp.reshape(x, (count, *x.shape[2:])), results))
-
-    def finish(kept, sent):
+        kept, sent = jax.tree.map(lambda x: jnp.reshape(x, (count, *x.shape[2:])), results)
         if reduction == "deterministic":
             sent = jax.tree.map(lambda x: jax.lax.all_gather(x, PARTICLES, tiled=True), sent)
-            # On one device nothing is gathered, and the compiler would fuse what follows with what came before, in
-            # another order of arithmetic.
+            # Keeps what follows out of the kernels before it, whatever the layout.
             sent = jax.lax.optimization_barrier(sent)
         return kept, sent
 

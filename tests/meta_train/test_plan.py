@@ -44,7 +44,7 @@ def regression(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("field", "values"), [("num_tasks", (16, 32, 48)), ("num_workers", (2, 4, 6)), ("num_local_steps", (1, 3, 5))]
+    ("field", "values"), [("num_tasks", (64, 128, 192)), ("num_workers", (4, 8, 12)), ("num_local_steps", (2, 6, 10))]
 )
 def test_memory_is_linear_in_particles_workers_and_local_steps(field, values, regression):
     low, middle, high = (

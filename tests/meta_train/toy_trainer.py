@@ -24,7 +24,6 @@ from meta_train.particle_mesh import PARTICLES, make_particle_mesh, map_particle
 from meta_train.run_store import newest_checkpoint, read_rows
 from meta_train.trainer import Trainer, TrainerInfo, TrainerState
 
-
 NUM_PARTICLES = 16
 PROGRAM = (sys.executable, "-m", "tests.meta_train.toy_trainer")
 
