@@ -8,7 +8,7 @@ USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 RELIABILITY := $(wildcard tests/meta_train/test_reliability*.py) \
   $(addprefix tests/meta_train/test_,run_store.py resume.py distributed.py launch.py)
 
-.PHONY: install demo test test-reliability lint
+.PHONY: install demo test test-reliability notebooks lint
 
 install: .venv/installed
 
@@ -32,11 +32,15 @@ demo: install
 	$(BIN)/python -m meta_train demo $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # The long versions of the reliability tests: kills, damages, layouts, soak. About an hour on two cores.
 test-reliability: install
 	nice $(BIN)/python -m pytest -m slow $(RELIABILITY) $(ARGS)
+
+# Every notebook in a kernel, at its smoke setting.
+notebooks: install
+	$(BIN)/python -m pytest -m slow tests/eval/test_notebooks.py $(ARGS)
 
 lint: install
 	$(BIN)/ruff check

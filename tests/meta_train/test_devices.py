@@ -127,7 +127,8 @@ def test_odd_layouts_are_named():
     with pytest.raises(ValueError, match="reduction='slow': use deterministic or fast"):
         map_particles(lambda shared, x: (x, x), make_particle_mesh(8), 1, "slow")
     with pytest.raises(ValueError, match="chunk=3 does not divide the 8 particles of a device"):
-        mesh = jax.make_mesh((1, 1), (PARTICLES, WORKERS), devices=jax.devices()[:1])
+        auto = (jax.sharding.AxisType.Auto,) * 2
+        mesh = jax.make_mesh((1, 1), (PARTICLES, WORKERS), axis_types=auto, devices=jax.devices()[:1])
         map_particles(lambda shared, x: (x, x), mesh, 3)(jnp.float32(0), jnp.ones(8))
 
 

@@ -1,5 +1,6 @@
 """A group of processes is one run: the same bits in every layout, one error for all, one writer."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from meta_train.distributed import any_process, check_equal, digest, in_first, parse_setting, place, to_host, together
 from meta_train.run import resume, run
-from tests.meta_train.spawned import PRESET, end, spawn_group, wait_for_rows
+from tests.meta_train.spawned import PRESET, end, spawn, spawn_group, wait_for_rows
 from tests.meta_train.toy_trainer import result_of, toy_config, toy_trainer
 
 _STEPS = 30
@@ -147,3 +148,28 @@ def test_ranks_with_other_settings_are_refused(tmp_path):
     assert [rank.returncode for rank in ranks] == [2, 2], outputs
     assert all("settings: process 1 has other bytes than process 0" in output for output in outputs)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_slurm_is_recognised(tmp_path, whole):
+    """The environment that srun gives to two tasks on one node."""
+    run_dir = tmp_path / "run"
+    slurm = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    ranks = [
+        spawn(
+            *(*_START, str(run_dir), "--distributed", "auto"),
+            devices=1,
+            **slurm,
+            SLURM_PROCID=str(rank),
+            SLURM_LOCALID=str(rank),
+            SLURM_STEP_NUM_NODES="1",
+        )
+        for rank in range(2)
+    ]
+    try:
+        outputs = [rank.communicate(timeout=600)[0] for rank in ranks]
+    finally:
+        end(*ranks)
+    assert [rank.returncode for rank in ranks] == [0, 0], outputs
+    assert result_of(run_dir) == whole
+    assert (run_dir / "provenance.jsonl").read_text().count('"num_processes": 2') == 1

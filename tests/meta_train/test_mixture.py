@@ -29,7 +29,7 @@ def standard_promotion():
         yield
 
 
-def scripted(scales=None, **settings):
+def scripted(scales=None, data_at=None, **settings):
     """A mixture whose member x estimates DIRECTIONS[x] times its data, and counts in its state how often it did."""
     lopt = LearnedOptimizer(
         lambda key: {"w": jnp.zeros(3)}, lambda theta: optax.with_extra_args_support(optax.identity()), {}
@@ -41,7 +41,7 @@ def scripted(scales=None, **settings):
             return {"w": jnp.asarray(DIRECTIONS[name]) * data}, state + 1, info
 
         estimator = GradientEstimator(lambda theta, key, data: jnp.int32(0), estimate)
-        return Member(estimator, lambda meta_step: jnp.float32(scale), WEIGHTS[name])
+        return Member(estimator, data_at or (lambda meta_step: jnp.float32(scale)), WEIGHTS[name])
 
     members = {name: member(name, (scales or {}).get(name, 1.0)) for name in DIRECTIONS}
     defaults = {
@@ -57,6 +57,12 @@ def scripted(scales=None, **settings):
     return mixture_trainer(lopt, members, **defaults | settings)
 
 
+def details(info):
+    """What the mixture reports beside the usual."""
+    assert info.details is not None
+    return info.details
+
+
 def first_moment(state):
     """AdamW's mean of gradients after the first meta-step, undone to the gradient it saw."""
     (mean,) = (leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state) if "mu" in str(path))
@@ -68,10 +74,10 @@ def test_meta_gradient_is_the_weighted_mean():
     state, info = trainer.step(trainer.init(jax.random.key(0)))
     np.testing.assert_allclose(first_moment(state), [1 / 8, 2 * 2 / 8, 5 * 4 / 8], rtol=1e-5)
     np.testing.assert_allclose(info.gradient_norm, np.linalg.norm([1 / 8, 1 / 2, 5 / 2]), rtol=1e-5)
-    assert {name: float(info.details[f"gradient_norm/{name}"]) for name in "abc"} == {"a": 1, "b": 2, "c": 4}
-    assert {name: float(info.details[f"meta_loss/{name}"]) for name in "abc"} == {"a": 97, "b": 98, "c": 99}
+    assert {name: float(details(info)[f"gradient_norm/{name}"]) for name in "abc"} == {"a": 1, "b": 2, "c": 4}
+    assert {name: float(details(info)[f"meta_loss/{name}"]) for name in "abc"} == {"a": 97, "b": 98, "c": 99}
     assert (
-        float(info.meta_loss) == 98 and float(info.details["max_age"]) == 99 and float(info.num_clamped) == 97 * 3 + 3
+        float(info.meta_loss) == 98 and float(details(info)["max_age"]) == 99 and float(info.num_clamped) == 97 * 3 + 3
     )
 
 
@@ -84,7 +90,7 @@ def test_drawn_members_give_the_same_mean():
         if drawn not in seen:
             state, info = trainer.step(trainer.init(jax.random.key(0)))
             seen[drawn] = first_moment(state)
-            assert {k[-1] for k in info.details if k.startswith("meta_loss/")} == {"abc"[i] for i in drawn}
+            assert {k[-1] for k in details(info) if k.startswith("meta_loss/")} == {"abc"[i] for i in drawn}
             assert [int(state.estimator_state[name]) for name in "abc"] == [int(i in drawn) for i in range(3)]
         if len(seen) == 3:
             break
@@ -107,7 +113,7 @@ def test_clipped_members_count_by_their_weights():
     state, info = trainer.step(trainer.init(jax.random.key(0)))
     # Clipped to norm 1.5 before they are averaged; the average is below it.
     np.testing.assert_allclose(first_moment(state), [1 / 8, 2 * 1.5 / 8, 5 * 1.5 / 8], rtol=1e-5)
-    assert float(info.details["gradient_norm/c"]) == 4e6
+    assert float(details(info)["gradient_norm/c"]) == 4e6
 
 
 @pytest.mark.parametrize("clip", [False, True])
@@ -130,7 +136,7 @@ def test_the_draw_follows_a_restored_state():
     state = from_arrays(saved, again.init(jax.random.key(9)))
     for _, info in ahead:
         state, new = again.step(state)
-        assert new.details.keys() == info.details.keys()
+        assert details(new).keys() == details(info).keys()
 
 
 def test_accumulated_steps_average_before_theta_moves():
@@ -141,6 +147,26 @@ def test_accumulated_steps_average_before_theta_moves():
     state, _ = trainer.step(state)
     # One step of Adam: the learning rate along the sign of the gradient.
     np.testing.assert_allclose(state.theta["w"], -0.1, rtol=1e-3)
+
+
+def test_each_meta_step_gets_its_own_data():
+    """Also after a restart, and of the members that are drawn only."""
+    asked = []
+
+    def data_at(meta_step):
+        asked.append(meta_step)
+        return jnp.float32(meta_step)
+
+    trainer = scripted(data_at=data_at, members_per_step=1)
+    state = trainer.init(jax.random.key(0))
+    asked.clear()
+    for step in range(3):
+        state, info = trainer.step(state)
+        (drawn,) = draw_members(0, step, 3, 1)
+        assert float(details(info)[f"gradient_norm/{'abc'[drawn]}"]) == [1, 2, 4][drawn] * step
+    saved = {name: np.array(array) for name, array in to_arrays(state).items()}
+    trainer.step(from_arrays(saved, trainer.init(jax.random.key(1))))
+    assert [step for step in asked if step] == [1, 2, 3]
 
 
 TINY = {

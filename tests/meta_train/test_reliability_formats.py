@@ -57,6 +57,11 @@ def _link(folder, name, target):
     (folder / name).symlink_to(target)
 
 
+def _moved(folder):
+    os.rename(folder / "arrays.safetensors", folder.parent.parent / "elsewhere")
+    (folder / "arrays.safetensors").symlink_to(folder.parent.parent / "elsewhere")
+
+
 def _pipe(folder):
     (folder / "arrays.safetensors").unlink()
     os.mkfifo(folder / "arrays.safetensors")
@@ -91,12 +96,12 @@ _DEEP = b"[" * 100_000 + b"]" * 100_000
 _LIES = b'{"a":{"dtype":"F32","shape":[50000,50000],"data_offsets":[0,10000000000]}}'
 _HARM = {
     "arrays are a link": lambda f: _link(f, "arrays.safetensors", f.parent.parent / "secret"),
+    "arrays are a link to what they were": _moved,
     "arrays are endless": lambda f: _link(f, "arrays.safetensors", "/dev/zero"),
     "arrays are a pipe": _pipe,
     "meta is endless": lambda f: _link(f, "meta.json", "/dev/zero"),
     "manifest is endless": lambda f: _link(f, "MANIFEST.json", "/dev/zero"),
     "10 GB of holes": lambda f: _holes(f, "arrays.safetensors", signed=False),
-    "10 GB of metadata that the manifest claims": lambda f: _holes(f, "meta.json", signed=True),
     "10 GB manifest": lambda f: _holes(f, "MANIFEST.json", signed=False),
     "10 GB claimed": lambda f: _manifest(f, lambda c: c["files"]["arrays.safetensors"].update(bytes=10**10)),
     "endless number claimed": lambda f: (f / "MANIFEST.json").write_text('{"format_version": 1' + "0" * 10**6),
@@ -132,6 +137,14 @@ def test_hostile_run_is_refused(tmp_path, harm):
     assert [damage.folder for damage in damages] == [newest]
     assert "\n" not in damages[0].reason and len(damages[0].reason) < 1000
     assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_metadata_too_large_to_parse_are_not_even_hashed(tmp_path):
+    run_store.create_run(tmp_path)
+    folder = run_store.save_checkpoint(tmp_path, StoredCheckpoint(1, {"a": np.zeros(3, np.float32)}, {}), 3)
+    _holes(folder, "meta.json", signed=True)
+    with pytest.raises(ValueError, match="meta.json has 10737418240 bytes, more than"):
+        run_store.read_checkpoint(folder)
 
 
 def test_a_linked_checkpoint_folder_is_no_checkpoint(tmp_path):

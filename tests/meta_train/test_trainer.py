@@ -208,6 +208,33 @@ def test_non_finite_meta_gradients_never_reach_theta(bad):
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.theta))
 
 
+def test_each_meta_step_gets_its_own_data():
+    lopt = LearnedOptimizer(
+        lambda key: {"a": jnp.zeros(2)}, lambda theta: optax.with_extra_args_support(optax.identity()), {}
+    )
+
+    def estimate(theta, state, key, meta_step, data):
+        info = EstimatorInfo(*[jnp.float32(0)] * len(EstimatorInfo._fields))
+        return {"a": jnp.full_like(theta["a"], data)}, state, info
+
+    trainer = meta_trainer(
+        lopt,
+        GradientEstimator(lambda theta, key, data: jnp.int32(0), estimate),
+        jnp.float32(0),
+        data_at=lambda meta_step: jnp.float32(10 + meta_step),
+        learning_rate=optax.constant_schedule(0.1),
+        weight_decay=0.0,
+        max_gradient_norm=1e9,
+        average_decay=0.0,
+        mesh=make_particle_mesh(1),
+    )
+    state, infos = walk(trainer, trainer.init(jax.random.key(0)), 2)
+    saved = {name: np.array(array) for name, array in to_arrays(state).items()}
+    _, again = walk(trainer, from_arrays(saved, trainer.init(jax.random.key(1))), 2)
+    norms = [float(info.gradient_norm) for info in infos + again]
+    np.testing.assert_allclose(norms, np.sqrt(2) * np.asarray([10, 11, 12, 13]), rtol=1e-6)
+
+
 def test_adamw_on_clipped_gradients_and_running_average():
     gradients = np.asarray([[3.0, 0.0, -4.0], [0.1, 0.2, 0.3], [9.0, 9.0, 9.0]])
     trainer = scripted(gradients, average_decay=0.15)
