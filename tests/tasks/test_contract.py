@@ -14,6 +14,15 @@ from tests.tasks.adam_settings import ADAM
 NUM_STEPS = 200
 STOPPED_GRADIENT = {"omniglot8_siamese"}
 """Families whose update is by definition not the derivative of their loss."""
+EXPENSIVE = {
+    "markov_transformer",
+    "omniglot8_resnet",
+    "omniglot8_vit",
+    "shakespeare_gru",
+    "shakespeare_lstm",
+    "cifar10_cnn",
+}
+"""Families whose 200 steps take long on a CPU: `pytest -m slow` trains them."""
 BATCH_NORMALISED = {"omniglot8_siamese"}
 """Families whose loss is a function of the whole batch."""
 
@@ -37,7 +46,7 @@ def evaluated(family):
     return jax.jit(lambda data, key: evaluate(family, data, key))
 
 
-def start(family: TaskFamily, data, key, batch_shape=(32,)):
+def start(family: TaskFamily, data, key, batch_shape=(8,)):
     """A sampled task with parameters and a batch."""
     config_key, init_key, batch_key = jax.random.split(key, 3)
     task = family.task(family.sample(config_key), data)
@@ -53,7 +62,9 @@ def evaluate(family: TaskFamily, data, key):
 def test_loss_and_gradient_are_finite_and_start_near_the_uninformed_loss(family, evaluated):
     params, _, loss, gradient = evaluated(family.data, jax.random.key(0))
     assert loss.shape == () and loss.dtype == jnp.float32
-    assert 0.5 < loss / family.uninformed_loss < 2.0
+    # Losses of squares are heavy-tailed, and some are a whole task's: the mean over 16 tasks of 8 examples.
+    losses = [evaluated(family.data, jax.random.key(i))[2] for i in range(16)]
+    assert 0.5 < np.mean(losses) / family.uninformed_loss < 2.0
     assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, params)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
     assert all(np.any(g) for g in jax.tree.leaves(gradient))
@@ -160,8 +171,11 @@ def test_gradient_agrees_with_finite_differences(name, family, evaluated):
         np.testing.assert_allclose(slope, (above - below) / (2 * step), rtol=1e-4, atol=1e-8)
 
 
-def test_tuned_adam_beats_the_constant_guess(name, family):
+@pytest.mark.parametrize("speed", ["quick", pytest.param("slow", marks=pytest.mark.slow)])
+def test_tuned_adam_beats_the_constant_guess(name, family, speed):
     """200 steps on batches of 32; the loss is that of the last 50 minibatches."""
+    if (name in EXPENSIVE) != (speed == "slow"):
+        pytest.skip("trained at the other speed")
     setting = ADAM[name]
     optimizer = optax.adam(setting.learning_rate)
 
