@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -154,7 +155,7 @@ def test_ranks_with_other_settings_are_refused(tmp_path):
 def test_slurm_is_recognised(tmp_path, whole):
     """The environment that srun gives to two tasks on one node."""
     run_dir = tmp_path / "run"
-    slurm = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    slurm: dict[str, Any] = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     ranks = [
         spawn(
             *(*_START, str(run_dir), "--distributed", "auto"),

@@ -172,7 +172,7 @@ def test_full_tmpfs(tmp_path, whole):
     """R5 on a file system that is really full."""
     folder = tmp_path / "small"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", folder], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", folder], capture_output=True).returncode:
         pytest.skip("mounting needs privileges")
     try:
         process = spawn(*_START, str(folder / "run"), "--keep-checkpoints", "100")
