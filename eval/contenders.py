@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import optax
 
-from eval.data_parallel import data_parallel
 from eval.grids import Grid
 from eval.protocol import EvalProtocol
 from eval.worker_diagnostics import monitored
+from learned_opt.data_parallel import data_parallel
 from learned_opt.local_sgd import LocalAlgorithm, local_sgd
 
 MakeTransform = Callable[[Mapping[str, Any]], optax.GradientTransformation]

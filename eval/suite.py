@@ -7,7 +7,6 @@ load_sweep("runs/meta_test").finished["CELL"]  # a Results, see eval/measures.py
 """
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Sequence
 
@@ -16,7 +15,7 @@ from eval.protocol import EvalProtocol
 from eval.sweep import Cell, Plan
 from learned_opt.checkpoint import load_checkpoint
 from tasks.base import TaskFamily
-from tasks.suites import FAMILIES, META_TEST, META_TRAIN, META_VALID, make_family
+from tasks.suites import FAMILIES, SUITES, make_family, names_of
 
 SUITE_PROTOCOL = EvalProtocol(
     task="suite",
@@ -31,32 +30,23 @@ SUITE_PROTOCOL = EvalProtocol(
 """What every cell of a suite is given unless told otherwise; `task` is replaced by the cell's. Six extensions reach
 learning rates 64 times beyond the first grids, which were chosen for small image classifiers."""
 
-SUITES = ("meta_train", "meta_valid", "meta_test", "all")
-"""Suites by name; any families, separated by commas, make one too."""
+ALL = "all"
+"""The suite of every family."""
 
 
 def suite_families(suite: str) -> tuple[str, ...]:
-    """The families of a suite, or of a list separated by commas.
+    """The families of a suite of tasks.suites, of all, or of a list of families and suites separated by commas.
 
     Raises:
-      ValueError: an unknown or empty suite, an unknown family, or one that comes twice.
+      ValueError: nothing named, an unknown name, or one that comes twice.
     """
-    named = {"meta_train": META_TRAIN, "meta_valid": META_VALID, "meta_test": META_TEST, "all": FAMILIES}
-    if suite in named:
-        families = tuple(named[suite])
-        if not families:
-            raise ValueError(f"suite {suite!r} is empty: use {' or '.join(s for s in SUITES if named[s])}")
-        return families
-    families = tuple(part.strip() for part in suite.split(",") if part.strip())
-    if not families:
-        raise ValueError(f"suite {suite!r}: use {', '.join(SUITES)}, or families separated by commas")
-    for family in families:
-        if family not in FAMILIES:
-            near = difflib.get_close_matches(family, [*SUITES, *FAMILIES]) or SUITES
-            raise ValueError(f"unknown suite or task family {family!r}: did you mean {' or '.join(near)}?")
-        if families.count(family) > 1:
-            raise ValueError(f"suite {suite!r} names {family} more than once")
-    return families
+    names = [name.strip() for name in suite.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"suite {suite!r}: use {', '.join((*SUITES, ALL))}, or families separated by commas")
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"suite {suite!r} names {name} more than once")
+    return tuple(FAMILIES) if names == [ALL] else names_of(names)
 
 
 def suite_plan(

@@ -30,8 +30,8 @@ TIME_SCALES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 NUM_FULL_AFTER_DELTAS = 12
 """Full channels between the deltas and the row moments: p, m 3, r, m*rsqrt(r) 3, rsqrt(r), factored gradient 3."""
 
-_LARGEST_GRADIENT = 1e9
-_LARGEST_MOMENT = _LARGEST_GRADIENT**2
+LARGEST_GRADIENT = 1e9
+_LARGEST_MOMENT = LARGEST_GRADIENT**2
 _SMALLEST_SQUARE = 1e-30
 
 
@@ -118,7 +118,7 @@ def init_accumulators(shape: tuple[int, ...]) -> Accumulators:
 
 def clip_gradient(gradient: Float[Array, "*S"]) -> Float[Array, "*S"]:
     """The gradient in float32, limited to what the accumulators can square twice."""
-    return jnp.clip(gradient.astype(jnp.float32), -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
+    return jnp.clip(gradient.astype(jnp.float32), -LARGEST_GRADIENT, LARGEST_GRADIENT)
 
 
 def update_accumulators(accumulators: Accumulators, gradient: Float[Array, "*S"], decays: Decays) -> Accumulators:
@@ -152,7 +152,7 @@ def rescale(accumulators: Accumulators, inverse: Float[Array, ""]) -> Accumulato
         # Old gradients can outweigh the present one by more than float32 can hold.
         return jnp.minimum(moment * square, _LARGEST_MOMENT)
 
-    momentum = jnp.clip(momentum * inverse, -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
+    momentum = jnp.clip(momentum * inverse, -LARGEST_GRADIENT, LARGEST_GRADIENT)
     return Accumulators(momentum, scaled(rms), scaled(row), scaled(col))
 
 

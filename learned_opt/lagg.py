@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import optax
 
-from learned_opt.adafac_mlp_lopt import check_sizes, init_theta
+from learned_opt.adafac_mlp_lopt import check_nominal, check_sizes, init_theta
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter import per_parameter_transform
 
@@ -106,8 +106,7 @@ def _server_optimizer(
     nominal_momentum,
 ):
     check_sizes(hidden_size, hidden_layers)
-    if nominal not in NOMINALS:
-        raise ValueError(f"nominal={nominal!r}: use one of {', '.join(NOMINALS)}")
+    check_nominal(nominal, NOMINALS)
     if step_mult is None:
         step_mult = _PUBLISHED_STEP_MULT if nominal == "none" else _NOMINAL_STEP_MULT
     config = {

@@ -10,7 +10,8 @@ units of s, the root mean square of the tensor's (mean pseudo-)gradient,
     x <- x - nominal(g) - s * step_mult * d * exp(exp_mult * m),
 
 whose features are computed from accumulators measured in units of s. Multiplying every gradient by a constant therefore
-multiplies every update by it, and with the output layer at zero the step is the hand-made one to the last bit.
+multiplies every update by it, and with the output layer at zero the step is the hand-made one to the last bit. Beside a
+hand-made step that does not grow with the gradient (Adam's) the correction does not either: s is then 1 in the formula.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def per_parameter_transform(
     step_mult: float,
     sign: float,
     nominal: optax.GradientTransformation | None,
+    grows_with_gradient: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     """Builds the transform.
 
@@ -75,6 +77,7 @@ def per_parameter_transform(
       step_mult: multiplies the learned step.
       sign: what the MLP and the accumulators are fed is `sign` times what the transform is given.
       nominal: the hand-made step, None for the published form.
+      grows_with_gradient: whether that step is proportional to the gradient, and the correction with it.
     """
 
     num_deltas = 1 if num_workers is None else num_workers
@@ -113,7 +116,7 @@ def per_parameter_transform(
             if nominal is not None:
                 mean_square = jnp.maximum(jnp.mean(jnp.square(signed)), _SMALLEST_MEAN_SQUARE)
                 inverse = jax.lax.rsqrt(mean_square)
-                scale = step_mult * jnp.sqrt(mean_square)
+                scale = step_mult * jnp.sqrt(mean_square) if grows_with_gradient else step_mult
                 reading = rescale(accumulators, inverse)
                 read, deltas = signed * inverse, [d * inverse for d in deltas]
             inputs = (deltas, read, param.astype(jnp.float32), reading)

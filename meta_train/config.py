@@ -8,10 +8,12 @@ import importlib
 from typing import Any
 
 from meta_train.component import Component, check_component, component_from_values, overrides
-from meta_train.config_rules import CHOICES, RULES, check_choice, check_type, flag
+from meta_train.config_rules import CHOICES, NOMINALS_OF, RULES, check_choice, check_type, flag
 
 TIED_TO_NUM_WORKERS = ("lagg_a",)
 """Optimizers that serve one number of workers only."""
+SINGLE_MACHINE = ("adafac_mlp_lopt",)
+"""Optimizers that are given gradients instead of what workers did."""
 FREE_FIELDS = (
     "run_dir",
     "reuse_run_dir",
@@ -58,9 +60,10 @@ class MetaTrainConfig:
     """How their meta-gradients meet: mean (weighted), or clipped (each to max_gradient_norm first)."""
 
     optimizer: str = "lagg_a"
-    """Learned server optimizer: lagg_a (reads the K workers' updates) or lopt_a (their mean)."""
+    """Learned optimizer: lagg_a (server; reads the K workers' updates), lopt_a (their mean) or adafac_mlp_lopt (no
+    workers: a gradient)."""
     nominal: str = "momentum"
-    """Hand-made step it is anchored on: none, average (Local SGD) or momentum (DiLoCo)."""
+    """Hand-made step it is anchored on: none, average (Local SGD), momentum (DiLoCo) or adam (adafac_mlp_lopt only)."""
     hidden_size: int = 32
     """Units per hidden layer of its MLP."""
     hidden_layers: int = 2
@@ -151,6 +154,7 @@ def validate(config: MetaTrainConfig) -> None:
             raise ValueError(f"{name}: {value} {rule.requirement}; e.g. {flag(name)} {rule.example}")
     for name, choices in CHOICES.items():
         check_choice(name, getattr(config, name), choices)
+    _check_optimizer(config)
     if not config.run_dir:
         raise ValueError("run_dir: '' is empty; e.g. --run-dir runs/mine")
     if config.final_meta_learning_rate > config.meta_learning_rate:
@@ -220,6 +224,22 @@ def from_json(values: dict[str, Any], source: str) -> MetaTrainConfig:
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     return config
+
+
+def _check_optimizer(config: MetaTrainConfig) -> None:
+    nominals = NOMINALS_OF[config.optimizer]
+    if config.nominal not in nominals:
+        raise ValueError(
+            f"nominal: {config.nominal!r} does not go with optimizer {config.optimizer}; use {' or '.join(nominals)}, "
+            f"e.g. --nominal {nominals[-1]}"
+        )
+    if config.optimizer in SINGLE_MACHINE:
+        for name in ("num_workers", "num_local_steps"):
+            if getattr(config, name) != 1:
+                raise ValueError(
+                    f"{name}: {getattr(config, name)} does not go with {config.optimizer}, which has one "
+                    f"machine and no local steps; use {flag(name)} 1, or --optimizer lopt_a"
+                )
 
 
 def _check_lengths(config: MetaTrainConfig) -> None:

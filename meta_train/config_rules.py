@@ -5,8 +5,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-OPTIMIZERS = ("lagg_a", "lopt_a")
-NOMINALS = ("none", "average", "momentum")
+NOMINALS_OF = {
+    "lagg_a": ("none", "average", "momentum"),
+    "lopt_a": ("none", "average", "momentum"),
+    "adafac_mlp_lopt": ("none", "adam"),
+}
+"""Learned optimizers, and the hand-made steps that each may be anchored on."""
+NOMINALS = tuple(dict.fromkeys(nominal for nominals in NOMINALS_OF.values() for nominal in nominals))
 META_LOSS_SPLITS = ("train", "outer_valid")
 LOCAL_OPTIMIZERS = ("sgd", "adam", "rmsprop", "normalized_sgd")
 OBJECTIVES = ("mean", "final", "linear")
@@ -74,7 +79,7 @@ RULES = {
 }
 
 CHOICES = {
-    "optimizer": OPTIMIZERS,
+    "optimizer": tuple(NOMINALS_OF),
     "nominal": NOMINALS,
     "meta_loss_split": META_LOSS_SPLITS,
     "local_optimizer": LOCAL_OPTIMIZERS,

@@ -15,7 +15,7 @@ import numpy as np
 from learned_opt.base import Theta
 from learned_opt.checkpoint import save
 from meta_train import distributed, run_store
-from meta_train.config import FREE_FIELDS, MetaTrainConfig, single_runs, to_json
+from meta_train.config import FREE_FIELDS, SINGLE_MACHINE, MetaTrainConfig, single_runs, to_json
 from meta_train.metrics_log import MetricsLog
 from meta_train.progress import show_progress
 from meta_train.state_arrays import to_arrays
@@ -102,13 +102,15 @@ def _card(config: MetaTrainConfig, step: int, elapsed: float) -> dict[str, Any]:
     settings = to_json(config)
     for field in FREE_FIELDS:
         del settings[field]
-    return {
+    card: dict[str, Any] = {
         "task": " + ".join(single_runs(config)),
         "num_workers": config.num_workers,
         "num_local_steps": config.num_local_steps,
         "batch_size": config.batch_size,
-        "local_learning_rate": config.local_learning_rate,
-        "local_optimizer": config.local_optimizer,
+    }
+    if config.optimizer not in SINGLE_MACHINE:
+        card |= {"local_learning_rate": config.local_learning_rate, "local_optimizer": config.local_optimizer}
+    return card | {
         "meta_steps": step,
         "meta_train_seconds": round(elapsed, 1),
         "jax": jax.__version__,

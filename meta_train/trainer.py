@@ -13,7 +13,7 @@ import optax
 
 import learned_opt
 from learned_opt.base import LearnedOptimizer
-from meta_train.config import MetaTrainConfig, single_runs
+from meta_train.config import SINGLE_MACHINE, TIED_TO_NUM_WORKERS, MetaTrainConfig, single_runs
 from meta_train.distributed import place
 from meta_train.estimators import ESTIMATORS
 from meta_train.gradient_estimator import EstimatorOptions, GradientEstimator, Sigma
@@ -107,14 +107,14 @@ def warmup_cosine(config: MetaTrainConfig) -> optax.Schedule:
 def build_lopt(config: MetaTrainConfig) -> LearnedOptimizer:
     """The learned optimizer a configuration names."""
     arguments = {
+        "architecture": config.optimizer,
         "hidden_size": config.hidden_size,
         "hidden_layers": config.hidden_layers,
         "nominal": config.nominal,
     }
-    if config.optimizer == "lagg_a":
-        lopt = learned_opt.lagg_a(num_workers=config.num_workers, **arguments)
-    else:
-        lopt = learned_opt.lopt_a(**arguments)
+    if config.optimizer in TIED_TO_NUM_WORKERS:
+        arguments["num_workers"] = config.num_workers
+    lopt = learned_opt.from_config(arguments)
     return lopt if config.initial_theta is None else _starting_from(lopt, config.initial_theta)
 
 
@@ -138,7 +138,7 @@ def build_unroll(config: MetaTrainConfig, lopt: LearnedOptimizer, family: TaskFa
         num_workers=config.num_workers,
         num_local_steps=config.num_local_steps,
         batch_size=config.batch_size,
-        local_learning_rate=config.local_learning_rate,
+        local_learning_rate=None if config.optimizer in SINGLE_MACHINE else config.local_learning_rate,
         truncation_length=config.truncation_length,
         meta_loss_split=config.meta_loss_split,
         local_optimizer=config.local_optimizer,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from learned_opt.base import LearnedOptimizer, Theta
+from learned_opt.data_parallel import data_parallel
 from learned_opt.local_optimizers import make_local_optimizer
 from learned_opt.local_sgd import RoundState, local_sgd
 from learned_opt.worker_mesh import WORKERS
@@ -63,7 +64,7 @@ def local_sgd_unroll(
     num_workers: int,
     num_local_steps: int,
     batch_size: int,
-    local_learning_rate: float,
+    local_learning_rate: float | None,
     truncation_length: int,
     meta_loss_split: str,
     local_optimizer: str = "sgd",
@@ -71,7 +72,7 @@ def local_sgd_unroll(
     rematerialise: bool = False,
     worker_devices: int = 1,
 ) -> Unroll:
-    """Rounds of local SGD whose server step is `lopt`.
+    """Rounds of local SGD whose server step is `lopt`, or single-machine steps of it.
 
     Args:
       lopt: the learned optimizer being meta-trained.
@@ -79,7 +80,8 @@ def local_sgd_unroll(
       num_workers: K.
       num_local_steps: H.
       batch_size: examples per local step and worker.
-      local_learning_rate: of the local optimizer.
+      local_learning_rate: of the local optimizer; None: no local steps, `lopt` is given one gradient a round, of all
+        its batches.
       truncation_length: rounds per step.
       meta_loss_split: "train" (mean of the round's local minibatch losses, as published) or another split, on
         which the new global parameters are evaluated with one batch of K * batch_size examples.
@@ -94,10 +96,14 @@ def local_sgd_unroll(
     """
     if num_workers % worker_devices:
         raise ValueError(f"worker_devices: {worker_devices} do not divide the {num_workers} workers")
-    local = make_local_optimizer(local_optimizer, local_learning_rate)
+    if local_learning_rate is None and worker_devices > 1:
+        raise ValueError(f"worker_devices: {worker_devices} cannot share a gradient without local steps")
+    local = None if local_learning_rate is None else make_local_optimizer(local_optimizer, local_learning_rate)
     axis_name, on_device = (None if worker_devices == 1 else WORKERS), num_workers // worker_devices
 
     def algorithm(theta):
+        if local is None:
+            return data_parallel(lopt.transform(theta), num_workers, num_local_steps)
         return local_sgd(local, lopt.transform(theta), num_workers, num_local_steps, axis_name)
 
     def reset(theta, key, data):

@@ -17,7 +17,7 @@ import eval.__main__ as cli
         (["compare", "demo", "--num-seeds", "0"], "num_seeds=0: use an integer of at least 1"),
         (["compare", "demo", "--checkpoint", "none.safetensors"], "none.safetensors"),
         (["compare", "demo", "--baselines", "none.json"], "none.json: no such results file"),
-        (["suite", "meta_tst"], "unknown suite or task family 'meta_tst': did you mean meta_test"),
+        (["suite", "meta_tst"], "unknown task family 'meta_tst': did you mean meta_test"),
         (["suite", "fmnist8_mlp32", "--checkpoint", "none.safetensors"], "none.safetensors"),
         (["suite", "fmnist8_mlp32", "--optax", "nothing"], "name a contender as module:function"),
         (["suite", "fmnist8_mlp32", "--tuning", "none"], "tuning='none': use full or coarse"),

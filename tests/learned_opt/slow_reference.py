@@ -33,6 +33,11 @@ def decay(initial: float, offset: float, clip: bool) -> float:
     return min(max(beta, 0.0), 1.0) if clip else beta
 
 
+def bias_correction(beta: float, steps: int) -> float:
+    """1 - beta^steps in float32."""
+    return float(np.float32(1) - np.float32(beta) ** np.float32(steps))
+
+
 def factored_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
     """(d1, d0): second largest and largest axis, later axes winning ties; None below rank 2."""
     if len(shape) < 2:
@@ -56,6 +61,8 @@ class TensorState:
     col: list[np.ndarray] | None = None
     diag: list[np.ndarray] | None = None
     velocity: np.ndarray | None = None
+    square: np.ndarray | None = None
+    steps: int = 0
 
 
 @dataclass
@@ -66,8 +73,8 @@ class SlowOptimizer:
       theta: meta-parameters as nested dicts of arrays.
       sign: +1 feeds the MLP what `update` is given, -1 its negative (LOpt-A, LAgg-A).
       exp_mult, step_mult: lambda_1 and lambda_2 (scale of the learned part in the nominal form).
-      nominal: "none", "average" or "momentum".
-      learning_rate, momentum: of the nominal "momentum" step.
+      nominal: "none", "average", "momentum" or "adam".
+      learning_rate, momentum: of the nominal "momentum" step; the former of "adam" too.
       iteration: steps (rounds) taken.
       states: accumulators by tensor name.
     """
@@ -120,6 +127,7 @@ class SlowOptimizer:
             state.row = zeros(without(shape, largest))
             state.col = zeros(without(shape, second))
         state.velocity = np.zeros(shape, np.float64)
+        state.square = np.zeros(shape, np.float64)
         return state
 
     def _accumulate(self, state, g):
@@ -146,7 +154,8 @@ class SlowOptimizer:
                     moments[i] = beta * moments[i] + (1 - beta) * sums[i] / g.shape[axis]
 
     def _features(self, state, given, param, workers):
-        """Advances the accumulators; (normalised features [*shape, inputs], unit s)."""
+        """Advances the accumulators; (normalised features [*shape, inputs], unit of the learned step: s, or Adam's
+        learning rate)."""
         g = self.sign * given
         unit = 1.0
         if self.nominal != "none":
@@ -217,7 +226,7 @@ class SlowOptimizer:
         ]
         time = [math.tanh(self.iteration / scale - 1) for scale in TIME_SCALES]
         normalised += [np.full(g.shape, t, np.float64) for t in time]
-        return np.stack(normalised, axis=-1), unit
+        return np.stack(normalised, axis=-1), self.learning_rate if self.nominal == "adam" else unit
 
     def _learned_step(self, features, unit):
         mlp = {k: np.asarray(v, np.float64) for k, v in self.theta["mlp"].items()}
@@ -237,5 +246,12 @@ class SlowOptimizer:
             return np.zeros(given.shape, np.float64)
         if self.nominal == "average":
             return -given
+        if self.nominal == "adam":
+            state.velocity = 0.9 * state.velocity + 0.1 * given
+            state.square = 0.999 * state.square + 0.001 * given**2
+            state.steps += 1
+            mean = state.velocity / bias_correction(0.9, state.steps)
+            square = state.square / bias_correction(0.999, state.steps)
+            return -self.learning_rate * mean / (np.sqrt(square) + 1e-8)
         state.velocity = given + self.momentum * state.velocity
         return -self.learning_rate * (given + self.momentum * state.velocity)

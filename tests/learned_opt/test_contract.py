@@ -19,6 +19,7 @@ from learned_opt.architectures import from_config
 
 NUM_WORKERS = 2
 BUILDERS = {"adafac_mlp_lopt": functools.partial(learned_opt.adafac_mlp_lopt, hidden_size=4)}
+BUILDERS["adafac_mlp_lopt_adam"] = functools.partial(learned_opt.adafac_mlp_lopt, hidden_size=4, nominal="adam")
 for _nominal in ("none", "average", "momentum"):
     BUILDERS[f"lopt_a_{_nominal}"] = functools.partial(learned_opt.lopt_a, hidden_size=4, nominal=_nominal)
     BUILDERS[f"lagg_a_{_nominal}"] = functools.partial(
@@ -95,6 +96,15 @@ def test_state_keeps_its_form(name):
     out, new_state = jax.eval_shape(lambda state: tx.update(updates, state, PARAMS, **extra), state)
     chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
     chex.assert_trees_all_equal_shapes_and_dtypes(out, PARAMS)
+
+
+def test_untrained_form_beside_adam_is_adam_to_the_last_bit():
+    lopt = learned_opt.adafac_mlp_lopt(hidden_size=4, nominal="adam", nominal_learning_rate=0.02)
+    steps = [draw(seed=seed, scale=10.0**-seed) for seed in range(3)]
+    found = run(lopt.transform(lopt.init(jax.random.key(0))), steps)
+    with jax.numpy_dtype_promotion("standard"):
+        expected = run(optax.adam(0.02), [(updates, {}) for updates, _ in steps])
+    chex.assert_trees_all_equal(found, expected)
 
 
 @few
@@ -292,6 +302,7 @@ def test_lagg_with_another_number_of_workers_is_an_error():
     [
         (lambda: learned_opt.lagg_a(num_workers=0), "num_workers=0"),
         (lambda: learned_opt.lopt_a(nominal="mean"), "nominal='mean'"),
+        (lambda: learned_opt.adafac_mlp_lopt(nominal="momentum"), "nominal='momentum'"),
         (lambda: learned_opt.lopt_a(hidden_size=0), "hidden_size=0"),
         (lambda: learned_opt.adafac_mlp_lopt(hidden_layers=0), "hidden_layers=0"),
         (lambda: from_config({"architecture": "lagg_b"}), "lagg_b"),

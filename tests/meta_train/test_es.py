@@ -20,6 +20,8 @@ from tests.meta_train.linear_dynamics import (
     flatten,
 )
 
+pytestmark = pytest.mark.usefixtures("without_optimizations")
+
 SIGMA = 0.5
 
 

@@ -23,8 +23,15 @@ arguments = sys.argv[1:]
 rank = int(arguments[-1].rpartition(",")[2])
 with open(f"{os.environ['HISTORY']}_{rank}", "a") as history:
     history.write(json.dumps([os.getpid(), *arguments[:-2]]) + chr(10))
-number = open(f"{os.environ['HISTORY']}_{rank}").read().count(chr(10)) - 1
-word = json.loads(os.environ["PLAN"])[rank][number]
+def starts(rank):
+    history = f"{os.environ['HISTORY']}_{rank}"
+    return open(history).read().count(chr(10)) if os.path.exists(history) else 0
+plan = json.loads(os.environ["PLAN"])
+number = starts(rank) - 1
+# The launcher may end a rank before it has written down that it started, once another one leaves.
+while any(starts(other) <= number for other in range(len(plan))):
+    time.sleep(0.01)
+word = plan[rank][number]
 print(f"rank {rank} start {number} {word}", flush=True)
 if word == "wait":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))

@@ -15,6 +15,8 @@ from meta_train.trainer import build_lopt, build_trainer
 from tasks.suites import make_family
 from tests.meta_train.test_trainer import regression_family
 
+pytestmark = pytest.mark.usefixtures("without_optimizations")
+
 TINY = MetaTrainConfig(
     optimizer="lopt_a",
     num_workers=2,
@@ -44,7 +46,12 @@ def regression(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("field", "values"), [("num_tasks", (64, 128, 192)), ("num_workers", (4, 8, 12)), ("num_local_steps", (2, 6, 10))]
+    ("field", "values"),
+    [
+        ("num_tasks", (64, 128, 192)),
+        pytest.param("num_workers", (4, 8, 12), marks=pytest.mark.slow),
+        pytest.param("num_local_steps", (2, 6, 10), marks=pytest.mark.slow),
+    ],
 )
 def test_memory_is_linear_in_particles_workers_and_local_steps(field, values, regression):
     low, middle, high = (

@@ -30,8 +30,8 @@ def constant_target_family(start=0.0):
     return TaskFamily("constant", data, lambda key: {}, task, UNINFORMED_LOSS, lambda data, split: {})
 
 
-def run(split, start=0.0, scale=1.0):
-    """Meta-losses of two truncations of three rounds, K = 2, H = 2, local learning rate 1/8."""
+def run(split, start=0.0, scale=1.0, local_learning_rate: float | None = 0.125):
+    """Meta-losses of two truncations of three rounds, K = 2, H = 2."""
     family = constant_target_family(start)
     unroll = local_sgd_unroll(
         LOPT,
@@ -39,7 +39,7 @@ def run(split, start=0.0, scale=1.0):
         num_workers=2,
         num_local_steps=2,
         batch_size=3,
-        local_learning_rate=0.125,
+        local_learning_rate=local_learning_rate,
         truncation_length=3,
         meta_loss_split=split,
     )
@@ -76,6 +76,13 @@ def test_held_out_meta_loss_is_that_of_the_new_parameters(scale):
     losses, clamped = run("outer_valid", start=0.5, scale=scale)
     _, after = errors(0.5, scale)
     np.testing.assert_allclose(losses, (after + 1) ** 2 / UNINFORMED_LOSS, rtol=1e-5)
+    assert clamped == [0, 0]
+
+
+def test_a_single_machine_optimizer_is_given_the_gradient_itself():
+    losses, clamped = run("train", start=0.5, scale=0.125, local_learning_rate=None)
+    before = -0.5 * 0.75 ** np.arange(6)
+    np.testing.assert_allclose(losses, before**2 / UNINFORMED_LOSS, rtol=1e-5)
     assert clamped == [0, 0]
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from eval.data_parallel import data_parallel
 from learned_opt.aggregation import fedavg
+from learned_opt.data_parallel import data_parallel
 from learned_opt.local_sgd import local_sgd
 from tests.eval.toy import toy_family
 
