@@ -127,7 +127,21 @@ class Report:
     """Simulated seconds of one minibatch gradient; 0 counts communication alone."""
 
 
-COMMANDS = {"compare": Compare, "suite": Suite, "axis": AxisSweep, "report": Report}
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """The model card of a learned optimizer from run folders; a section "Notes" that it has stays."""
+
+    name: tyro.conf.Positional[str]
+    """Of the optimizer in the runs, and the pretrained one unless --checkpoint says otherwise."""
+    run: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")]
+    """Run folders of suites, axes or comparisons."""
+    checkpoint: str | None = None
+    """Checkpoint file."""
+    out: str | None = None
+    """File to write; NAME.md by default."""
+
+
+COMMANDS = {"compare": Compare, "suite": Suite, "axis": AxisSweep, "report": Report, "card": Card}
 
 USER_OS_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
 """What a mistyped path raises."""
@@ -145,6 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
             run_compare(command)
         elif isinstance(command, Report):
             run_report(command)
+        elif isinstance(command, Card):
+            run_card(command)
         else:
             return run_cells(command)
     except (ValueError, *USER_OS_ERRORS) as error:
@@ -156,7 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def parse(arguments: list[str]) -> Compare | Suite | AxisSweep | Report:
+def parse(arguments: list[str]) -> Compare | Suite | AxisSweep | Report | Card:
     """The command of the arguments.
 
     Raises:
@@ -256,6 +272,14 @@ def run_report(command: Report) -> None:
 
     network = Network(command.latency, command.bandwidth, command.gradient_seconds)
     print(f"wrote {write_report(command.run, command.out_dir, network)}")
+
+
+def run_card(command: Card) -> None:
+    """Writes a model card."""
+    from eval.model_card import write_model_card
+
+    source, path = command.checkpoint or command.name, command.out or f"{command.name}.md"
+    print(f"wrote {write_model_card(command.name, source, command.run, path)}")
 
 
 def _numbers(text: str | None) -> tuple[float, ...]:

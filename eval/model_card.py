@@ -1,0 +1,216 @@
+"""The model card of a learned optimizer, written from its checkpoint and from result files: what it is, every cell it
+was evaluated in, and where it loses. Only its section "Notes" is written by hand, and kept.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.axes import AXES
+from eval.baselines import BASELINES
+from eval.measures import Measures, measures
+from eval.report import load_run, protocol_in_words
+from eval.report_tables import NEVER, TARGET_NAMES, aggregate_table
+from eval.results import Results
+from eval.sweep import Sweep
+from learned_opt.atomic_file import write_atomic
+from learned_opt.checkpoint import Checkpoint, load_checkpoint
+
+NOTES = "## Notes"
+ARCHITECTURES = {
+    "lopt_a": "LOpt-A (Joseph et al. 2025, arXiv 2312.02204)",
+    "lagg_a": "LAgg-A (Joseph et al. 2025, arXiv 2312.02204)",
+    "adafac_mlp_lopt": "Single-machine MLP with Adafactor features (Metz et al. 2022, arXiv 2203.11860)",
+}
+ANCHORS = {
+    "none": "in its published form",
+    "average": "anchored on the workers' average",
+    "momentum": "anchored on DiLoCo's step (server learning rate {rate:g}, Nesterov momentum {momentum:g})",
+    "adam": "anchored on Adam's step (learning rate {rate:g})",
+}
+_HEADER = """---
+license: apache-2.0
+tags: [learned-optimizer, local-sgd, optax]
+library_name: learned-opt
+---
+"""
+
+
+def write_model_card(
+    name: str,
+    checkpoint: str | os.PathLike[str],
+    runs: Sequence[str | os.PathLike[str]],
+    path: str | os.PathLike[str],
+) -> Path:
+    """Writes the card of one optimizer; the section "Notes" of a card that is there already stays.
+
+    Args:
+      name: of the optimizer, in the title and in the result files.
+      checkpoint: file, or name of a pretrained one.
+      runs: run folders of suites, axes or comparisons, or results files.
+      path: the Markdown file.
+
+    Raises:
+      FileNotFoundError: no such checkpoint or run.
+      ValueError: an unreadable file, or a run in which the optimizer took no part.
+    """
+    file = Path(path)
+    _, mark, notes = file.read_text().partition(NOTES) if file.exists() else ("", "", "")
+    sweeps = [load_run(run) for run in runs]
+    text = model_card(name, load_checkpoint(checkpoint), sweeps)
+    write_atomic(file, (text + (f"\n{mark}{notes}" if mark else "")).encode())
+    return file
+
+
+def model_card(name: str, checkpoint: Checkpoint, sweeps: Sequence[Sweep]) -> str:
+    """The card, without notes.
+
+    Raises:
+      ValueError: a sweep in which the optimizer took no part.
+    """
+    config, card = checkpoint.lopt.config, checkpoint.card
+    anchor = ANCHORS[config.get("nominal", "none")].format(
+        rate=config.get("nominal_learning_rate", 0), momentum=config.get("nominal_momentum", 0)
+    )
+    parts = [
+        f"{_HEADER}# {name}\n",
+        f'{ARCHITECTURES[config["architecture"]]}, {anchor}. `learned_opt.load("{name}")`.\n',
+        _markdown([["", ""], *_facts(checkpoint, card, config)]),
+    ]
+    losses: list[str] = []
+    for sweep in sweeps:
+        cells = {cell: results for cell, results in sweep.finished.items() if _own(results, name) is not None}
+        if not cells:
+            raise ValueError(f"{name} took no part in {sweep.plan.kind} {sweep.plan.name}: name another run")
+        parts += [f"## Results: {_title(sweep)}\n", protocol_in_words(next(iter(cells.values())).protocol) + "\n"]
+        if len(cells) > 1 and sweep.plan.kind != "axis":
+            parts.append(_over_all_cells(name, list(cells.values())))
+        parts.append(_markdown(_cell_rows(name, cells)))
+        losses += _losses(name, cells)
+    if sweeps:
+        parts += ["## Where it loses\n", "\n".join(losses or ["- In none of the cells above."]) + "\n"]
+    parts.append("Whatever is not listed above was not measured.\n")
+    return "\n".join(parts)
+
+
+def _facts(checkpoint: Checkpoint, card: dict[str, Any], config: dict[str, Any]) -> list[list[str]]:
+    """What the checkpoint says of itself, row by row."""
+    settings = card.get("meta_train_config") or {}
+    workers = f"K = {config['num_workers']} workers, no other number" if "num_workers" in config else ""
+    if config["architecture"] == "lopt_a":
+        workers = "any number of workers"
+    local = card.get("local_learning_rate")
+    steps = "gradients of one machine" if local is None else f"local {card.get('local_optimizer', 'sgd')} at {local:g}"
+    size = sum(np.size(leaf) for leaf in _leaves(checkpoint.theta))
+    rows = [
+        ["for", ", ".join(filter(None, (workers, steps)))],
+        ["network", f"{config['hidden_layers']} hidden layers of {config['hidden_size']}; {size:,} meta-parameters"],
+    ]
+    if settings:
+        how = (
+            f"{settings['estimator']}, {settings['num_tasks']} tasks a meta-step",
+            f"sigma {settings['sigma']:g}",
+            f"truncation {settings['truncation_length']}",
+            f"episodes of {settings['min_unroll_length']} to {settings['max_unroll_length']} rounds",
+            f"{card['meta_steps']} meta-steps in {card['meta_train_seconds'] / 60:.0f} minutes on {card['device']}",
+            f"seed {settings['seed']}, jax {card['jax']}",
+        )
+        inner = "K = {num_workers}, H = {num_local_steps}, batch {batch_size}".format(**card)
+        rows += [
+            ["meta-trained on", f"{_tasks(settings, card)}; {inner} where nothing else is said"],
+            ["meta-loss", settings["meta_loss_split"]],
+            ["how", ", ".join(how)],
+        ]
+        if settings.get("initial_theta"):
+            rows.append(["started from", f"`{settings['initial_theta']}`"])
+    return rows
+
+
+def _tasks(settings: dict[str, Any], card: dict[str, Any]) -> str:
+    """The components with what they set, or the task."""
+    texts = []
+    for component in settings.get("components") or ():
+        own = [f"{k} {v}" for k, v in component.items() if v is not None and k not in ("task", "name", "weight")]
+        texts.append(component["task"] + (f" ({', '.join(own)})" if own else ""))
+    return ", ".join(texts) or str(card["task"])
+
+
+def _leaves(tree: Any) -> list[Any]:
+    return [leaf for value in tree.values() for leaf in _leaves(value)] if isinstance(tree, dict) else [tree]
+
+
+def _title(sweep: Sweep) -> str:
+    if sweep.plan.kind == "axis":
+        return AXES[sweep.plan.name].label
+    protocol = next(iter(sweep.finished.values())).protocol
+    where = f"{len(sweep.finished)} families" if sweep.plan.kind == "suite" else sweep.plan.name
+    return f"{where} at H = {protocol.num_local_steps}"
+
+
+def _own(results: Results, name: str) -> Measures | None:
+    return next((m for m in measures(results) if m.name == name), None)
+
+
+def _over_all_cells(name: str, cells: list[Results]) -> str:
+    """Its row of the report's table over all cells, in words."""
+    header, *body = aggregate_table(cells).rows
+    row = next(row for row in body if row[0] == name)
+    return "\n".join(f"- {label}: {value}" for label, value in zip(header[1:], row[1:], strict=True)) + "\n"
+
+
+def _cell_rows(name: str, cells: dict[str, Results]) -> list[list[str]]:
+    rows = [["cell", *(f"speed-up over {target}" for target in TARGET_NAMES.values())]]
+    rows[0] += ["test loss", "of the best tuned in it"]
+    for cell, results in cells.items():
+        own, (rival, rivals_loss) = _own(results, name), _best_test_loss(results)
+        assert own is not None
+        ups = [_speed_up(own, target) for target in TARGET_NAMES]
+        rows.append([cell, *ups, f"{own.final['test']['loss']:.4g}", f"{rivals_loss:.4g} ({rival})"])
+    return rows
+
+
+def _speed_up(own: Measures, target: str) -> str:
+    cost = own.to_target.get(target)
+    if cost is None:
+        return NEVER
+    return "never" if cost.speed_up is None else f"{cost.speed_up:.2f}"
+
+
+def _best_test_loss(results: Results) -> tuple[str, float]:
+    """The baseline with the lowest test loss: a stricter rival than the one that tuning would have chosen."""
+    losses = {m.name: m.final["test"]["loss"] for m in measures(results) if m.name in BASELINES}
+    finite = {name: loss for name, loss in losses.items() if np.isfinite(loss)} or {NEVER: np.inf}
+    best = min(finite, key=finite.__getitem__)
+    return best, finite[best]
+
+
+def _losses(name: str, cells: dict[str, Results]) -> list[str]:
+    """A line for every cell in which a baseline is faster, or ends with a lower test loss."""
+    lines = []
+    for cell, results in cells.items():
+        own, (rival, rivals_loss) = _own(results, name), _best_test_loss(results)
+        assert own is not None
+        said = []
+        slower = [
+            TARGET_NAMES[target]
+            for target, cost in own.to_target.items()
+            if cost.speed_up is None or cost.speed_up <= 1
+        ]
+        if slower:
+            said.append(f"not faster than {' or '.join(slower)}")
+        if not own.final["test"]["loss"] <= rivals_loss:
+            said.append(f"test loss {own.final['test']['loss']:.4g} against {rivals_loss:.4g} ({rival})")
+        if own.diverged:
+            said.append(f"{100 * own.diverged:.0f}% of its runs diverged")
+        if said:
+            lines.append(f"- {cell}: {'; '.join(said)}")
+    return lines
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    first, *rest = rows
+    rule = ["---"] * len(first)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (first, rule, *rest)) + "\n"
