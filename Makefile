@@ -8,7 +8,14 @@ USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 RELIABILITY := $(wildcard tests/meta_train/test_reliability*.py) \
   $(addprefix tests/meta_train/test_,run_store.py resume.py distributed.py launch.py)
 
-.PHONY: install demo test test-reliability notebooks lint
+# Families of meta_test on which the pretrained optimizers are compared, at H = 4 and, the cheap ones, at H = 32.
+CHEAP_UNSEEN := matrix_sensing,score_matching,random_features,xor_clusters,icl_regression,two_layer_linear,separable_logistic,poisson_quadratic
+UNSEEN := $(CHEAP_UNSEEN),pinn_heat,pinn_burgers,omniglot8_mixer,omniglot8_vit,omniglot8_siamese,omniglot8_hypernetwork
+PRETRAINED = $(basename $(notdir $(wildcard learned_opt/pretrained/*.safetensors)))
+SUITE = $(BIN)/python -m eval suite --batch-size 16 --num-seeds 3 --tuning coarse --max-extensions 4 \
+  $(addprefix --checkpoint ,$(PRETRAINED)) $(ARGS)
+
+.PHONY: install demo test test-reliability notebooks generalization lint
 
 install: .venv/installed
 
@@ -41,6 +48,11 @@ test-reliability: install
 # Every notebook in a kernel, at its smoke setting.
 notebooks: install
 	$(BIN)/python -m pytest -m slow tests/eval/test_notebooks.py $(ARGS)
+
+# The README's generalization tables. About an hour on two cores; again to go on after an interruption.
+generalization: install
+	$(SUITE) $(UNSEEN) --num-rounds 100 --eval-every 2 --run-dir runs/unseen_h4
+	$(SUITE) $(CHEAP_UNSEEN) --num-local-steps 32 --num-rounds 50 --run-dir runs/unseen_h32 --eval-every 1
 
 lint: install
 	$(BIN)/ruff check

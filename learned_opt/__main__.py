@@ -47,7 +47,12 @@ def summary(name: str) -> str:
     """One line: name, architecture, workers, local steps, task, size."""
     checkpoint = load_checkpoint(name)
     config, card = checkpoint.lopt.config, checkpoint.card
-    workers = f"K={config['num_workers']}" if "num_workers" in config else "any K"
+    if config["architecture"] == "adafac_mlp_lopt":
+        workers = "single machine"
+    else:
+        workers = f"K={config['num_workers']}" if "num_workers" in config else "any K"
+        is_mixture = bool(card.get("meta_train_config", {}).get("components"))
+        workers += f", H={card['num_local_steps']}" if "num_local_steps" in card and not is_mixture else ""
     parts = [config["architecture"], workers, f"trained for {card.get('task', 'an unnamed task')}"]
     return f"{name}: {', '.join(parts)}, {len(read_bytes(name)) / 1000:.0f} kB"
 

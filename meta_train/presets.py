@@ -43,8 +43,8 @@ def lagg_fmnist8_k8_h4() -> MetaTrainConfig:
 def lopt_fmnist8_k8_h4() -> MetaTrainConfig:
     """LOpt-A, which serves any number of workers, with the settings of lagg_fmnist8_k8_h4.
 
-    Command: python -m meta_train lopt_fmnist8_k8_h4 --meta-steps 1800. Hardware: 2 CPU cores. Wall time: not measured;
-    the inner training is that of lagg_fmnist8_k8_h4. Expected: not measured; LAgg-A should be ahead at K = 8.
+    Command: python -m meta_train lopt_fmnist8_k8_h4 --meta-steps 600 --meta-loss-split outer_valid. Hardware: 2 CPU
+    cores. Wall time: 15 minutes on a shared machine. Expected: the shipped optimizer of that name, README, "Results".
     """
     return MetaTrainConfig(
         preset="lopt_fmnist8_k8_h4", run_dir="runs/lopt_fmnist8_k8_h4", optimizer="lopt_a", meta_steps=5000
@@ -90,7 +90,9 @@ def generalist() -> MetaTrainConfig:
 def adafac_generalist() -> MetaTrainConfig:
     """A single-machine optimizer for many architectures, anchored on Adam: half of seven components a meta-step.
 
-    Command: python -m meta_train adafac_generalist. Hardware: 2 CPU cores. Wall time: NOT MEASURED YET.
+    Command: python -m meta_train adafac_generalist. Hardware: 2 CPU cores. Wall time: 9 minutes on a shared machine.
+    Expected: README, "Generalization". With --nominal none (the published form) the meta-loss is 1.04 after 150
+    meta-steps, worse than a constant guess, where this one has 0.37.
     """
     return MetaTrainConfig(
         preset="adafac_generalist",
@@ -116,7 +118,7 @@ def adafac_generalist() -> MetaTrainConfig:
         min_unroll_length=20,
         max_unroll_length=1000,
         meta_loss_split="outer_valid",
-        meta_steps=1000,
+        meta_steps=800,
         warmup_steps=20,
     )
 

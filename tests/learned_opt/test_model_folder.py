@@ -13,6 +13,7 @@ import pytest
 import learned_opt
 from learned_opt.__main__ import main
 from learned_opt.model_folder import export_folder, push_to_hub
+from learned_opt.pretrained import find_model_card
 
 NAME = learned_opt.pretrained_names()[0]
 
@@ -35,6 +36,13 @@ def test_a_folder_loads_as_the_file_it_was_made_from(checkpoint_file, tmp_path):
     assert "adafac_mlp_lopt" in (folder / "README.md").read_text()
     again = export_folder(folder, tmp_path / "c")
     assert (again / "model.safetensors").read_bytes() == checkpoint_file.read_bytes()
+
+
+@pytest.mark.parametrize("name", learned_opt.pretrained_names())
+def test_every_pretrained_optimizer_has_a_card_of_its_own(name):
+    card = find_model_card(name)
+    assert card is not None and f"# {name}\n" in card and f'learned_opt.load("{name}")' in card
+    assert "## Results" in card and "## Where it loses" in card
 
 
 def test_a_pretrained_optimizer_brings_its_model_card(tmp_path):

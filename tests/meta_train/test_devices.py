@@ -132,7 +132,8 @@ def test_odd_layouts_are_named():
 
 
 _TASKS = [name for name in ("fmnist8_mlp32", "fmnist8_cnn", "markov_transformer") if name in FAMILIES]
-_CHANGES = [(1, {}), (2, {}), (4, {}), (8, {}), (16, {}), (2, {"worker_devices": 2}), (8, {"worker_devices": 4})]
+_OVER_PARTICLES = [(1, {}), (2, {}), (4, {}), (8, {}), (16, {})]
+_OVER_WORKERS = [(2, {"worker_devices": 2}), (8, {"worker_devices": 4})]
 
 
 @pytest.mark.slow
@@ -144,7 +145,8 @@ def test_one_hash_in_processes_of_1_to_16_devices(task, local_optimizer):
     if local_optimizer == "adam":
         # See `meta_train.particle_mesh`.
         environment["XLA_FLAGS"] = environment.get("XLA_FLAGS", "") + " --xla_cpu_max_isa=AVX"
-    for devices, changes in _CHANGES:
+    # Fewer workers on a device are smaller matrix products, which XLA may sum in another order; an MLP's it does not.
+    for devices, changes in _OVER_PARTICLES + (_OVER_WORKERS if task == "fmnist8_mlp32" else []):
         changes = {"task": task, "local_optimizer": local_optimizer, **changes}
         command = [sys.executable, "-m", "tests.meta_train.device_hash", str(devices), json.dumps(changes)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
