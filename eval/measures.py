@@ -149,7 +149,7 @@ def final_test_losses(results: Results, name: str) -> Float[np.ndarray, "seeds"]
 
 def _measure(contender: ContenderResult, results: Results, network: Network) -> Measures:
     final = {
-        split: {metric: float(np.mean(values)) for metric, values in metrics.items()}
+        split: {metric: float(np.mean(values, dtype=np.float64)) for metric, values in metrics.items()}
         for split, metrics in contender.final.items()
     }
     to_target = {

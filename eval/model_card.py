@@ -85,7 +85,9 @@ def model_card(name: str, checkpoint: Checkpoint, sweeps: Sequence[Sweep]) -> st
         cells = {cell: results for cell, results in sweep.finished.items() if _own(results, name) is not None}
         if not cells:
             raise ValueError(f"{name} took no part in {sweep.plan.kind} {sweep.plan.name}: name another run")
-        parts += [f"## Results: {_title(sweep)}\n", protocol_in_words(next(iter(cells.values())).protocol) + "\n"]
+        words = protocol_in_words(next(iter(cells.values())).protocol)
+        words += " That is the first cell; the axis changes it." if sweep.plan.kind == "axis" else ""
+        parts += [f"## Results: {_title(sweep)}\n", words + "\n"]
         if len(cells) > 1 and sweep.plan.kind != "axis":
             parts.append(_over_all_cells(name, list(cells.values())))
         parts.append(_markdown(_cell_rows(name, cells)))
@@ -110,8 +112,9 @@ def _facts(checkpoint: Checkpoint, card: dict[str, Any], config: dict[str, Any])
         ["network", f"{config['hidden_layers']} hidden layers of {config['hidden_size']}; {size:,} meta-parameters"],
     ]
     if settings:
+        # Files from before there was a choice of estimators are PES's.
         how = (
-            f"{settings['estimator']}, {settings['num_tasks']} tasks a meta-step",
+            f"{settings.get('estimator', 'pes')}, {settings['num_tasks']} tasks a meta-step",
             f"sigma {settings['sigma']:g}",
             f"truncation {settings['truncation_length']}",
             f"episodes of {settings['min_unroll_length']} to {settings['max_unroll_length']} rounds",
@@ -143,9 +146,9 @@ def _leaves(tree: Any) -> list[Any]:
 
 
 def _title(sweep: Sweep) -> str:
-    if sweep.plan.kind == "axis":
-        return AXES[sweep.plan.name].label
     protocol = next(iter(sweep.finished.values())).protocol
+    if sweep.plan.kind == "axis":
+        return f"{AXES[sweep.plan.name].label}, on {protocol.task}"
     where = f"{len(sweep.finished)} families" if sweep.plan.kind == "suite" else sweep.plan.name
     return f"{where} at H = {protocol.num_local_steps}"
 
@@ -206,7 +209,7 @@ def _losses(name: str, cells: dict[str, Results]) -> list[str]:
         if own.diverged:
             said.append(f"{100 * own.diverged:.0f}% of its runs diverged")
         if said:
-            lines.append(f"- {cell}: {'; '.join(said)}")
+            lines.append(f"- {cell} at H = {results.protocol.num_local_steps}: {'; '.join(said)}")
     return lines
 
 

@@ -8,7 +8,9 @@ import pytest
 
 import learned_opt
 from eval import __main__ as cli
+from eval.model_card import model_card
 from eval.results import save_results
+from learned_opt.checkpoint import load_checkpoint
 from tests.eval.made_up import contender, results
 from tests.eval.toy import TOY
 
@@ -49,7 +51,8 @@ def test_says_where_it_wins_and_where_it_loses(tmp_path, checkpoint):
     assert "| good | 1.50 | 1.50 | 1.50 | 0.7 | 0.8 (diloco) |" in text
     assert "| bad | never | never | never | 0.9 | 0.8 (diloco) |" in text
     losing = text.partition("## Where it loses")[2]
-    assert "- bad: not faster than Local SGD or DiLoCo or best tuned; test loss 0.9 against 0.8 (diloco)" in losing
+    where = f"- bad at H = {TOY.num_local_steps}: not faster than Local SGD or DiLoCo or best tuned"
+    assert f"{where}; test loss 0.9 against 0.8 (diloco)" in losing
     assert "good" not in losing
 
 
@@ -61,6 +64,12 @@ def test_keeps_its_notes_and_nothing_else(tmp_path, checkpoint):
     out.write_text("old\n\n## Notes\n\nBy hand.\n")
     assert write("mine", [good], checkpoint, out) == 0
     assert out.read_text() == first + "\n## Notes\n\nBy hand.\n"
+
+
+@pytest.mark.parametrize("name", learned_opt.pretrained_names())
+def test_describes_every_pretrained_optimizer(name):
+    text = model_card(name, load_checkpoint(name), [])
+    assert f"# {name}" in text and "| meta-trained on | " in text
 
 
 @pytest.mark.parametrize(
