@@ -139,6 +139,7 @@ def regression_unroll(truncation_length):
     return unroll, family.data, lopt.init(jax.random.key(0))
 
 
+@pytest.mark.slow  # finite differences are checked every time
 def test_full_equals_the_gradient_of_a_plain_loop():
     unroll, data, theta = regression_unroll(2)
     num_truncations, num_tasks, key = 3, 2, jax.random.key(7)

@@ -90,6 +90,7 @@ def test_resumed_equals_uninterrupted(tmp_path, trainer, uninterrupted, deaths):
     jax.tree.map(np.testing.assert_array_equal, new.theta, old.theta)
 
 
+@pytest.mark.slow  # test_mixture does it with two components
 def test_real_trainer_resumes_bit_for_bit(tmp_path):
     tiny = {
         "num_workers": 2,
