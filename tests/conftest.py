@@ -20,9 +20,13 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
-@pytest.fixture
-def without_optimizations():
-    """For tests that run a program a few times only: it compiles in a third of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
+@pytest.fixture(autouse=True)
+def compiled_quickly(request: pytest.FixtureRequest):
+    """Most tests run a program a few times only: without XLA's optimizations it compiles in a third of the time.
+
+    Those of learned_opt promise bits of compiled code, and processes that tests start compile as users' do.
+    """
+    is_quick = request.path.parent.name != "learned_opt"
+    jax.config.update("jax_disable_most_optimizations", is_quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

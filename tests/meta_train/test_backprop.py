@@ -18,8 +18,6 @@ from meta_train.unroll import Unroll, UnrollInfo, local_sgd_unroll
 from tasks.base import Task, TaskFamily
 from tests.meta_train.linear_dynamics import DATA, EPISODE, THETA, TRUNCATION, VARIED, build, flatten
 
-pytestmark = pytest.mark.usefixtures("without_optimizations")
-
 MIXING = np.asarray([[0.9, -1.3], [0.7, 1.1]])
 ROUNDS = 2
 

@@ -22,8 +22,6 @@ from meta_train.unroll import local_sgd_unroll
 from tasks.suites import FAMILIES
 from tests.meta_train.test_trainer import regression_family
 
-pytestmark = pytest.mark.usefixtures("without_optimizations")
-
 LAYOUTS = [
     (4, 2),
     *(pytest.param(layout, marks=pytest.mark.slow) for layout in [(2, 1), (4, 1), (8, 1), (1, 2), (2, 4)]),

@@ -20,8 +20,6 @@ from tests.meta_train.linear_dynamics import (
     flatten,
 )
 
-pytestmark = pytest.mark.usefixtures("without_optimizations")
-
 SIGMA = 0.5
 
 

@@ -32,8 +32,6 @@ from tests.meta_train.linear_dynamics import (
     state_after,
 )
 
-pytestmark = pytest.mark.usefixtures("without_optimizations")
-
 RUNS, STEPS = 24, 6
 QUICK = 128
 FULL = pytest.param(8192, marks=pytest.mark.slow)

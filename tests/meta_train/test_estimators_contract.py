@@ -25,8 +25,6 @@ from tests.meta_train.linear_dynamics import (
     linear_unroll,
 )
 
-pytestmark = pytest.mark.usefixtures("without_optimizations")
-
 NAMES = tuple(ESTIMATORS)
 PERTURBING = ("pes", "es", "nres", "full_es")
 TASKS = linear_unroll(spread=1.0)

@@ -203,6 +203,7 @@ def _attacked(run_dir, attacks, hang_seconds="60"):
     return output
 
 
+@pytest.mark.slow  # endings of made-up ranks are tried every time
 def test_group_survives_the_death_of_a_rank(tmp_path, whole):
     output = _attacked(tmp_path / "run", [(12, 1, signal.SIGKILL)])
     assert "rank" in output and "restart 1 of 1" in output

@@ -18,8 +18,6 @@ from meta_train.state_arrays import from_arrays, to_arrays
 from meta_train.trainer import build_trainer
 from tests.meta_train.toy_trainer import result_of, toy_config
 
-pytestmark = pytest.mark.usefixtures("without_optimizations")
-
 DIRECTIONS = {"a": [1.0, 0.0, 0.0], "b": [0.0, 2.0, 0.0], "c": [0.0, 0.0, 4.0]}
 WEIGHTS = {"a": 1.0, "b": 2.0, "c": 5.0}
 

@@ -15,8 +15,6 @@ from meta_train.trainer import build_lopt, build_trainer
 from tasks.suites import make_family
 from tests.meta_train.test_trainer import regression_family
 
-pytestmark = pytest.mark.usefixtures("without_optimizations")
-
 TINY = MetaTrainConfig(
     optimizer="lopt_a",
     num_workers=2,

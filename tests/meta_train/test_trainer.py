@@ -20,8 +20,6 @@ from meta_train.truncation import log_uniform_length
 from meta_train.unroll import local_sgd_unroll
 from tasks.base import Task, TaskFamily
 
-pytestmark = pytest.mark.usefixtures("without_optimizations")
-
 
 def regression_family():
     """Linear regression with a new target per task, on resident inputs."""

@@ -11,8 +11,6 @@ from meta_train.objective import LOSS_CEILING
 from meta_train.unroll import local_sgd_unroll
 from tasks.base import Task, TaskFamily
 
-pytestmark = pytest.mark.usefixtures("without_optimizations")
-
 UNINFORMED_LOSS = 4.0
 LOPT = LearnedOptimizer(lambda key: {}, lambda theta: optax.with_extra_args_support(optax.sgd(theta["scale"])), {})
 

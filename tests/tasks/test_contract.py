@@ -15,9 +15,15 @@ NUM_STEPS = 200
 STOPPED_GRADIENT = {"omniglot8_siamese"}
 """Families whose update is by definition not the derivative of their loss."""
 EXPENSIVE = {
+    "fmnist8_autoencoder",
+    "fmnist8_cnn",
     "markov_transformer",
+    "omniglot8_mixer",
     "omniglot8_resnet",
     "omniglot8_vit",
+    "pinn_burgers",
+    "pinn_heat",
+    "pit_burgers",
     "shakespeare_gru",
     "shakespeare_lstm",
     "cifar10_cnn",

@@ -1,8 +1,0 @@
-"""Tests of tasks compile some 400 programs and run most of them once."""
-
-import pytest
-
-
-@pytest.fixture(autouse=True)
-def compiled_quickly(without_optimizations):
-    pass
