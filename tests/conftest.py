@@ -24,9 +24,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def compiled_quickly(request: pytest.FixtureRequest):
     """Most tests run a program a few times only: without XLA's optimizations it compiles in a third of the time.
 
-    Those of learned_opt promise bits of compiled code, and processes that tests start compile as users' do.
+    Not those of learned_opt, which promises bits of compiled code, nor those marked `optimized`, which compare with
+    what another process or a fixture compiled.
     """
-    is_quick = request.path.parent.name != "learned_opt"
+    is_quick = request.path.parent.name != "learned_opt" and request.node.get_closest_marker("optimized") is None
     jax.config.update("jax_disable_most_optimizations", is_quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

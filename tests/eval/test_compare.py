@@ -22,6 +22,8 @@ from learned_opt.lagg import lagg_a
 from learned_opt.local_sgd import local_sgd
 from tests.eval.toy import TOY, toy_data, toy_family
 
+pytestmark = pytest.mark.optimized
+
 K, H = TOY.num_workers, TOY.num_local_steps
 GRID = {"lr": Axis((0.5, 1.0))}
 

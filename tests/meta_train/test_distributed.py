@@ -16,6 +16,8 @@ from meta_train.run import resume, run
 from tests.meta_train.spawned import PRESET, end, spawn, spawn_group, wait_for_rows
 from tests.meta_train.toy_trainer import result_of, toy_config, toy_trainer
 
+pytestmark = pytest.mark.optimized
+
 _STEPS = 30
 _START = [PRESET, "--meta-steps", str(_STEPS), "--checkpoint-every", "7", "--run-dir"]
 

@@ -16,6 +16,8 @@ from meta_train.watchdog import HEARTBEAT, LAUNCHER, Heartbeat, Watch
 from tests.meta_train.spawned import PRESET, end, spawn, wait_for_rows
 from tests.meta_train.toy_trainer import result_of, toy_config, toy_trainer
 
+pytestmark = pytest.mark.optimized
+
 # A rank that does what PLAN says for its n-th start: one word a start, one list a rank.
 _FAKE_RANK = """
 import json, os, signal, sys, time

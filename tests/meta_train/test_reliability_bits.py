@@ -14,6 +14,8 @@ from tests.meta_train.device_hash import TINY
 from tests.meta_train.spawned import end, rows_of, spawn_group, wait_for_rows
 from tests.meta_train.toy_trainer import result_of
 
+pytestmark = pytest.mark.optimized
+
 FAMILIES = ("fmnist8_mlp32", "fmnist8_cnn", "markov_transformer")
 LAYOUTS = ((1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (2, 2), (2, 4), (4, 2))
 """(processes, devices of each)"""

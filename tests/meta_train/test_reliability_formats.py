@@ -15,6 +15,8 @@ from learned_opt.checkpoint import load_checkpoint
 from meta_train import run_store
 from meta_train.run_store import StoredCheckpoint
 
+pytestmark = pytest.mark.optimized
+
 _DATA = Path(__file__).parents[1] / "data"
 
 

@@ -14,6 +14,8 @@ from meta_train.run import resume, run
 from tests.meta_train.spawned import PRESET, PROGRAM, end, rows_of, spawn, wait_for_rows
 from tests.meta_train.toy_trainer import result_of, toy_config, toy_trainer
 
+pytestmark = pytest.mark.optimized
+
 _STEPS = 60
 _START = [PRESET, "--meta-steps", str(_STEPS), "--checkpoint-every", "5", "--run-dir"]
 

@@ -17,6 +17,8 @@ from meta_train.run_store import newest_checkpoint, read_rows
 from meta_train.trainer import build_trainer
 from tests.meta_train.device_hash import TINY
 
+pytestmark = pytest.mark.optimized
+
 # The family that compiles fastest: what is tested is around it.
 _RUN = dataclasses.replace(TINY, task="quadratics32", num_tasks=2)
 

@@ -23,6 +23,8 @@ from meta_train.trainer import Trainer, build_trainer
 from tests.meta_train.spawned import PRESET, rows_of, spawn, wait_for_rows
 from tests.meta_train.toy_trainer import result_of, toy_config, toy_trainer
 
+pytestmark = pytest.mark.optimized
+
 _START = [PRESET, "--meta-steps", "240", "--checkpoint-every", "4", "--run-dir"]
 
 
