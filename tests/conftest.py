@@ -20,14 +20,15 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def compiled_quickly(request: pytest.FixtureRequest):
     """Most tests run a program a few times only: without XLA's optimizations it compiles in a third of the time.
 
-    Not those of learned_opt, which promises bits of compiled code, nor those marked `optimized`, which compare with
-    what another process or a fixture compiled.
+    Not those of learned_opt, which promises bits of compiled code, nor modules marked `optimized`, which compare with
+    what another process compiled.
     """
     is_quick = request.path.parent.name != "learned_opt" and request.node.get_closest_marker("optimized") is None
-    jax.config.update("jax_disable_most_optimizations", is_quick)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    if is_quick != jax.config.values["jax_disable_most_optimizations"]:
+        jax.config.update("jax_disable_most_optimizations", is_quick)
+        # Programs in memory do not know how they were compiled.
+        jax.clear_caches()
