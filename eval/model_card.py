@@ -5,8 +5,9 @@ was evaluated in, and where it loses. Only its section "Notes" is written by han
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from eval.axes import AXES
@@ -37,6 +38,17 @@ tags: [learned-optimizer, local-sgd, optax]
 library_name: learned-opt
 ---
 """
+
+
+class _Reading(NamedTuple):
+    """One cell: the optimizer, the baseline with the lowest test loss in it (a stricter rival than the one that tuning
+    would have chosen) and that loss, and H.
+    """
+
+    own: Measures
+    rival: str
+    rivals_loss: float
+    num_local_steps: int
 
 
 def write_model_card(
@@ -82,7 +94,7 @@ def model_card(name: str, checkpoint: Checkpoint, sweeps: Sequence[Sweep]) -> st
     ]
     losses: list[str] = []
     for sweep in sweeps:
-        cells = {cell: results for cell, results in sweep.finished.items() if _own(results, name) is not None}
+        cells = {c: results for c, results in sweep.finished.items() if name in [x.name for x in results.contenders]}
         if not cells:
             raise ValueError(f"{name} took no part in {sweep.plan.kind} {sweep.plan.name}: name another run")
         words = protocol_in_words(next(iter(cells.values())).protocol)
@@ -90,8 +102,9 @@ def model_card(name: str, checkpoint: Checkpoint, sweeps: Sequence[Sweep]) -> st
         parts += [f"## Results: {_title(sweep)}\n", words + "\n"]
         if len(cells) > 1 and sweep.plan.kind != "axis":
             parts.append(_over_all_cells(name, list(cells.values())))
-        parts.append(_markdown(_cell_rows(name, cells)))
-        losses += _losses(name, cells)
+        readings = {cell: _reading(results, name) for cell, results in cells.items()}
+        parts.append(_markdown(_cell_rows(readings)))
+        losses += _losses(readings)
     if sweeps:
         parts += ["## Where it loses\n", "\n".join(losses or ["- In none of the cells above."]) + "\n"]
     parts.append("Whatever is not listed above was not measured.\n")
@@ -106,7 +119,7 @@ def _facts(checkpoint: Checkpoint, card: dict[str, Any], config: dict[str, Any])
         workers = "any number of workers"
     local = card.get("local_learning_rate")
     steps = "gradients of one machine" if local is None else f"local {card.get('local_optimizer', 'sgd')} at {local:g}"
-    size = sum(np.size(leaf) for leaf in _leaves(checkpoint.theta))
+    size = sum(np.size(leaf) for leaf in jax.tree.leaves(checkpoint.theta))
     rows = [
         ["for", ", ".join(filter(None, (workers, steps)))],
         ["network", f"{config['hidden_layers']} hidden layers of {config['hidden_size']}; {size:,} meta-parameters"],
@@ -141,10 +154,6 @@ def _tasks(settings: dict[str, Any], card: dict[str, Any]) -> str:
     return ", ".join(texts) or str(card["task"])
 
 
-def _leaves(tree: Any) -> list[Any]:
-    return [leaf for value in tree.values() for leaf in _leaves(value)] if isinstance(tree, dict) else [tree]
-
-
 def _title(sweep: Sweep) -> str:
     protocol = next(iter(sweep.finished.values())).protocol
     if sweep.plan.kind == "axis":
@@ -153,8 +162,13 @@ def _title(sweep: Sweep) -> str:
     return f"{where} at H = {protocol.num_local_steps}"
 
 
-def _own(results: Results, name: str) -> Measures | None:
-    return next((m for m in measures(results) if m.name == name), None)
+def _reading(results: Results, name: str) -> _Reading:
+    everyone = measures(results)
+    losses = {m.name: m.final["test"]["loss"] for m in everyone if m.name in BASELINES}
+    finite = {rival: loss for rival, loss in losses.items() if np.isfinite(loss)} or {NEVER: np.inf}
+    rival = min(finite, key=finite.__getitem__)
+    own = next(m for m in everyone if m.name == name)
+    return _Reading(own, rival, finite[rival], results.protocol.num_local_steps)
 
 
 def _over_all_cells(name: str, cells: list[Results]) -> str:
@@ -164,12 +178,10 @@ def _over_all_cells(name: str, cells: list[Results]) -> str:
     return "\n".join(f"- {label}: {value}" for label, value in zip(header[1:], row[1:], strict=True)) + "\n"
 
 
-def _cell_rows(name: str, cells: dict[str, Results]) -> list[list[str]]:
+def _cell_rows(readings: dict[str, _Reading]) -> list[list[str]]:
     rows = [["cell", *(f"speed-up over {target}" for target in TARGET_NAMES.values())]]
     rows[0] += ["test loss", "of the best tuned in it"]
-    for cell, results in cells.items():
-        own, (rival, rivals_loss) = _own(results, name), _best_test_loss(results)
-        assert own is not None
+    for cell, (own, rival, rivals_loss, _) in readings.items():
         ups = [_speed_up(own, target) for target in TARGET_NAMES]
         rows.append([cell, *ups, f"{own.final['test']['loss']:.4g}", f"{rivals_loss:.4g} ({rival})"])
     return rows
@@ -182,20 +194,10 @@ def _speed_up(own: Measures, target: str) -> str:
     return "never" if cost.speed_up is None else f"{cost.speed_up:.2f}"
 
 
-def _best_test_loss(results: Results) -> tuple[str, float]:
-    """The baseline with the lowest test loss: a stricter rival than the one that tuning would have chosen."""
-    losses = {m.name: m.final["test"]["loss"] for m in measures(results) if m.name in BASELINES}
-    finite = {name: loss for name, loss in losses.items() if np.isfinite(loss)} or {NEVER: np.inf}
-    best = min(finite, key=finite.__getitem__)
-    return best, finite[best]
-
-
-def _losses(name: str, cells: dict[str, Results]) -> list[str]:
+def _losses(readings: dict[str, _Reading]) -> list[str]:
     """A line for every cell in which a baseline is faster, or ends with a lower test loss."""
     lines = []
-    for cell, results in cells.items():
-        own, (rival, rivals_loss) = _own(results, name), _best_test_loss(results)
-        assert own is not None
+    for cell, (own, rival, rivals_loss, num_local_steps) in readings.items():
         said = []
         slower = [
             TARGET_NAMES[target]
@@ -209,7 +211,7 @@ def _losses(name: str, cells: dict[str, Results]) -> list[str]:
         if own.diverged:
             said.append(f"{100 * own.diverged:.0f}% of its runs diverged")
         if said:
-            lines.append(f"- {cell} at H = {results.protocol.num_local_steps}: {'; '.join(said)}")
+            lines.append(f"- {cell} at H = {num_local_steps}: {'; '.join(said)}")
     return lines
 
 
