@@ -19,6 +19,7 @@ from eval.results import Results
 from eval.sweep import Sweep
 from learned_opt.atomic_file import write_atomic
 from learned_opt.checkpoint import Checkpoint, load_checkpoint
+from learned_opt.model_folder import FRONT_MATTER
 
 NOTES = "## Notes"
 ARCHITECTURES = {
@@ -32,12 +33,6 @@ ANCHORS = {
     "momentum": "anchored on DiLoCo's step (server learning rate {rate:g}, Nesterov momentum {momentum:g})",
     "adam": "anchored on Adam's step (learning rate {rate:g})",
 }
-_HEADER = """---
-license: apache-2.0
-tags: [learned-optimizer, local-sgd, optax]
-library_name: learned-opt
----
-"""
 
 
 class _Reading(NamedTuple):
@@ -88,7 +83,7 @@ def model_card(name: str, checkpoint: Checkpoint, sweeps: Sequence[Sweep]) -> st
         rate=config.get("nominal_learning_rate", 0), momentum=config.get("nominal_momentum", 0)
     )
     parts = [
-        f"{_HEADER}# {name}\n",
+        f"{FRONT_MATTER}# {name}\n",
         f'{ARCHITECTURES[config["architecture"]]}, {anchor}. `learned_opt.load("{name}")`.\n',
         _markdown([["", ""], *_facts(checkpoint, card, config)]),
     ]

@@ -16,12 +16,13 @@ from learned_opt.checkpoint import MODEL_FILE, Checkpoint, load_checkpoint, read
 from learned_opt.pretrained import find_model_card
 
 CONFIG_FILE, README_FILE = "config.json", "README.md"
-_FRONT_MATTER = """---
+FRONT_MATTER = """---
 license: apache-2.0
 tags: [learned-optimizer, local-sgd, optax]
 library_name: learned-opt
 ---
 """
+"""What the hub reads at the top of a model card."""
 
 
 def export_folder(path_or_name: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
@@ -95,4 +96,4 @@ def _model_card(name: str, checkpoint: Checkpoint) -> str:
         "Not evaluated: run `python -m eval compare` on it and state the result here.",
         "",
     ]
-    return _FRONT_MATTER + "\n".join(lines)
+    return FRONT_MATTER + "\n".join(lines)
