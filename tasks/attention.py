@@ -35,8 +35,16 @@ class SelfAttention(nn.Module):
         if self.causal:
             visible = jnp.tril(jnp.ones((1, 1, length, length), bool))
             scores = jnp.where(visible, scores, -jnp.inf)
-        mixed = jax.nn.softmax(scores, axis=-1) @ v
+        mixed = _softmax(scores) @ v
         return nn.Dense(hidden, name="out")(jnp.swapaxes(mixed, 1, 2).reshape(h.shape))
+
+
+def _softmax(scores: Float[Array, "batch heads length length"]) -> Float[Array, "batch heads length length"]:
+    """Over the last axis, each row's sum inverted before it meets the row: `row / sum` in jax.nn.softmax XLA may or may
+    not compile like that, and on one device it chooses otherwise than on two, which changes last bits.
+    """
+    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    return weights * (1 / jnp.sum(weights, axis=-1, keepdims=True))
 
 
 class TransformerBlock(nn.Module):
