@@ -2,6 +2,9 @@
 
 Independent runs spread over one-core devices finish about twice as fast on two cores as on one
 device that splits every small operation over its threads.
+
+There are never fewer than two: XLA optimizes a program for a single device differently from the same
+program for several, and a result would have other last bits on a machine with one core.
 """
 
 import math
@@ -12,7 +15,7 @@ import jax
 
 
 def use_all_cores() -> None:
-    """Makes one CPU device per usable core; call it before the first use of a device.
+    """Makes one CPU device per usable core, at least two; call it before the first use of a device.
 
     Does nothing where the devices exist already or their number was chosen by hand, and leaves
     accelerators alone.
@@ -22,7 +25,7 @@ def use_all_cores() -> None:
         return
     try:
         if jax.config.jax_num_cpu_devices == -1:  # pyright: ignore[reportAttributeAccessIssue]
-            jax.config.update("jax_num_cpu_devices", usable_cores())
+            jax.config.update("jax_num_cpu_devices", max(2, usable_cores()))
     except RuntimeError:
         # Too late, a device is in use: correct all the same, only slower.
         return

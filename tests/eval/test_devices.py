@@ -22,7 +22,8 @@ def devices_of_a_fresh_process(before="", flags=""):
 @pytest.mark.parametrize(
     ("before", "flags", "expected"),
     [
-        ("", "", usable_cores()),
+        ("", "", max(2, usable_cores())),
+        ("import eval.devices; eval.devices.usable_cores = lambda: 1; ", "", 2),
         ("jax.devices(); ", "", 1),
         ("jax.config.update('jax_num_cpu_devices', 3); ", "", 3),
         ("", "--xla_force_host_platform_device_count=5", 5),
