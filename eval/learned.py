@@ -11,6 +11,7 @@ import optax
 from eval.contenders import Contender, contender
 from eval.grids import Axis, Grid, coarse, log_spaced
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
+from learned_opt.architectures import SINGLE_MACHINE
 from learned_opt.checkpoint import Checkpoint, load_checkpoint
 from learned_opt.local_optimizers import make_local_optimizer
 
@@ -86,7 +87,7 @@ def _local_optimizer(path: str, loaded: Checkpoint) -> optax.GradientTransformat
     """What the workers run; None for a single-machine optimizer."""
     card = loaded.card
     learning_rate = card.get("local_learning_rate")
-    if learning_rate is None and loaded.lopt.config["architecture"] not in ("lopt_a", "lagg_a"):
+    if learning_rate is None and loaded.lopt.config["architecture"] in SINGLE_MACHINE:
         return None
     if not isinstance(learning_rate, int | float) or not learning_rate > 0:
         raise ValueError(

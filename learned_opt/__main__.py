@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from learned_opt.architectures import SINGLE_MACHINE
 from learned_opt.checkpoint import load_checkpoint, read_bytes
 from learned_opt.model_folder import export_folder
 from learned_opt.pretrained import pretrained_names
@@ -47,7 +48,7 @@ def summary(name: str) -> str:
     """One line: name, architecture, workers, local steps, task, size."""
     checkpoint = load_checkpoint(name)
     config, card = checkpoint.lopt.config, checkpoint.card
-    if config["architecture"] == "adafac_mlp_lopt":
+    if config["architecture"] in SINGLE_MACHINE:
         workers = "single machine"
     else:
         workers = f"K={config['num_workers']}" if "num_workers" in config else "any K"

@@ -16,6 +16,8 @@ ARCHITECTURES: dict[str, Callable[..., LearnedOptimizer]] = {
     "lopt_a": lopt_a,
     "lagg_a": lagg_a,
 }
+SINGLE_MACHINE = ("adafac_mlp_lopt",)
+"""Those that are fed gradients; the others are fed what workers did in their local steps."""
 
 
 def from_config(config: dict[str, Any]) -> LearnedOptimizer:

@@ -13,7 +13,7 @@ from meta_train.config_rules import CHOICES, NOMINALS_OF, RULES, check_choice, c
 TIED_TO_NUM_WORKERS = ("lagg_a",)
 """Optimizers that serve one number of workers only."""
 SINGLE_MACHINE = ("adafac_mlp_lopt",)
-"""Optimizers that are given gradients instead of what workers did."""
+"""As in learned_opt.architectures, which needs JAX."""
 FREE_FIELDS = (
     "run_dir",
     "reuse_run_dir",

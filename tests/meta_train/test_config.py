@@ -5,8 +5,11 @@ import json
 
 import pytest
 
+from learned_opt.architectures import ARCHITECTURES
+from learned_opt.architectures import SINGLE_MACHINE as FED_GRADIENTS
 from meta_train.component import Component, component_text, parse_component
-from meta_train.config import MetaTrainConfig, from_json, single_runs, to_json, validate
+from meta_train.config import SINGLE_MACHINE, MetaTrainConfig, from_json, single_runs, to_json, validate
+from meta_train.config_rules import CHOICES, NOMINALS_OF
 from meta_train.presets import PRESETS
 
 COMPONENTS = (
@@ -63,6 +66,11 @@ def test_single_runs_inherit_what_a_component_leaves_out():
 def test_a_task_that_occurs_once_names_its_component():
     config = dataclasses.replace(MIXTURE, components=(COMPONENTS[0],), components_per_step=0)
     assert list(single_runs(config)) == ["fmnist8_mlp32"]
+
+
+def test_the_library_knows_the_same_optimizers():
+    assert SINGLE_MACHINE == FED_GRADIENTS
+    assert set(ARCHITECTURES) == set(NOMINALS_OF) == set(CHOICES["optimizer"])
 
 
 def test_components_of_an_optimizer_tied_to_k():
