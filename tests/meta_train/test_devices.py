@@ -128,7 +128,10 @@ def test_attention_has_the_same_bits_on_any_number_of_devices():
         number, hidden = particle
 
         def step(params, example):
-            gradient = jax.grad(lambda params: jnp.mean(jnp.square(model.apply(params, example[None]))))(params)
+            def loss(params):
+                return jnp.mean(jnp.square(jnp.asarray(model.apply(params, example[None]))))
+
+            gradient = jax.grad(loss)(params)
             return jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient), None
 
         return number, jax.lax.scan(step, params, hidden)[0]
