@@ -41,7 +41,7 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-# The long versions of the reliability tests: kills, damages, layouts, soak. About an hour on two cores.
+# The long versions of the reliability tests: kills, damages, layouts, soak. About 40 minutes on two cores.
 test-reliability: install
 	nice $(BIN)/python -m pytest -m slow $(RELIABILITY) $(ARGS)
 
