@@ -166,7 +166,7 @@ def test_heartbeat_without_a_launcher(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Heartbeat({}).beat(1)
     assert list(tmp_path.iterdir()) == [] and not Heartbeat({}).orphaned
-    assert not Heartbeat({LAUNCHER: str(os.getppid())}).orphaned and Heartbeat({LAUNCHER: "1"}).orphaned
+    assert not Heartbeat({LAUNCHER: str(os.getppid())}).orphaned and Heartbeat({LAUNCHER: str(os.getpid())}).orphaned
 
 
 _STEPS = 60
