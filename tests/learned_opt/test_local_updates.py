@@ -73,9 +73,9 @@ def test_one_local_step_and_plain_averaging_are_data_parallel_training_bit_for_b
     tx = learned_opt.local_updates(local_opt, optax.sgd(1.0), num_local_steps=1, axis_name=WORKERS)
     params, _ = train(tx, 5, layout)
 
-    def average_then_step(gradient, state, params, value):
-        del value
-        mean = jax.tree.map(lambda g: jnp.mean(jax.lax.all_gather(g, WORKERS), axis=0), gradient)
+    def average_then_step(updates, state, params=None, **extra):
+        del extra
+        mean = jax.tree.map(lambda g: jnp.mean(jax.lax.all_gather(g, WORKERS), axis=0), updates)
         return local_opt.update(mean, state, params)
 
     # Laid out alike, so that both have the gradients of one program.

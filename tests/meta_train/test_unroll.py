@@ -22,11 +22,11 @@ def constant_target_family(start=0.0):
         return Task(
             init=lambda key: {"w": jnp.float32(start)},
             loss=lambda params, key, batch: jnp.mean(jnp.square(params["w"] - batch["target"])),
-            sample_batch=lambda key, split, shape: {"target": jnp.full(shape, data[split])},
+            sample_batch=lambda key, split, shape: {"target": jnp.full(shape, data[split]["target"])},
             metrics=lambda params, batch: {},
         )
 
-    data = {"train": jnp.float32(1), "outer_valid": jnp.float32(0)}
+    data = {"train": {"target": jnp.float32(1)}, "outer_valid": {"target": jnp.float32(0)}}
     return TaskFamily("constant", data, lambda key: {}, task, UNINFORMED_LOSS, lambda data, split: {})
 
 
