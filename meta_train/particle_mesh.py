@@ -7,11 +7,11 @@ reduced in one of two ways:
     deterministic   gathered, so that every device averages all of it in particle order
     fast            left where it is; averaging it adds up each device's part and then the devices' sums
 
-With the chunk fixed, the first gives the same bits on 2, 4, 8 or 16 devices, and on one with local SGD. A program for
-a single device XLA optimizes by itself, and there it may turn x / broadcast(y) into x * broadcast(1 / y), which optax's
-bias correction has in Adam and RMSProp. The commands therefore make two CPU devices even on one core. All that is over
-particles; fewer workers on a device are smaller matrix products, whose sums XLA may order differently: those of a CNN
-it does.
+With the chunk fixed, the first gives the same bits on 2, 4, 8 or 16 devices. XLA optimizes a program for one device by
+itself, and there it may turn x / broadcast(y) into x * broadcast(1 / y), as in the bias correction of optax's Adam.
+The commands therefore make two CPU devices even on one core. The MLP, CNN and transformer families with local SGD hold
+no such quotient and have the same bits on one device too. All that is over particles; fewer workers on a device are
+smaller matrix products, whose sums XLA may order differently: those of a CNN it does.
 
 On a CPU one device per core and a chunk of one antithetic pair is also the fastest layout: a pair's working set stays
 in cache and cores need not synchronise.
