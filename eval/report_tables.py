@@ -14,6 +14,7 @@ from eval.axes import AXES
 from eval.baselines import DILOCO, LOCAL_SGD
 from eval.measures import BEST, Measures, Network, measures, speed_up_scores, target_setters
 from eval.results import Results
+from eval.scores import final_loss
 from eval.statistics import Interval, bootstrap, iqm, probability_of_improvement
 from eval.sweep import Sweep
 from eval.worker_diagnostics import DIAGNOSTICS
@@ -82,9 +83,8 @@ def cell_table(cell: str, results: Results, network: Network) -> Table:
     metrics = [metric for metric in everyone[0].final["test"] if metric != "loss"]
     header = ["optimizer", "train loss", "valid loss", "test loss", *(f"test {metric}" for metric in metrics)]
     for target, setter in setters.items():
-        loss = float(np.mean(setter.train_loss, axis=0)[-1])
         label = f"{TARGET_NAMES[target]} ({setter.name})" if target == BEST else TARGET_NAMES[target]
-        header += [f"rounds to {label} {loss:.4g}", "speed-up"]
+        header += [f"rounds to {label} {final_loss(setter.train_loss):.4g}", "speed-up"]
     header += ["gradients", "kB", "simulated s", "diverged", "setting", "tuning runs"]
     rows = [header]
     for contender, m in zip(results.contenders, everyone, strict=True):

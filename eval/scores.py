@@ -52,12 +52,12 @@ def reach(rounds: Int[np.ndarray, "points"], curves: Float[np.ndarray, "seeds po
     def lasting(curve):
         return rounds_to_reach(rounds, curve, target) if np.isfinite(curve[-1]) else None
 
-    return Reach(lasting(np.mean(curves, axis=0)), tuple(lasting(curve) for curve in curves))
+    return Reach(lasting(_seed_mean(curves)), tuple(lasting(curve) for curve in curves))
 
 
 def final_loss(curves: Float[np.ndarray, "seeds points"]) -> float:
     """The target that a contender sets: the seed mean of the last point of its curves."""
-    return float(np.mean(curves, axis=0)[-1])
+    return float(_seed_mean(curves)[-1])
 
 
 def speed_up(baseline_rounds: int | None, rounds: int | None) -> float | None:
@@ -85,9 +85,14 @@ def bytes_per_round(params: PyTree) -> int:
 
 def seed_band(curves: Float[np.ndarray, "seeds points"]) -> Band:
     """Mean, minimum and maximum over seeds."""
-    return Band(np.mean(curves, axis=0), np.min(curves, axis=0), np.max(curves, axis=0))
+    return Band(_seed_mean(curves), np.min(curves, axis=0), np.max(curves, axis=0))
 
 
 def num_diverged(losses: Float[np.ndarray, "seeds"]) -> int:
     """Seeds whose final loss is not finite."""
     return int(np.sum(~np.isfinite(losses)))
+
+
+def _seed_mean(curves: np.ndarray) -> np.ndarray:
+    """In double precision: the sum of two float32 that nearly diverged is infinite."""
+    return np.asarray(np.mean(curves, axis=0, dtype=np.float64))

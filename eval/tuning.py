@@ -75,7 +75,7 @@ def tune(
         runs = train(pending, starts, lambda new, total, done=done: progress(done + new, done + total))
         losses = valid_metrics(runs.params, starts.task_config)["loss"]
         losses = losses.reshape(len(pending), num_seeds)
-        for hparams, loss in zip(pending, np.mean(losses, axis=1), strict=True):
+        for hparams, loss in zip(pending, np.asarray(losses, np.float64).mean(axis=1), strict=True):
             scores[tuple(hparams.values())] = Trial(hparams, float(loss))
         best = min(scores.values(), key=lambda trial: trial.loss)
         grid, near = grow(grid, best.hparams)

@@ -53,6 +53,13 @@ def test_final_loss_and_band():
     np.testing.assert_array_equal(band, [[3.0, 2.0], [2.0, 1.0], [4.0, 3.0]])
 
 
+@pytest.mark.filterwarnings("error")
+def test_mean_of_losses_near_the_largest_float32():
+    curves = np.full((2, 2), 3e38, np.float32)
+    assert final_loss(curves) == seed_band(curves).mean[0] == curves[0, 0]
+    assert reach(np.array([1, 2]), curves, 1.0).rounds is None
+
+
 def test_speed_up():
     assert speed_up(300, 100) == 3.0
     assert speed_up(300, None) is None and speed_up(None, 100) is None
