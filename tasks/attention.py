@@ -40,8 +40,10 @@ class SelfAttention(nn.Module):
 
 
 def _softmax(scores: Float[Array, "batch heads length length"]) -> Float[Array, "batch heads length length"]:
-    """Over the last axis, each row's sum inverted before it meets the row: `row / sum` in jax.nn.softmax XLA may or may
-    not compile like that, and on one device it chooses otherwise than on two, which changes last bits.
+    """Softmax over the last axis, as a product with the inverted sums.
+
+    The quotient in jax.nn.softmax XLA compiles as such a product on one device and as a division on several, so that
+    last bits depend on their number.
     """
     weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
     return weights * (1 / jnp.sum(weights, axis=-1, keepdims=True))
