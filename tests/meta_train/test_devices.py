@@ -34,14 +34,19 @@ def standard_promotion():
         yield
 
 
+def mesh_over(num_particles, particle_devices, worker_devices=1):
+    """As in a process that sees no more devices than these."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "local_device_count", lambda: particle_devices * worker_devices)
+        mesh = make_particle_mesh(num_particles, worker_devices)
+    assert dict(mesh.shape) == {PARTICLES: particle_devices, WORKERS: worker_devices}
+    return mesh
+
+
 @functools.cache
 def estimates(particle_devices, worker_devices, reduction="deterministic", chunk=1, local_optimizer="sgd"):
     """Two meta-gradients and what is carried between them, on so many of the devices."""
-    num_devices = particle_devices * worker_devices
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "local_device_count", lambda: num_devices)
-        mesh = make_particle_mesh(8, worker_devices)
-    assert dict(mesh.shape) == {PARTICLES: particle_devices, WORKERS: worker_devices}
+    mesh = mesh_over(8, particle_devices, worker_devices)
     family, lopt = regression_family(), learned_opt.lopt_a(hidden_size=2, hidden_layers=1, nominal="momentum")
     unroll = local_sgd_unroll(
         lopt,
@@ -138,11 +143,7 @@ def test_attention_has_the_same_bits_on_any_number_of_devices():
 
     results = []
     for devices in (1, 2, 4):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jax, "local_device_count", lambda devices=devices: devices)
-            mesh = make_particle_mesh(4)
-        assert mesh.shape[PARTICLES] == devices
-        _, trained = jax.jit(map_particles(train, mesh, chunk=1))(params, (jnp.arange(4), hidden))
+        _, trained = jax.jit(map_particles(train, mesh_over(4, devices), chunk=1))(params, (jnp.arange(4), hidden))
         results.append(jax.device_get(trained))
     for other in results[1:]:
         jax.tree.map(np.testing.assert_array_equal, results[0], other)
