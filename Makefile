@@ -5,8 +5,7 @@ BIN := .venv/bin
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.12 python3.11 python3.13 python3.14)
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
-RELIABILITY := $(wildcard tests/meta_train/test_reliability*.py) \
-  $(addprefix tests/meta_train/test_,run_store.py resume.py devices.py distributed.py launch.py)
+RELIABILITY := tests/meta_train/runs tests/meta_train/processes tests/meta_train/estimators/test_devices.py
 
 # Families of meta_test on which the pretrained optimizers are compared, at H = 4 and, the cheap ones, at H = 32.
 CHEAP_UNSEEN := matrix_sensing,score_matching,random_features,xor_clusters,icl_regression,two_layer_linear,separable_logistic,poisson_quadratic

@@ -74,7 +74,7 @@ class Suite:
     checkpoint: Checkpoints = ()
     """Checkpoint file or pretrained name, or NAME=PATH; may be given several times."""
     optax: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """module:function of another optimizer: (EvalProtocol) -> eval.contenders.Contender."""
+    """module:function of another optimizer: (EvalProtocol) -> eval.compare.contenders.Contender."""
     tune_multiplier: bool = False
     """Tune a factor on the learned updates with the budget of a baseline."""
     baselines: str | None = None
@@ -100,7 +100,7 @@ class AxisSweep:
     checkpoint: Checkpoints = ()
     """Checkpoint file or pretrained name, or NAME=PATH; may be given several times."""
     optax: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """module:function of another optimizer: (EvalProtocol) -> eval.contenders.Contender."""
+    """module:function of another optimizer: (EvalProtocol) -> eval.compare.contenders.Contender."""
     tune_multiplier: bool = False
     """Tune a factor on the learned updates with the budget of a baseline."""
     baselines: str | None = None
@@ -208,10 +208,10 @@ def run_compare(command: Compare) -> None:
     if earlier.exists() and not command.overwrite:
         raise ValueError(f"{earlier} exists: choose another --out-dir or pass --overwrite")
 
-    from eval.compare import compare
-    from eval.devices import use_all_cores
-    from eval.progress import show_progress
-    from eval.table import plain_table
+    from eval.compare.compare import compare
+    from eval.machine.devices import use_all_cores
+    from eval.machine.progress import show_progress
+    from eval.report.table import plain_table
 
     use_all_cores()
     with show_progress() as progress:
@@ -228,14 +228,14 @@ def run_compare(command: Compare) -> None:
 
 def run_cells(command: Suite | AxisSweep) -> int:
     """Runs what is left of a sweep, then writes its report; 1 if a cell failed here."""
-    from eval.devices import use_all_cores
+    from eval.machine.devices import use_all_cores
 
     use_all_cores()
-    from eval.axes import AXIS_PROTOCOL, axis_family, axis_plan
-    from eval.progress import show_sweep_progress
-    from eval.report import write_report
-    from eval.suite import SUITE_PROTOCOL, suite_family, suite_plan
-    from eval.sweep import run_sweep
+    from eval.machine.progress import show_sweep_progress
+    from eval.report.report import write_report
+    from eval.sweep.axes import AXIS_PROTOCOL, axis_family, axis_plan
+    from eval.sweep.suite import SUITE_PROTOCOL, suite_family, suite_plan
+    from eval.sweep.sweep import run_sweep
 
     changes = {k: v for k, v in dataclasses.asdict(command.protocol).items() if v is not None}
     shared = {
@@ -267,8 +267,8 @@ def run_cells(command: Suite | AxisSweep) -> int:
 
 def run_report(command: Report) -> None:
     """Writes a report."""
-    from eval.measures import Network
-    from eval.report import write_report
+    from eval.report.report import write_report
+    from eval.scores.measures import Network
 
     network = Network(command.latency, command.bandwidth, command.gradient_seconds)
     print(f"wrote {write_report(command.run, command.out_dir, network)}")
@@ -276,7 +276,7 @@ def run_report(command: Report) -> None:
 
 def run_card(command: Card) -> None:
     """Writes a model card."""
-    from eval.model_card import write_model_card
+    from eval.report.model_card import write_model_card
 
     source, path = command.checkpoint or command.name, command.out or f"{command.name}.md"
     print(f"wrote {write_model_card(command.name, source, command.run, path)}")

@@ -38,7 +38,7 @@ class EvalProtocol:
     tuning: str = "full"
     """"full": 27 settings per tuned contender before its grid grows; "coarse": 9, a third of the cost."""
     worker_diagnostics: bool = False
-    """Whether to record how far the workers agree (eval/worker_diagnostics.py); needs K of at least 2."""
+    """Whether to record how far the workers agree (eval/diagnostics/worker_agreement.py); needs K of at least 2."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.task, str) or not self.task:

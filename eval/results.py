@@ -56,7 +56,7 @@ class Results(NamedTuple):
 
     Attributes:
       protocol: what every contender was given.
-      provenance: from `eval.provenance.provenance`, with the seconds spent and the file re-used
+      provenance: from `eval.machine.provenance.provenance`, with the seconds spent and the file re-used
         baselines came from.
       contenders: in the order of the table.
     """

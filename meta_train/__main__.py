@@ -23,7 +23,7 @@ from meta_train.config import MetaTrainConfig, check_choice, flag, validate
 from meta_train.presets import DESCRIPTIONS, PRESETS
 
 if TYPE_CHECKING:
-    from meta_train.run import Outcome
+    from meta_train.runs.run import Outcome
 
 T = TypeVar("T")
 _PROGRAM = "python -m meta_train"
@@ -89,7 +89,7 @@ def _plan(arguments: list[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         raise _UsageError(f"plan: takes a preset and its flags; e.g. {_PROGRAM} plan demo --num-workers 4")
     config = _preset_config(arguments[0], arguments[1:])
-    from eval.devices import use_all_cores
+    from eval.machine.devices import use_all_cores
     from meta_train.plan import make_plan, report
 
     use_all_cores()
@@ -122,8 +122,8 @@ def _in_group(setting: str, action: Callable[[], int]) -> int:
     """Runs `action` in the group of processes that --distributed names."""
     if setting == "none":
         return action()
-    from eval.devices import use_all_cores
-    from meta_train.distributed import join, parse_setting
+    from eval.machine.devices import use_all_cores
+    from meta_train.processes.distributed import join, parse_setting
 
     group = parse_setting(setting)
     use_all_cores()
@@ -141,9 +141,9 @@ def _in_group(setting: str, action: Callable[[], int]) -> int:
 
 
 def _launch(arguments: list[str]) -> int:
-    from meta_train import run_store
     from meta_train.config import from_json
-    from meta_train.launch import LaunchConfig, launch, validate_launch
+    from meta_train.processes.launch import LaunchConfig, launch, validate_launch
+    from meta_train.runs import run_store
 
     rest, own = list(arguments), []
     while rest and rest[0].startswith("-"):
@@ -226,16 +226,16 @@ def _first_line(text: str, command: str) -> str:
 
 
 def _run(config: MetaTrainConfig) -> int:
-    from eval.devices import use_all_cores
-    from meta_train.run import run
+    from eval.machine.devices import use_all_cores
+    from meta_train.runs.run import run
 
     use_all_cores()
     return _report(run(config))
 
 
 def _resume(run_dir: str) -> int:
-    from eval.devices import use_all_cores
-    from meta_train.run import resume
+    from eval.machine.devices import use_all_cores
+    from meta_train.runs.run import resume
 
     use_all_cores()
     return _report(resume(run_dir))
@@ -267,10 +267,10 @@ def _evaluate(outcome: "Outcome") -> None:
         # The comparison is a program for one process.
         print(f"to compare it with tuned baselines, run '{_PROGRAM} resume {outcome.run_dir}' in one process")
         return
-    from eval.compare import compare
-    from eval.progress import show_progress
+    from eval.compare.compare import compare
+    from eval.machine.progress import show_progress
     from eval.protocol import PROTOCOLS
-    from eval.table import plain_table
+    from eval.report.table import plain_table
 
     folder = outcome.run_dir / "eval"
     protocol = PROTOCOLS[outcome.config.eval_protocol or ""]

@@ -15,8 +15,8 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from learned_opt.base import LearnedOptimizer, Theta
-from meta_train.distributed import place
-from meta_train.gradient_estimator import EstimatorInfo
+from meta_train.estimators.base import EstimatorInfo
+from meta_train.processes.distributed import place
 
 
 class TrainerState(NamedTuple):

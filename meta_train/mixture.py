@@ -20,7 +20,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from learned_opt.base import LearnedOptimizer
-from meta_train.gradient_estimator import EstimatorInfo, GradientEstimator
+from meta_train.estimators.base import EstimatorInfo, GradientEstimator
 from meta_train.meta_update import StepCounter, Trainer, TrainerState, meta_update
 
 

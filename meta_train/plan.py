@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from learned_opt.base import LearnedOptimizer
 from meta_train.config import MetaTrainConfig, single_runs
-from meta_train.particle_mesh import make_particle_mesh, particle_shardings
+from meta_train.estimators.particle_mesh import make_particle_mesh, particle_shardings
 from meta_train.trainer import Trainer, build_lopt, build_trainer
 from tasks.base import TaskFamily
 from tasks.suites import make_family

@@ -24,16 +24,16 @@ import numpy as np
 import optax
 
 import learned_opt
-from eval.devices import use_all_cores
+from eval.machine.devices import use_all_cores
 from learned_opt.base import LearnedOptimizer
 from meta_train.config import MetaTrainConfig
-from meta_train.particle_mesh import default_chunk, make_particle_mesh, map_particles
-from meta_train.pes import pes
+from meta_train.estimators.particle_mesh import default_chunk, make_particle_mesh, map_particles
+from meta_train.estimators.pes import pes
+from meta_train.estimators.truncation import constant_length
+from meta_train.estimators.unroll import local_sgd_unroll
 from meta_train.presets import PRESETS
 from meta_train.trainer import Trainer, build_trainer, build_unroll, meta_trainer
-from meta_train.truncation import constant_length
-from meta_train.unroll import local_sgd_unroll
-from tasks.image_mlp import image_mlp
+from tasks.families.images.image_mlp import image_mlp
 from tasks.suites import make_family
 
 REPEATS = 9

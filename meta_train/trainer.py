@@ -14,16 +14,16 @@ import optax
 import learned_opt
 from learned_opt.base import LearnedOptimizer
 from meta_train.config import SINGLE_MACHINE, TIED_TO_NUM_WORKERS, MetaTrainConfig, single_runs
-from meta_train.distributed import place
 from meta_train.estimators import ESTIMATORS
-from meta_train.gradient_estimator import EstimatorOptions, GradientEstimator, Sigma
+from meta_train.estimators.base import EstimatorOptions, GradientEstimator, Sigma
+from meta_train.estimators.particle_mesh import make_particle_mesh
+from meta_train.estimators.truncation import log_uniform_length
+from meta_train.estimators.unroll import Unroll, local_sgd_unroll
 from meta_train.meta_update import StepCounter, Trainer, TrainerInfo, TrainerState, meta_update
 from meta_train.mixture import Member, mixture_trainer
-from meta_train.particle_mesh import make_particle_mesh
-from meta_train.truncation import log_uniform_length
-from meta_train.unroll import Unroll, local_sgd_unroll
+from meta_train.processes.distributed import place
 from tasks.base import TaskFamily
-from tasks.resident_window import resident_window
+from tasks.datasets.resident_window import resident_window
 from tasks.suites import make_family
 
 __all__ = [

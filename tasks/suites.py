@@ -10,35 +10,35 @@ from typing import NamedTuple
 
 from tasks.augmentation import with_label_noise, with_reduced_batches, with_reparametrisation
 from tasks.base import Data, TaskFamily
-from tasks.datasets import load_dataset
-from tasks.hypernetwork import hypernetwork
-from tasks.icl_regression import icl_regression
-from tasks.image_autoencoder import image_autoencoder
-from tasks.image_cnn import image_cnn
-from tasks.image_mixer import image_mixer
-from tasks.image_mlp import image_mlp
-from tasks.image_resnet import image_resnet
-from tasks.image_vit import image_vit
-from tasks.language_model import compact_vocabulary
-from tasks.markov_text import markov_chain, markov_text
-from tasks.matrix_sensing import matrix_sensing
-from tasks.modular_arithmetic import modular_arithmetic
-from tasks.pinn_burgers import pinn_burgers
-from tasks.pinn_heat import pinn_heat
-from tasks.pit_burgers import pit_burgers
-from tasks.poisson_quadratic import poisson_quadratic
-from tasks.quadratics import quadratics
-from tasks.random_features import random_features
-from tasks.score_matching import score_matching
-from tasks.self_supervised import self_supervised
-from tasks.separable_logistic import separable_logistic
-from tasks.sparse_parity import sparse_parity
-from tasks.text import load_text
-from tasks.text_rnn import text_rnn
-from tasks.text_transformer import text_transformer
-from tasks.two_layer_linear import two_layer_linear
-from tasks.variants import Variants
-from tasks.xor_clusters import xor_clusters
+from tasks.datasets.load import load_dataset
+from tasks.datasets.markov_text import markov_chain, markov_text
+from tasks.datasets.text import load_text
+from tasks.families.equations.pinn_burgers import pinn_burgers
+from tasks.families.equations.pinn_heat import pinn_heat
+from tasks.families.equations.pit_burgers import pit_burgers
+from tasks.families.equations.poisson_quadratic import poisson_quadratic
+from tasks.families.images.hypernetwork import hypernetwork
+from tasks.families.images.image_autoencoder import image_autoencoder
+from tasks.families.images.image_cnn import image_cnn
+from tasks.families.images.image_mixer import image_mixer
+from tasks.families.images.image_mlp import image_mlp
+from tasks.families.images.image_resnet import image_resnet
+from tasks.families.images.image_vit import image_vit
+from tasks.families.images.self_supervised import self_supervised
+from tasks.families.sequences.icl_regression import icl_regression
+from tasks.families.sequences.modular_arithmetic import modular_arithmetic
+from tasks.families.sequences.text_rnn import text_rnn
+from tasks.families.sequences.text_transformer import text_transformer
+from tasks.families.theory.matrix_sensing import matrix_sensing
+from tasks.families.theory.quadratics import quadratics
+from tasks.families.theory.random_features import random_features
+from tasks.families.theory.score_matching import score_matching
+from tasks.families.theory.separable_logistic import separable_logistic
+from tasks.families.theory.sparse_parity import sparse_parity
+from tasks.families.theory.two_layer_linear import two_layer_linear
+from tasks.families.theory.xor_clusters import xor_clusters
+from tasks.networks.language_model import compact_vocabulary
+from tasks.networks.variants import Variants
 
 
 class SuiteEntry(NamedTuple):

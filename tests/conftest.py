@@ -1,9 +1,12 @@
 """Settings under which every test runs: 8 simulated CPU devices and JAX's strictest type rules."""
 
 import os
+from pathlib import Path
 
 import jax
 import pytest
+
+ROOT = Path(__file__).parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,7 +30,8 @@ def compiled_quickly(request: pytest.FixtureRequest):
     Not those of learned_opt, which promises bits of compiled code, nor modules marked `optimized`, which compare with
     what another process compiled.
     """
-    is_quick = request.path.parent.name != "learned_opt" and request.node.get_closest_marker("optimized") is None
+    layer = request.path.relative_to(ROOT).parts[0]
+    is_quick = layer != "learned_opt" and request.node.get_closest_marker("optimized") is None
     if is_quick != jax.config.values["jax_disable_most_optimizations"]:
         jax.config.update("jax_disable_most_optimizations", is_quick)
         # Programs in memory do not know how they were compiled.

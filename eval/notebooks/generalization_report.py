@@ -34,10 +34,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from eval.devices import use_all_cores
-from eval.report import write_report
-from eval.suite import SUITE_PROTOCOL, suite_family, suite_plan
-from eval.sweep import load_sweep, run_sweep
+from eval.machine.devices import use_all_cores
+from eval.report.report import write_report
+from eval.sweep.suite import SUITE_PROTOCOL, suite_family, suite_plan
+from eval.sweep.sweep import load_sweep, run_sweep
 
 use_all_cores()
 

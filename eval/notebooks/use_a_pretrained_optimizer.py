@@ -32,7 +32,7 @@ import matplotlib.pyplot as plt
 import optax
 
 import learned_opt
-from learned_opt.aggregation import diloco, fedavg
+from learned_opt.algorithms.server import diloco, fedavg
 from tasks.suites import make_family
 
 # %% [markdown]

@@ -35,7 +35,7 @@ import numpy as np
 import optax
 
 import learned_opt
-from learned_opt.aggregation import diloco, fedavg
+from learned_opt.algorithms.server import diloco, fedavg
 from tasks.augmentation import with_dirichlet_workers
 from tasks.suites import make_family
 

@@ -13,12 +13,12 @@ import time
 
 import jax
 
-from eval.baselines import LOCAL_SGD, baselines
-from eval.devices import use_all_cores
-from eval.grids import settings
-from eval.inner_train import make_trainer
+from eval.compare.baselines import LOCAL_SGD, baselines
+from eval.compare.grids import settings
+from eval.compare.inner_train import make_trainer
+from eval.compare.starts import TUNING, draw_starts
+from eval.machine.devices import use_all_cores
 from eval.protocol import EvalProtocol
-from eval.starts import TUNING, draw_starts
 from tasks.suites import make_family
 
 PROTOCOL = EvalProtocol(task="fmnist8_mlp32", num_rounds=200, eval_every=200)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.data_folder import find_file
-from tasks.image_size import shrink
+from tasks.datasets.data_folder import find_file
+from tasks.datasets.image_size import shrink
 
 NATIVE, SIZE = 105, 16
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from eval.protocol import EvalProtocol
-from tasks.image_mlp import image_mlp
+from tasks.families.images.image_mlp import image_mlp
 
 SIZES = {"train": 90, "inner_valid": 40, "outer_valid": 40, "test": 50}
 

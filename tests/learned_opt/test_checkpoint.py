@@ -12,9 +12,9 @@ import pytest
 import safetensors.numpy
 
 from learned_opt import checkpoint
-from learned_opt.adafac_mlp_lopt import adafac_mlp_lopt
+from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
+from learned_opt.architectures.lagg import lagg_a, lopt_a
 from learned_opt.checkpoint import load, load_checkpoint, save
-from learned_opt.lagg import lagg_a, lopt_a
 
 _LOPT = lagg_a(num_workers=3, hidden_size=4)
 

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from learned_opt.architectures.lagg import lagg_a
 from learned_opt.checkpoint import load_checkpoint, save
-from learned_opt.lagg import lagg_a
 
 _LOPT = lagg_a(num_workers=2, hidden_size=4)
 _CANARY = "canary"

@@ -9,7 +9,7 @@ import sys
 import jax
 
 from meta_train.config import MetaTrainConfig, to_json, validate
-from meta_train.state_arrays import to_arrays
+from meta_train.runs.state_arrays import to_arrays
 from meta_train.trainer import build_trainer
 
 TINY = MetaTrainConfig(

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 import meta_train.__main__
-import meta_train.run
+import meta_train.runs.run
 from meta_train.__main__ import main
 from meta_train.config import MetaTrainConfig, validate
 from meta_train.presets import DESCRIPTIONS, PRESETS
@@ -24,7 +24,7 @@ def no_compile(monkeypatch):
     def build(config):
         raise RuntimeError("reached the trainer")
 
-    monkeypatch.setattr(meta_train.run, "build_trainer", build)
+    monkeypatch.setattr(meta_train.runs.run, "build_trainer", build)
 
 
 _MISTAKES = [
@@ -163,7 +163,7 @@ def test_any_field_is_a_flag(tmp_path, monkeypatch):
 
 
 def test_run_resume_and_exit_codes(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(meta_train.run, "build_trainer", lambda config: toy_trainer())
+    monkeypatch.setattr(meta_train.runs.run, "build_trainer", lambda config: toy_trainer())
     start = ["lagg_fmnist8_k8_h4", "--meta-steps", "5", "--run-dir"]
     assert main([*start, str(tmp_path / "a")]) == 0
     assert "optimizer.safetensors" in capsys.readouterr().out
@@ -172,7 +172,7 @@ def test_run_resume_and_exit_codes(tmp_path, monkeypatch, capsys):
     assert result_of(tmp_path / "a")[0] == 5
 
     diverging = toy_trainer(first_bad_step=1)
-    monkeypatch.setattr(meta_train.run, "build_trainer", lambda config: diverging)
+    monkeypatch.setattr(meta_train.runs.run, "build_trainer", lambda config: diverging)
     assert main([*start, str(tmp_path / "b"), "--max-consecutive-skips", "2"]) == 3
     error = capsys.readouterr().err
     assert "not finite; lower --sigma" in error
@@ -180,7 +180,7 @@ def test_run_resume_and_exit_codes(tmp_path, monkeypatch, capsys):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("meta_train.run_store.save_checkpoint", full)
+    monkeypatch.setattr("meta_train.runs.run_store.save_checkpoint", full)
     assert main([*start, str(tmp_path / "c")]) == 1
     assert "No space left" in capsys.readouterr().err.splitlines()[-1]
 

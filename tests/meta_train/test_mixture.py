@@ -10,11 +10,11 @@ import pytest
 
 from learned_opt.base import LearnedOptimizer
 from meta_train.component import Component
-from meta_train.gradient_estimator import EstimatorInfo, GradientEstimator
+from meta_train.estimators.base import EstimatorInfo, GradientEstimator
+from meta_train.estimators.particle_mesh import make_particle_mesh
 from meta_train.mixture import Member, draw_members, mixture_trainer
-from meta_train.particle_mesh import make_particle_mesh
-from meta_train.run import resume, run
-from meta_train.state_arrays import from_arrays, to_arrays
+from meta_train.runs.run import resume, run
+from meta_train.runs.state_arrays import from_arrays, to_arrays
 from meta_train.trainer import build_trainer
 from tests.meta_train.toy_trainer import result_of, toy_config
 

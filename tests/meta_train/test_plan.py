@@ -108,7 +108,7 @@ def test_report_of_a_mixture(regression):
 
 
 def test_command(regression, capsys, monkeypatch):
-    monkeypatch.setattr("eval.devices.use_all_cores", lambda: None)
+    monkeypatch.setattr("eval.machine.devices.use_all_cores", lambda: None)
     flags = [f"--{f.name}={getattr(TINY, f.name)}" for f in dataclasses.fields(TINY) if f.name in _SMALL]
     assert main(["plan", "lopt_fmnist8_k8_h4", *flags]) == 0
     assert "program meta_step: arguments" in capsys.readouterr().out

@@ -11,13 +11,13 @@ import pytest
 
 import learned_opt
 from learned_opt.base import LearnedOptimizer
-from meta_train.gradient_estimator import EstimatorInfo, GradientEstimator
-from meta_train.particle_mesh import make_particle_mesh
-from meta_train.pes import pes
-from meta_train.state_arrays import from_arrays, to_arrays
+from meta_train.estimators.base import EstimatorInfo, GradientEstimator
+from meta_train.estimators.particle_mesh import make_particle_mesh
+from meta_train.estimators.pes import pes
+from meta_train.estimators.truncation import log_uniform_length
+from meta_train.estimators.unroll import local_sgd_unroll
+from meta_train.runs.state_arrays import from_arrays, to_arrays
 from meta_train.trainer import meta_trainer
-from meta_train.truncation import log_uniform_length
-from meta_train.unroll import local_sgd_unroll
 from tasks.base import Task, TaskFamily
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-import meta_train.launch
-import meta_train.run
-from learned_opt.lagg import lagg_a
+import meta_train.processes.launch
+import meta_train.runs.run
+from learned_opt.architectures.lagg import lagg_a
 from meta_train.__main__ import main
 from meta_train.config import MetaTrainConfig
-from meta_train.distributed import place
-from meta_train.particle_mesh import PARTICLES, make_particle_mesh, map_particles
-from meta_train.run_store import newest_checkpoint, read_rows
+from meta_train.estimators.particle_mesh import PARTICLES, make_particle_mesh, map_particles
+from meta_train.processes.distributed import place
+from meta_train.runs.run_store import newest_checkpoint, read_rows
 from meta_train.trainer import Trainer, TrainerInfo, TrainerState
 
 NUM_PARTICLES = 16
@@ -119,6 +119,6 @@ def result_of(run_dir: Path) -> tuple[int, dict[str, tuple], list[dict]]:
 
 
 if __name__ == "__main__":
-    meta_train.launch.PROGRAM = PROGRAM
-    meta_train.run.build_trainer = lambda config: toy_trainer(sleep=float(os.environ.get("TOY_SECONDS", "0.003")))
+    meta_train.processes.launch.PROGRAM = PROGRAM
+    meta_train.runs.run.build_trainer = lambda config: toy_trainer(sleep=float(os.environ.get("TOY_SECONDS", "0.003")))
     sys.exit(main(sys.argv[1:]))

@@ -14,7 +14,7 @@ from tasks.augmentation import (
     with_reparametrisation,
 )
 from tasks.base import SPLITS, TaskFamily
-from tasks.image_mlp import image_mlp
+from tasks.families.images.image_mlp import image_mlp
 
 
 def make_data(num_examples=400, num_classes=4):

@@ -1,0 +1,1 @@
+"""One comparison: contenders, their tuning, training and curves."""

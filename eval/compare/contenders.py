@@ -1,0 +1,90 @@
+"""Everyone who takes part is a `Contender`, and any optax transform becomes one in the same way.
+
+With `local` it is the server optimizer over the mean pseudo-gradient of local SGD, whose workers run the optax
+transform `local`; without, it gets one gradient a round, of the whole batch.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import optax
+
+from eval.compare.grids import Grid
+from eval.diagnostics.worker_agreement import monitored
+from eval.protocol import EvalProtocol
+from learned_opt.algorithms.data_parallel import data_parallel
+from learned_opt.algorithms.local_sgd import LocalAlgorithm, local_sgd
+
+MakeTransform = Callable[[Mapping[str, Any]], optax.GradientTransformation]
+"""Hyper-parameters by name (scalars, possibly traced) -> optax transform."""
+
+
+class Contender(NamedTuple):
+    """One training algorithm with what is tuned of it.
+
+    Attributes:
+      name: in tables and files.
+      make: hyper-parameters by name (scalars, possibly traced) -> algorithm.
+      grid: axes by hyper-parameter; empty for what is not tuned.
+      details: JSON values for the results file (a checkpoint's path and card).
+    """
+
+    name: str
+    make: Callable[[Mapping[str, Any]], LocalAlgorithm]
+    grid: Grid
+    details: dict[str, Any] = {}
+
+
+def contender(
+    name: str,
+    protocol: EvalProtocol,
+    transform: MakeTransform,
+    grid: Grid,
+    local: MakeTransform | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> Contender:
+    """Any optax transform as a contender; the baselines and the learned optimizers come through here too.
+
+    It sees gradients (or pseudo-gradients) of training batches, the parameters, and the extra arguments `value` (the
+    loss) and `worker_updates`; never an example, and nothing of another split.
+
+    Args:
+      name: in tables and files.
+      protocol: K and H.
+      transform: the server optimizer with `local`, otherwise the optimizer of data-parallel training.
+      grid: what is tuned; empty for nothing.
+      local: the workers' own optimizer.
+      details: JSON values for the results file.
+    """
+    num_workers, num_local_steps = protocol.num_workers, protocol.num_local_steps
+    watch = monitored if protocol.worker_diagnostics and num_workers > 1 else lambda server: server
+
+    def make(hparams: Mapping[str, Any]) -> LocalAlgorithm:
+        if local is None:
+            return data_parallel(transform(hparams), num_workers, num_local_steps)
+        return local_sgd(local(hparams), watch(transform(hparams)), num_workers, num_local_steps)
+
+    return Contender(name, make, grid, dict(details or {}))
+
+
+def import_contender(reference: str, protocol: EvalProtocol) -> Contender:
+    """The contender that `module:function` makes; the function takes the protocol.
+
+    Raises:
+      ValueError: not of that form, no such module or function, or it returns something else.
+    """
+    module_name, colon, function_name = reference.partition(":")
+    if not colon or not module_name or not function_name:
+        raise ValueError(f"{reference!r}: name a contender as module:function")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        make = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{reference!r}: {error}") from None
+    made = make(protocol)
+    if not isinstance(made, Contender):
+        raise ValueError(f"{reference!r} returned {type(made).__name__}: return an eval.compare.contenders.Contender")
+    return made._replace(details={**made.details, "made_by": reference})

@@ -1,0 +1,219 @@
+"""Trains any `LocalAlgorithm` over many settings and seeds with one compiled program.
+
+A run is a scan over rounds with its batches drawn inside. Runs are independent: a wave of them is spread over the
+devices with shard_map along a mesh axis "runs", `chunk` at a time on each, and the same program serves every wave, so
+tuning, a grid that grows and the final runs need one compile. What the curve needs is a snapshot of the parameters
+every `eval_every` rounds; eval/compare/curves.py turns them into losses with a program that all contenders share.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from eval.compare.contenders import Contender
+from eval.compare.grids import settings
+from eval.compare.split_metrics import diverged_is_inf
+from eval.compare.starts import Starts
+from eval.diagnostics.worker_agreement import MonitorState
+from eval.protocol import EvalProtocol
+from learned_opt.algorithms.local_sgd import LocalAlgorithm
+from tasks.base import TaskFamily
+
+MAX_CHUNK = 64
+"""Runs vmapped together on one accelerator, at most."""
+
+CHUNK_BYTES = 4 * 2**30
+"""Memory that the snapshots and the workers' parameters of a chunk may take."""
+
+RUNS = "runs"
+
+Hparams = Mapping[str, Any]
+
+
+class Runs(NamedTuple):
+    """Finished runs as numpy arrays with a leading [runs] axis.
+
+    Attributes:
+      params: final parameters, as they are (they may hold NaN).
+      snapshots: parameters after every `eval_every` rounds, leaves [runs, points, ...]; None if not asked for.
+      minibatch_loss: [runs, rounds] mean over workers and local steps of the round's minibatch losses, inf where it
+        is not finite.
+      diagnostics: name -> [runs, points], see eval/diagnostics/worker_agreement.py; empty where they were not recorded.
+    """
+
+    params: PyTree
+    snapshots: PyTree
+    minibatch_loss: Any
+    diagnostics: dict[str, Any]
+
+
+class Trainer(NamedTuple):
+    """One contender, traced.
+
+    Attributes:
+      train: (settings, starts, progress, keep_snapshots) -> Runs; run i has setting i // seeds and seed i % seeds;
+        `progress(done, total)` counts runs.
+      cost: () -> `compile_seconds`, `seconds_per_round` of the last call's runs (gradients and batches included; a
+        wave of runs counts as one), `state_bytes` of server and worker state together, `memory_bytes` of temporaries
+        on one device; None where unknown.
+    """
+
+    train: Callable[..., Runs]
+    cost: Callable[[], dict[str, float | None]]
+
+
+def make_trainer(
+    family: TaskFamily,
+    contender: Contender,
+    protocol: EvalProtocol,
+    data: Mapping[str, PyTree],
+    starts: Starts,
+    pool: Executor | None = None,
+) -> Trainer:
+    """Traces one contender's training and starts its compilation.
+
+    Args:
+      family: the task family.
+      contender: its `make` is called with traced float32 scalars.
+      protocol: rounds, workers, batch size.
+      data: what the runs may see: the split "train" and no other.
+      starts: any, for their shapes.
+      pool: where to compile, so that several programs can compile side by side; None: here and now.
+    """
+    mesh = jax.make_mesh((len(jax.devices()),), (RUNS,), axis_types=(jax.sharding.AxisType.Auto,))
+    grid_settings = settings(contender.grid)
+    num_runs = max(len(grid_settings) * protocol.tuning_seeds if contender.grid else 1, protocol.num_seeds)
+    chunk = _chunk_size(protocol, starts, -(-num_runs // mesh.size))
+    wave_size = mesh.size * chunk
+
+    def device_wave(hparams, starts, data):
+        def one(inputs):
+            hparams, start = inputs
+            return _train_one(family, contender.make(hparams), protocol, start, data)
+
+        return jax.lax.map(one, (hparams, starts), batch_size=chunk if chunk > 1 else None)
+
+    split, replicated = PartitionSpec(RUNS), PartitionSpec()
+    wave = jax.jit(
+        jax.shard_map(device_wave, mesh=mesh, in_specs=(split, split, replicated), out_specs=split, check_vma=False)
+    )
+    data = jax.device_put(dict(data), NamedSharding(mesh, replicated))
+    over_runs = NamedSharding(mesh, split)
+
+    def inputs(settings_, starts, run):
+        num_seeds = len(starts.batch_keys)
+        hparams = {name: np.array([s[name] for s in settings_], np.float32) for name in settings_[0]}
+        hparams = {name: column[run // num_seeds] for name, column in hparams.items()}
+        return jax.device_put((hparams, jax.tree.map(lambda x: x[run % num_seeds], starts)), over_runs)
+
+    lowered = wave.lower(*inputs(grid_settings[:1], starts, np.zeros(wave_size, np.int64)), data)
+    compiled = _submit(pool, lambda: _timed_compile(lowered))
+    state_bytes = _state_bytes(contender, grid_settings[0], starts)
+    pace: list[float] = []
+
+    def train(
+        settings_: Sequence[Hparams],
+        starts: Starts,
+        progress: Callable[[int, int], None],
+        keep_snapshots: bool = False,
+    ) -> Runs:
+        total = len(settings_) * len(starts.batch_keys)
+        progress(0, total)
+        program, _ = compiled.result()
+        pace.clear()
+        waves = []
+        for first in range(0, total, wave_size):
+            # The last wave is filled up with copies of the last run, so that every wave has the
+            # compiled shape.
+            run = np.minimum(np.arange(first, first + wave_size), total - 1)
+            start = time.monotonic()
+            runs = jax.block_until_ready(program(*inputs(settings_, starts, run), data))
+            pace.append((time.monotonic() - start) / protocol.num_rounds)
+            waves.append(jax.device_get(runs if keep_snapshots else runs._replace(snapshots=None)))
+            progress(min(first + wave_size, total), total)
+        runs = jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *waves)
+        return runs._replace(minibatch_loss=diverged_is_inf(runs.minibatch_loss))
+
+    def cost() -> dict[str, float | None]:
+        program, compile_seconds = compiled.result()
+        memory = program.memory_analysis()
+        return {
+            "compile_seconds": round(compile_seconds, 2),
+            "seconds_per_round": float(np.median(pace)) if pace else None,
+            "state_bytes": state_bytes,
+            "memory_bytes": None if memory is None else int(memory.temp_size_in_bytes),
+        }
+
+    return Trainer(train, cost)
+
+
+def _chunk_size(protocol: EvalProtocol, starts: Starts, num_runs: int) -> int:
+    """Runs vmapped together: one on a CPU, where a device is one core; on accelerators what fits."""
+    if jax.default_backend() == "cpu":
+        return 1
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(starts.params)) // len(starts.batch_keys)
+    copies = protocol.num_rounds // protocol.eval_every + 8 * protocol.num_workers
+    return max(1, min(MAX_CHUNK, num_runs, CHUNK_BYTES // (4 * num_params * copies)))
+
+
+def _submit(pool: Executor | None, function: Callable[[], Any]) -> Future:
+    if pool is not None:
+        return pool.submit(function)
+    done: Future = Future()
+    done.set_result(function())
+    return done
+
+
+def _timed_compile(lowered: Any) -> tuple[Any, float]:
+    start = time.monotonic()
+    program = lowered.compile()
+    return program, time.monotonic() - start
+
+
+def _state_bytes(contender: Contender, hparams: Hparams, starts: Starts) -> int:
+    """Server state once and worker state K times, without the diagnostics."""
+
+    def state(params):
+        algorithm_state = contender.make(hparams).init(params)
+        server_state = algorithm_state.server_state
+        if isinstance(server_state, MonitorState):
+            server_state = server_state.inner
+        return algorithm_state.local_state, server_state
+
+    leaves = jax.tree.leaves(jax.eval_shape(state, jax.tree.map(lambda x: x[0], starts.params)))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _train_one(
+    family: TaskFamily,
+    algorithm: LocalAlgorithm,
+    protocol: EvalProtocol,
+    start: Starts,
+    data: Mapping[str, PyTree],
+) -> Runs:
+    task = family.task(start.task_config, data)
+    batch_shape = (protocol.num_workers, protocol.num_local_steps, protocol.batch_size)
+
+    def one_round(state, keys):
+        batch_key, round_key = map(jax.random.wrap_key_data, keys)
+        batches = task.sample_batch(batch_key, "train", batch_shape)
+        state, info = algorithm.round(task.loss, state, round_key, batches)
+        return state, jnp.mean(info.losses)
+
+    def segment(state, keys):
+        state, losses = jax.lax.scan(one_round, state, keys)
+        monitor = state.server_state
+        diagnostics = monitor.diagnostics if isinstance(monitor, MonitorState) else {}
+        return state, (losses, state.params, diagnostics)
+
+    keys = (start.batch_keys, start.round_keys)
+    segments = jax.tree.map(lambda x: x.reshape((-1, protocol.eval_every, x.shape[-1])), keys)
+    state, (losses, snapshots, diagnostics) = jax.lax.scan(segment, algorithm.init(start.params), segments)
+    return Runs(state.params, snapshots, losses.reshape(-1), diagnostics)

@@ -1,0 +1,1 @@
+"""What explains a run beside its loss, one idea per file."""

@@ -1,0 +1,95 @@
+"""Training curves as a picture: loss against rounds, seed mean and range, targets dotted."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from eval.report.table import targets
+from eval.results import Results
+from eval.scores.scores import seed_band
+
+BASELINE_COLOURS = ("#999999", "#56b4e9", "#0072b2", "#009e73", "#e69f00", "#cc79a7")
+"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
+
+LEARNED_COLOURS = ("#d55e00", "#000000", "#7b3294", "#8c510a")
+
+
+LOSS_TICKS = (1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8)
+
+
+def draw_curves(results: Results, path: str | os.PathLike[str]) -> None:
+    """Writes a PNG (or what the suffix says): mean over seeds, shaded from the lowest to the
+    highest seed.
+
+    Both axes are logarithmic; the loss axis is cut at the loss of the first measured round.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    # The Figure class alone draws without a display and without pyplot's global state.
+    figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+    axes = figure.subplots()
+    baseline_colours, learned_colours = iter(BASELINE_COLOURS * 9), iter(LEARNED_COLOURS * 9)
+    lowest, highest = np.inf, 0.0
+    for contender in results.contenders:
+        is_baseline = "checkpoint" not in contender.details
+        band = seed_band(contender.train_loss)
+        colour = next(baseline_colours if is_baseline else learned_colours)
+        width, order = (1.4, 2) if is_baseline else (2.4, 3)
+        axes.plot(
+            contender.rounds,
+            band.mean,
+            color=colour,
+            linewidth=width,
+            zorder=order,
+            label=f"{contender.name}  {band.mean[-1]:.3f}",
+        )
+        axes.fill_between(
+            contender.rounds,
+            band.low,
+            band.high,
+            color=colour,
+            alpha=0.2,
+            linewidth=0,
+            zorder=order,
+        )
+        finite = band.low[np.isfinite(band.low)]
+        lowest, highest = min([lowest, *finite]), max([highest, *finite[:1]])
+    if np.isfinite(lowest):
+        axes.set_ylim(0.97 * lowest, 1.02 * highest)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    first = results.contenders[0].rounds
+    axes.set_xlim(first[0], first[-1])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.yaxis.set_major_locator(LogLocator(subs=LOSS_TICKS))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    # Highest first, each label on the far side of its line: the two losses are often close.
+    sides = (("bottom", 2), ("top", -2))
+    goals = sorted(targets(results), key=lambda target: -target.loss)
+    for target, (side, offset) in zip(goals, sides, strict=False):
+        axes.axhline(target.loss, color="0.4", linestyle=":", linewidth=1, zorder=1)
+        axes.annotate(
+            f"final loss of {target.name}",
+            (first[0], target.loss),
+            xytext=(4, offset),
+            textcoords="offset points",
+            verticalalignment=side,
+            fontsize=8,
+            color="0.35",
+        )
+    p = results.protocol
+    axes.set_xlabel("communication round")
+    axes.set_ylabel(f"training loss ({p.num_curve_examples} fixed examples)")
+    axes.set_title(
+        f"{p.task}: K={p.num_workers}, H={p.num_local_steps}, batch {p.batch_size}; "
+        f"mean and range of {p.num_seeds} seeds",
+        fontsize=10,
+    )
+    axes.grid(color="0.92", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(title="final loss", frameon=False, fontsize=9, title_fontsize=9, loc="upper right")
+    figure.savefig(Path(path), dpi=160, metadata={"Software": None})

@@ -1,0 +1,216 @@
+"""The model card of a learned optimizer, written from its checkpoint and from result files: what it is, every cell it
+was evaluated in, and where it loses. Only its section "Notes" is written by hand, and kept.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from eval.compare.baselines import BASELINES
+from eval.report.report import load_run, protocol_in_words
+from eval.report.tables import NEVER, TARGET_NAMES, aggregate_table
+from eval.results import Results
+from eval.scores.measures import Measures, measures
+from eval.sweep.axes import AXES
+from eval.sweep.sweep import Sweep
+from learned_opt.atomic_file import write_atomic
+from learned_opt.checkpoint import Checkpoint, load_checkpoint
+from learned_opt.model_folder import FRONT_MATTER
+
+NOTES = "## Notes"
+ARCHITECTURES = {
+    "lopt_a": "LOpt-A (Joseph et al. 2025, arXiv 2312.02204)",
+    "lagg_a": "LAgg-A (Joseph et al. 2025, arXiv 2312.02204)",
+    "adafac_mlp_lopt": "Single-machine MLP with Adafactor features (Metz et al. 2022, arXiv 2203.11860)",
+}
+ANCHORS = {
+    "none": "in its published form",
+    "average": "anchored on the workers' average",
+    "momentum": "anchored on DiLoCo's step (server learning rate {rate:g}, Nesterov momentum {momentum:g})",
+    "adam": "anchored on Adam's step (learning rate {rate:g})",
+}
+
+
+class _Reading(NamedTuple):
+    """One cell: the optimizer, the baseline with the lowest test loss in it (a stricter rival than the one that tuning
+    would have chosen) and that loss, and H.
+    """
+
+    own: Measures
+    rival: str
+    rivals_loss: float
+    num_local_steps: int
+
+
+def write_model_card(
+    name: str,
+    checkpoint: str | os.PathLike[str],
+    runs: Sequence[str | os.PathLike[str]],
+    path: str | os.PathLike[str],
+) -> Path:
+    """Writes the card of one optimizer; the section "Notes" of a card that is there already stays.
+
+    Args:
+      name: of the optimizer, in the title and in the result files.
+      checkpoint: file, or name of a pretrained one.
+      runs: run folders of suites, axes or comparisons, or results files.
+      path: the Markdown file.
+
+    Raises:
+      FileNotFoundError: no such checkpoint or run.
+      ValueError: an unreadable file, or a run in which the optimizer took no part.
+    """
+    file = Path(path)
+    _, mark, notes = file.read_text().partition(NOTES) if file.exists() else ("", "", "")
+    sweeps = [load_run(run) for run in runs]
+    text = model_card(name, load_checkpoint(checkpoint), sweeps)
+    write_atomic(file, (text + (f"\n{mark}{notes}" if mark else "")).encode())
+    return file
+
+
+def model_card(name: str, checkpoint: Checkpoint, sweeps: Sequence[Sweep]) -> str:
+    """The card, without notes.
+
+    Raises:
+      ValueError: a sweep in which the optimizer took no part.
+    """
+    config, card = checkpoint.lopt.config, checkpoint.card
+    anchor = ANCHORS[config.get("nominal", "none")].format(
+        rate=config.get("nominal_learning_rate", 0), momentum=config.get("nominal_momentum", 0)
+    )
+    parts = [
+        f"{FRONT_MATTER}# {name}\n",
+        f'{ARCHITECTURES[config["architecture"]]}, {anchor}. `learned_opt.load("{name}")`.\n',
+        _markdown([["", ""], *_facts(checkpoint, card, config)]),
+    ]
+    losses: list[str] = []
+    for sweep in sweeps:
+        cells = {c: results for c, results in sweep.finished.items() if name in [x.name for x in results.contenders]}
+        if not cells:
+            raise ValueError(f"{name} took no part in {sweep.plan.kind} {sweep.plan.name}: name another run")
+        words = protocol_in_words(next(iter(cells.values())).protocol)
+        words += " That is the first cell; the axis changes it." if sweep.plan.kind == "axis" else ""
+        parts += [f"## Results: {_title(sweep)}\n", words + "\n"]
+        if len(cells) > 1 and sweep.plan.kind != "axis":
+            parts.append(_over_all_cells(name, list(cells.values())))
+        readings = {cell: _reading(results, name) for cell, results in cells.items()}
+        parts.append(_markdown(_cell_rows(readings)))
+        losses += _losses(readings)
+    if sweeps:
+        parts += ["## Where it loses\n", "\n".join(losses or ["- In none of the cells above."]) + "\n"]
+    parts.append("Whatever is not listed above was not measured.\n")
+    return "\n".join(parts)
+
+
+def _facts(checkpoint: Checkpoint, card: dict[str, Any], config: dict[str, Any]) -> list[list[str]]:
+    """What the checkpoint says of itself, row by row."""
+    settings = card.get("meta_train_config") or {}
+    workers = f"K = {config['num_workers']} workers, no other number" if "num_workers" in config else ""
+    if config["architecture"] == "lopt_a":
+        workers = "any number of workers"
+    local = card.get("local_learning_rate")
+    steps = "gradients of one machine" if local is None else f"local {card.get('local_optimizer', 'sgd')} at {local:g}"
+    size = sum(np.size(leaf) for leaf in jax.tree.leaves(checkpoint.theta))
+    rows = [
+        ["for", ", ".join(filter(None, (workers, steps)))],
+        ["network", f"{config['hidden_layers']} hidden layers of {config['hidden_size']}; {size:,} meta-parameters"],
+    ]
+    if settings:
+        # Files from before there was a choice of estimators are PES's.
+        how = (
+            f"{settings.get('estimator', 'pes')}, {settings['num_tasks']} tasks a meta-step",
+            f"sigma {settings['sigma']:g}",
+            f"truncation {settings['truncation_length']}",
+            f"episodes of {settings['min_unroll_length']} to {settings['max_unroll_length']} rounds",
+            f"{card['meta_steps']} meta-steps in {card['meta_train_seconds'] / 60:.0f} minutes on {card['device']}",
+            f"seed {settings['seed']}, jax {card['jax']}",
+        )
+        inner = "K = {num_workers}, H = {num_local_steps}, batch {batch_size}".format(**card)
+        rows += [
+            ["meta-trained on", f"{_tasks(settings, card)}; {inner} where nothing else is said"],
+            ["meta-loss", settings["meta_loss_split"]],
+            ["how", ", ".join(how)],
+        ]
+        if settings.get("initial_theta"):
+            rows.append(["started from", f"`{settings['initial_theta']}`"])
+    return rows
+
+
+def _tasks(settings: dict[str, Any], card: dict[str, Any]) -> str:
+    """The components with what they set, or the task."""
+    texts = []
+    for component in settings.get("components") or ():
+        own = [f"{k} {v}" for k, v in component.items() if v is not None and k not in ("task", "name", "weight")]
+        texts.append(component["task"] + (f" ({', '.join(own)})" if own else ""))
+    return ", ".join(texts) or str(card["task"])
+
+
+def _title(sweep: Sweep) -> str:
+    protocol = next(iter(sweep.finished.values())).protocol
+    if sweep.plan.kind == "axis":
+        return f"{AXES[sweep.plan.name].label}, on {protocol.task}"
+    where = f"{len(sweep.finished)} families" if sweep.plan.kind == "suite" else sweep.plan.name
+    return f"{where} at H = {protocol.num_local_steps}"
+
+
+def _reading(results: Results, name: str) -> _Reading:
+    everyone = measures(results)
+    losses = {m.name: m.final["test"]["loss"] for m in everyone if m.name in BASELINES}
+    finite = {rival: loss for rival, loss in losses.items() if np.isfinite(loss)} or {NEVER: np.inf}
+    rival = min(finite, key=finite.__getitem__)
+    own = next(m for m in everyone if m.name == name)
+    return _Reading(own, rival, finite[rival], results.protocol.num_local_steps)
+
+
+def _over_all_cells(name: str, cells: list[Results]) -> str:
+    """Its row of the report's table over all cells, in words."""
+    header, *body = aggregate_table(cells).rows
+    row = next(row for row in body if row[0] == name)
+    return "\n".join(f"- {label}: {value}" for label, value in zip(header[1:], row[1:], strict=True)) + "\n"
+
+
+def _cell_rows(readings: dict[str, _Reading]) -> list[list[str]]:
+    rows = [["cell", *(f"speed-up over {target}" for target in TARGET_NAMES.values())]]
+    rows[0] += ["test loss", "of the best tuned in it"]
+    for cell, (own, rival, rivals_loss, _) in readings.items():
+        ups = [_speed_up(own, target) for target in TARGET_NAMES]
+        rows.append([cell, *ups, f"{own.final['test']['loss']:.4g}", f"{rivals_loss:.4g} ({rival})"])
+    return rows
+
+
+def _speed_up(own: Measures, target: str) -> str:
+    cost = own.to_target.get(target)
+    if cost is None:
+        return NEVER
+    return "never" if cost.speed_up is None else f"{cost.speed_up:.2f}"
+
+
+def _losses(readings: dict[str, _Reading]) -> list[str]:
+    """A line for every cell in which a baseline is faster, or ends with a lower test loss."""
+    lines = []
+    for cell, (own, rival, rivals_loss, num_local_steps) in readings.items():
+        said = []
+        slower = [
+            TARGET_NAMES[target]
+            for target, cost in own.to_target.items()
+            if cost.speed_up is None or cost.speed_up <= 1
+        ]
+        if slower:
+            said.append(f"not faster than {' or '.join(slower)}")
+        if not own.final["test"]["loss"] <= rivals_loss:
+            said.append(f"test loss {own.final['test']['loss']:.4g} against {rivals_loss:.4g} ({rival})")
+        if own.diverged:
+            said.append(f"{100 * own.diverged:.0f}% of its runs diverged")
+        if said:
+            lines.append(f"- {cell} at H = {num_local_steps}: {'; '.join(said)}")
+    return lines
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    first, *rest = rows
+    rule = ["---"] * len(first)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (first, rule, *rest)) + "\n"

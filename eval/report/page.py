@@ -1,0 +1,119 @@
+"""A page of text, figures and tables as one self-contained HTML file and as Markdown: no network, no other file."""
+
+import base64
+import html
+from typing import NamedTuple
+
+from eval.report.tables import Table
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1240px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.6em; } h2 { font-size: 1.25em; margin-top: 2em; } h3 { font-size: 1.05em; margin-bottom: .3em; }
+img { max-width: 100%; } p.note { color: #555; font-size: .87em; max-width: 60em; }
+div.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .82em; font-variant-numeric: tabular-nums; }
+th { cursor: pointer; text-align: right; vertical-align: bottom; border-bottom: 2px solid #888; max-width: 8em; }
+th, td { padding: .25em .7em; } td { text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+td.text { text-align: left; white-space: normal; min-width: 16em; } th.text { text-align: left; }
+th[aria-sort=ascending]::after { content: " \\25b4"; } th[aria-sort=descending]::after { content: " \\25be"; }
+.failed { border-left: 4px solid #c33; padding-left: 1em; }
+pre { background: #f6f6f6; padding: .7em; overflow-x: auto; font-size: .8em; }
+"""
+
+# What is not a number sorts after every number, in both directions.
+SCRIPT = """
+document.querySelectorAll('th').forEach(th => th.addEventListener('click', () => {
+  const body = th.closest('table').tBodies[0], column = th.cellIndex;
+  const ascending = th.getAttribute('aria-sort') !== 'ascending';
+  th.parentNode.querySelectorAll('th').forEach(other => other.removeAttribute('aria-sort'));
+  th.setAttribute('aria-sort', ascending ? 'ascending' : 'descending');
+  const key = row => row.cells[column].textContent;
+  const compare = (a, b) => {
+    const x = parseFloat(key(a)), y = parseFloat(key(b));
+    if (isNaN(x) && isNaN(y)) return key(a).localeCompare(key(b)) * (ascending ? 1 : -1);
+    if (isNaN(x) || isNaN(y)) return isNaN(x) ? 1 : -1;
+    return (x - y) * (ascending ? 1 : -1);
+  };
+  [...body.rows].sort(compare).forEach(row => body.appendChild(row));
+}));
+"""
+
+
+class Section(NamedTuple):
+    """A part of the page.
+
+    Attributes:
+      title: heading.
+      paragraphs: text.
+      figures: (caption, SVG).
+      tables: below the figures.
+      code: preformatted lines at the end.
+      is_failure: marked in red.
+    """
+
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    figures: tuple[tuple[str, str], ...] = ()
+    tables: tuple[Table, ...] = ()
+    code: tuple[str, ...] = ()
+    is_failure: bool = False
+
+
+def html_page(title: str, sections: list[Section]) -> str:
+    """The whole page."""
+    parts = [
+        "<!doctype html>",
+        f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>',
+        f"<style>{STYLE}</style></head><body>",
+        f"<h1>{html.escape(title)}</h1>",
+    ]
+    for section in sections:
+        parts.append(f"<section{' class=failed' if section.is_failure else ''}><h2>{html.escape(section.title)}</h2>")
+        parts += [f"<p>{html.escape(text)}</p>" for text in section.paragraphs]
+        for caption, svg in section.figures:
+            data = base64.b64encode(svg.encode()).decode()
+            source = f"data:image/svg+xml;base64,{data}"
+            parts.append(f'<h3>{html.escape(caption)}</h3><img alt="{html.escape(caption)}" src="{source}">')
+        parts += [_html_table(table, table.title != section.title) for table in section.tables]
+        parts += [f"<pre>{html.escape(block)}</pre>" for block in section.code]
+        parts.append("</section>")
+    parts.append(f"<script>{SCRIPT}</script></body></html>")
+    return "\n".join(parts) + "\n"
+
+
+def markdown_page(title: str, sections: list[Section]) -> str:
+    """The same without the figures."""
+    lines = [f"# {title}", ""]
+    for section in sections:
+        lines += [f"## {section.title}", ""]
+        for text in section.paragraphs:
+            lines += [text, ""]
+        for table in section.tables:
+            heading = [f"### {table.title}", ""] if table.title != section.title else []
+            lines += [*heading, *_markdown_rows(table), "", table.note, ""]
+        for block in section.code:
+            lines += ["```", block, "```", ""]
+    return "\n".join(lines)
+
+
+def _html_table(table: Table, with_title: bool) -> str:
+    header, *body = table.rows
+    text = [any(len(row[i]) > 30 for row in body) for i in range(len(header))]
+
+    def row(tag, cells):
+        marks = [' class="text"' if is_text else "" for is_text in text]
+        return "".join(f"<{tag}{m}>{html.escape(c)}</{tag}>" for m, c in zip(marks, cells, strict=True))
+
+    rows = "\n".join(f"<tr>{row('td', cells)}</tr>" for cells in body)
+    title = f"<h3>{html.escape(table.title)}</h3>" if with_title else ""
+    return (
+        f'{title}<div class="wide"><table><thead><tr>{row("th", header)}</tr></thead>'
+        f'<tbody>\n{rows}\n</tbody></table></div><p class="note">{html.escape(table.note)}</p>'
+    )
+
+
+def _markdown_rows(table: Table) -> list[str]:
+    header, *body = [[cell.replace("|", "\\|") for cell in row] for row in table.rows]
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return ["| " + " | ".join(cells) + " |" for cells in (header, rule, *body)]

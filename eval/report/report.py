@@ -1,0 +1,218 @@
+"""The report of one or more run folders: report.html, report.md and tables/*.csv.
+
+Nothing in it depends on the time or the machine that writes it: the same result files give the same bytes.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.protocol import EvalProtocol
+from eval.report import figures as report_figures
+from eval.report import tables as report_tables
+from eval.report.page import Section, html_page, markdown_page
+from eval.report.tables import Table
+from eval.results import Results, load_results
+from eval.scores.measures import DEFAULT_NETWORK, Network, speed_up_scores
+from eval.sweep.axes import AXES
+from eval.sweep.sweep import PLAN_FILE, Cell, Plan, Sweep, load_sweep
+from learned_opt.atomic_file import write_atomic
+
+
+def load_run(path: str | os.PathLike[str]) -> Sweep:
+    """A sweep's run folder, or one comparison (its folder or its results.json) as a sweep of one cell.
+
+    Raises:
+      FileNotFoundError: neither.
+      ValueError: an unreadable file.
+    """
+    folder = Path(path)
+    if (folder / PLAN_FILE).exists():
+        return load_sweep(folder)
+    file = folder / "results.json" if folder.is_dir() else folder
+    results = load_results(file)
+    cell = Cell(results.protocol.task, results.protocol)
+    return Sweep(Plan("compare", results.protocol.task, (cell,)), {cell.name: results}, {}, ())
+
+
+def write_report(
+    runs: Sequence[str | os.PathLike[str]],
+    out_dir: str | os.PathLike[str] | None = None,
+    network: Network = DEFAULT_NETWORK,
+) -> Path:
+    """Writes the report of all the runs together.
+
+    Args:
+      runs: run folders of suites, axes or single comparisons.
+      out_dir: folder for the files; the first run's by default.
+      network: for simulated seconds.
+
+    Returns:
+      The HTML file.
+
+    Raises:
+      FileNotFoundError: no such run.
+      ValueError: an unreadable file, two cells of one name, or nothing at all to report.
+    """
+    if not runs:
+        raise ValueError("no run given: name at least one run folder")
+    sweeps = [load_run(run) for run in runs]
+    folder = Path(out_dir if out_dir is not None else runs[0])
+    folder = folder.parent if folder.is_file() else folder
+    title = "Evaluation: " + ", ".join(f"{s.plan.kind} {s.plan.name}" for s in sweeps)
+    sections = report_sections(sweeps, network)
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    for table in (table for section in sections for table in section.tables):
+        write_atomic(folder / "tables" / f"{table.slug}.csv", _csv(table).encode())
+    write_atomic(folder / "report.md", markdown_page(title, sections).encode())
+    write_atomic(folder / "report.html", html_page(title, sections).encode())
+    return folder / "report.html"
+
+
+def report_sections(sweeps: Sequence[Sweep], network: Network) -> list[Section]:
+    """What the report says, in its order.
+
+    Raises:
+      ValueError: two cells of one name.
+    """
+    cells: dict[str, Results] = {}
+    for sweep in sweeps:
+        for name, results in sweep.finished.items():
+            if name in cells:
+                raise ValueError(f"two of the runs have a cell {name!r}: report them one by one")
+            cells[name] = results
+    number = sum(len(sweep.plan.cells) for sweep in sweeps)
+    num_failed = sum(len(sweep.failed) for sweep in sweeps)
+    summary = (
+        f"{len(cells)} of {number} cells finished, {num_failed} failed, "
+        f"{number - len(cells) - num_failed} not run or still running."
+    )
+    sections = [Section("Summary", (summary, *_left_out(sweeps)))]
+    failures = report_tables.failure_table(sweeps)
+    if failures is not None:
+        traces = tuple(f"{cell}\n{f.traceback}" for sweep in sweeps for cell, f in sweep.failed.items())
+        sections.append(Section("What failed", tables=(failures,), code=traces, is_failure=True))
+    if cells:
+        sections += _result_sections(sweeps, cells, network)
+    return sections
+
+
+def protocol_in_words(protocol: EvalProtocol) -> str:
+    """One paragraph."""
+    p = protocol
+    return (
+        f"Every contender trains for {p.num_rounds} rounds; in a round each of K={p.num_workers} workers computes the "
+        f"gradients of H={p.num_local_steps} minibatches of {p.batch_size} examples. Data-parallel optimizers take "
+        f"one step a round on all of them. {p.num_seeds} final seeds, which fix initial parameters and batches and "
+        f"are the same for everyone (root {p.seed}); tuning uses {p.tuning_seeds} of its own. Tuning is {p.tuning}: "
+        "every tuned contender has the same number of settings in its first grid, chosen by the loss on the "
+        "inner-validation split; a grid whose best setting lies on an edge grows, at most "
+        f"{p.max_extensions} times. Learned optimizers are not tuned unless their table says so. The test split is "
+        f"read once, after all training. Curves are the loss on {p.num_curve_examples} fixed training examples, "
+        f"measured every {p.eval_every} rounds."
+    )
+
+
+def _protocols_in_words(sweep: Sweep) -> list[str]:
+    """Its protocols; of an axis the first one, and what changes along it."""
+    words = list(dict.fromkeys(protocol_in_words(results.protocol) for results in sweep.finished.values()))
+    if sweep.plan.kind != "axis":
+        return words
+    values = ", ".join(f"{cell.value:g}" for cell in sweep.plan.cells)
+    return [*words[:1], f"That is the first cell; along the axis, {AXES[sweep.plan.name].label} is {values}."]
+
+
+def _result_sections(sweeps: Sequence[Sweep], cells: dict[str, Results], network: Network) -> list[Section]:
+    everything = list(cells.values())
+    words = dict.fromkeys(text for sweep in sweeps for text in _protocols_in_words(sweep))
+    network_words = (
+        f"Simulated seconds: {network.latency:g} s latency a round and {network.bandwidth:g} bytes a second from each "
+        f"worker, {network.gradient_seconds:g} s for a minibatch gradient."
+    )
+    sections = [Section("Protocol", (*words, network_words))]
+    figures = []
+    if any(scores.size for scores in _scores(everything)):
+        figures = [
+            ("Speed-up over three targets", report_figures.aggregate_figure(everything)),
+            ("Performance profiles", report_figures.profile_figure(everything)),
+        ]
+    sections.append(Section("Results", (), tuple(figures), (report_tables.aggregate_table(everything),)))
+    for sweep in sweeps:
+        if sweep.plan.kind == "axis" and sweep.finished:
+            figure = (f"{sweep.plan.name}", report_figures.axis_figure(sweep))
+            sections.append(Section(f"Axis {sweep.plan.name}", (), (figure,), (report_tables.axis_table(sweep),)))
+    curves = ("Training curves; dotted: targets", report_figures.curves_figure(cells))
+    tables = tuple(report_tables.cell_table(name, results, network) for name, results in cells.items())
+    sections.append(Section("Cells", (), (curves,), tables))
+    details = [report_tables.diagnostics_table(cells), report_tables.cost_table(cells)]
+    sections += [Section(table.title, tables=(table,)) for table in details if table is not None]
+    sections.append(Section("Provenance", tables=(_provenance_table(cells), _checkpoint_table(everything))))
+    return sections
+
+
+def _scores(cells: Sequence[Results]):
+    return (
+        speed_up_scores(cells, name, target)
+        for name in report_tables.contender_names(cells)
+        for target in report_tables.TARGET_NAMES
+    )
+
+
+def _left_out(sweeps: Sequence[Sweep]) -> list[str]:
+    """Who did not take part where."""
+    lines = []
+    for sweep in sweeps:
+        for name, _ in sweep.plan.checkpoints:
+            absent = [
+                cell for cell, results in sweep.finished.items() if name not in [c.name for c in results.contenders]
+            ]
+            if absent:
+                lines.append(
+                    f"{name} is tied to another number of workers and did not take part in {', '.join(absent)}."
+                )
+    return lines
+
+
+def _provenance_table(cells: dict[str, Results]) -> Table:
+    rows = [["cell", "commit", "device", "versions", "seconds", "of them tuning", "baselines from", "command"]]
+    for name, results in cells.items():
+        p = results.provenance
+        commit = str(p.get("git_commit") or "-")[:12] + (" with changes" if p.get("git_dirty") else "")
+        versions = ", ".join(f"{package} {version}" for package, version in p.get("versions", {}).items())
+        rows.append(
+            [
+                name,
+                commit,
+                f"{p.get('num_devices', '?')} x {p.get('device', '?')}",
+                versions,
+                str(p.get("seconds", "-")),
+                str(p.get("tuning_seconds", "-")),
+                str(p.get("baselines_from") or "tuned here"),
+                " ".join(str(argument) for argument in p.get("argv", ())),
+            ]
+        )
+    return Table("provenance", "Where the numbers come from", "One row per cell.", rows)
+
+
+def _checkpoint_table(cells: Sequence[Results]) -> Table:
+    rows = [["optimizer", "checkpoint", "architecture", "card"]]
+    seen = set()
+    for contender in (c for results in cells for c in results.contenders):
+        if "checkpoint" in contender.details and contender.name not in seen:
+            seen.add(contender.name)
+            card = ", ".join(
+                f"{key} {value}"
+                for key, value in contender.details["card"].items()
+                if isinstance(value, str | int | float)
+            )
+            architecture = contender.details["config"]["architecture"]
+            rows.append([contender.name, contender.details["checkpoint"], architecture, card])
+    return Table("checkpoints", "Learned optimizers", "As their cards say.", rows)
+
+
+def _csv(table: Table) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(table.rows)
+    return text.getvalue()

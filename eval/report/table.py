@@ -1,0 +1,142 @@
+"""The comparison as a table: Markdown for files and plain text for terminals, from the same
+rows."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from eval.compare.baselines import DILOCO, LOCAL_SGD
+from eval.results import ContenderResult, Results
+from eval.scores.scores import Reach, final_loss, num_diverged, reach, speed_up
+
+TARGETS = (LOCAL_SGD, DILOCO)
+"""Baselines whose final training loss is a target."""
+
+NEVER = "-"
+
+
+class Target(NamedTuple):
+    """A baseline's final training loss, and the round at which the baseline itself first had it."""
+
+    name: str
+    loss: float
+    rounds: int | None
+
+
+def targets(results: Results) -> list[Target]:
+    """The targets of the baselines that took part and did not diverge."""
+    found = []
+    for contender in results.contenders:
+        if contender.name in TARGETS:
+            loss = final_loss(contender.train_loss)
+            if np.isfinite(loss):
+                rounds = reach(contender.rounds, contender.train_loss, loss).rounds
+                found.append(Target(contender.name, loss, rounds))
+    return found
+
+
+def rows(results: Results) -> list[list[str]]:
+    """Header and one row per contender."""
+    goals = targets(results)
+    metrics = metric_names(results)
+    header = ["optimizer", "train loss", "valid loss", "test loss", *(f"test {name}" for name in metrics)]
+    for goal in goals:
+        header += [f"rounds to {goal.name} ({goal.loss:.3f})", "speed-up"]
+    header += [f"kB to {goal.name}" for goal in goals[:1]]
+    header += ["kB in all", "tuning runs", "diverged"]
+    return [header, *(_row(contender, goals, metrics) for contender in results.contenders)]
+
+
+def metric_names(results: Results) -> list[str]:
+    """What the family reports besides the loss."""
+    return [name for name in results.contenders[0].final["test"] if name != "loss"]
+
+
+def markdown_table(results: Results) -> str:
+    """The table and what its columns mean, as Markdown."""
+    header, *body = rows(results)
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    lines = ["| " + " | ".join(cells) + " |" for cells in (header, rule, *body)]
+    return "\n".join([*lines, "", *legend(results)]) + "\n"
+
+
+def plain_table(results: Results) -> str:
+    """The table in columns for a terminal, without the legend."""
+    table = rows(results)
+    # A header breaks into words, one per line: the numbers are narrow.
+    headers = [cell.split(" ") for cell in table[0]]
+    height = max(map(len, headers))
+    headers = [[""] * (height - len(words)) + words for words in headers]
+    lines = [*zip(*headers, strict=True), *table[1:]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(table[0]))]
+    text = [_aligned(line, widths) for line in lines]
+    text.insert(height, "  ".join("-" * width for width in widths))
+    return "\n".join(text) + "\n"
+
+
+def legend(results: Results) -> list[str]:
+    """The protocol in words, the tuned settings and the checkpoints, one Markdown line each."""
+    p = results.protocol
+    lines = [
+        f"Task {p.task}, {p.num_rounds} rounds, K={p.num_workers} workers, H={p.num_local_steps} "
+        f"local steps, batch {p.batch_size} per worker; mean +- half the range over {p.num_seeds} "
+        f"seeds. Tuning: {p.tuning}. Hyper-parameters were chosen by the inner-validation loss (the column valid); the "
+        "test split was read once, at the end. Rounds (earliest..latest seed) are the first after "
+        f"which the seed-mean training loss on {p.num_curve_examples} fixed images was at or below "
+        f"the baseline's final one; {NEVER}: never. Speed-up: the baseline's own rounds to that "
+        "loss over the contender's. kB: sent by one worker, one float32 parameter change or "
+        "gradient a round.",
+        "",
+    ]
+    for contender in results.contenders:
+        if contender.hparams:
+            setting = ", ".join(f"{name} {value:g}" for name, value in contender.hparams.items())
+            edge = "" if contender.tuning["interior"] else " (on the edge of its grid)"
+            lines.append(f"- {contender.name}: {setting}{edge}")
+        elif "checkpoint" in contender.details:
+            lines.append(f"- {contender.name}: {contender.details['checkpoint']}, not tuned")
+    return lines
+
+
+def _row(contender: ContenderResult, goals: Sequence[Target], metrics: Sequence[str]) -> list[str]:
+    final = contender.final
+    cells = [contender.name]
+    cells += [_spread(final[split]["loss"], 3) for split in ("train", "inner_valid", "test")]
+    for name in metrics:
+        percent = name == "accuracy"
+        cells.append(_spread(final["test"][name] * (100 if percent else 1), 1 if percent else 3) + "%" * percent)
+    reached = [reach(contender.rounds, contender.train_loss, goal.loss) for goal in goals]
+    for goal, found in zip(goals, reached, strict=True):
+        ratio = speed_up(goal.rounds, found.rounds)
+        cells += [_rounds(found), NEVER if ratio is None else f"{ratio:.2f}x"]
+    kilobytes = contender.bytes_per_round / 1000
+    for found in reached[:1]:
+        cells.append(NEVER if found.rounds is None else f"{found.rounds * kilobytes:,.0f}")
+    cells.append(f"{contender.rounds[-1] * kilobytes:,.0f}")
+    cells += [str(contender.tuning["num_runs"]), str(num_diverged(final["train"]["loss"]))]
+    return cells
+
+
+def _spread(values: np.ndarray, digits: int) -> str:
+    finite = values[np.isfinite(values)]
+    if finite.size < values.size:
+        return "diverged"
+    half = (finite.max() - finite.min()) / 2
+    return f"{finite.mean():.{digits}f}" + (f" +-{half:.{digits}f}" if finite.size > 1 else "")
+
+
+def _rounds(found: Reach) -> str:
+    if found.rounds is None:
+        return NEVER
+    seeds = [rounds for rounds in found.per_seed if rounds is not None]
+    if len(found.per_seed) < 2 or not seeds:
+        return str(found.rounds)
+    latest = max(seeds) if len(seeds) == len(found.per_seed) else "never"
+    return f"{found.rounds} ({min(seeds)}..{latest})"
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first = cells[0].ljust(widths[0])
+    rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+    return "  ".join([first, *rest]).rstrip()

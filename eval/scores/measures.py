@@ -1,0 +1,189 @@
+"""What a comparison says about each contender: how good, how soon, at what price, and against whom.
+
+A target is a baseline's final training loss. Two readings of the speed-up over that baseline:
+
+    on the mean curves   rounds in which the baseline's seed-mean curve first had its own final loss, over the
+                         contender's (the table of one comparison)
+    per seed             the same with the curves of one seed, which share initial parameters and batches
+                         (`speed_ups`, for aggregates)
+
+A contender that never gets there, or that diverges later, has speed-up 0: it lowers the aggregate instead of leaving
+it. A copy of the baseline scores exactly 1 in both. Data-parallel training and local SGD compute the same gradients a
+round and send the same bytes, so a ratio of rounds is one of gradient evaluations, bytes and simulated seconds too.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from eval.compare.baselines import BASELINES, DILOCO, LOCAL_SGD
+from eval.results import ContenderResult, Results
+from eval.scores.scores import final_loss, num_diverged, reach, speed_up
+
+BEST = "best_tuned"
+"""Name of the target set by whichever baseline has the lowest final training loss."""
+
+TARGETS = (LOCAL_SGD, DILOCO, BEST)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A simulated network; a round takes latency + bytes / bandwidth, plus H gradients one after the other."""
+
+    latency: float = 0.05
+    """Seconds a round trip."""
+    bandwidth: float = 12.5e6
+    """Bytes a second from one worker; 12.5e6 is 100 Mbit/s."""
+    gradient_seconds: float = 0.0
+    """Seconds of one minibatch gradient on a worker; 0 counts communication alone."""
+
+    def seconds(self, rounds: float, num_local_steps: int, bytes_per_round: int) -> float:
+        """Time of that many rounds."""
+        return rounds * (self.latency + bytes_per_round / self.bandwidth + num_local_steps * self.gradient_seconds)
+
+
+DEFAULT_NETWORK = Network()
+
+
+class Cost(NamedTuple):
+    """What reaching a target took; None if it was not reached.
+
+    Attributes:
+      rounds: on the seed-mean curve.
+      gradients: minibatch gradients of all workers together, rounds K H.
+      bytes: sent by one worker.
+      seconds: simulated.
+      speed_up: over the baseline that set the target, on the mean curves.
+    """
+
+    rounds: int | None
+    gradients: int | None
+    bytes: int | None
+    seconds: float | None
+    speed_up: float | None
+
+
+class Measures(NamedTuple):
+    """One contender in one comparison.
+
+    Attributes:
+      name: of the contender.
+      is_learned: whether it came from a checkpoint.
+      final: split -> metric -> mean over seeds, inf if one diverged.
+      to_target: target -> what reaching it took; targets whose baseline took part and did not diverge.
+      diverged: share of the final runs whose training loss is not finite.
+      tuning_runs: training runs its tuning used.
+      interior: whether the tuned setting has all its neighbours in the grid.
+      diagnostics: name -> mean over seeds and points, those that are defined.
+      cost: from the results file.
+    """
+
+    name: str
+    is_learned: bool
+    final: dict[str, dict[str, float]]
+    to_target: dict[str, Cost]
+    diverged: float
+    tuning_runs: int
+    interior: bool
+    diagnostics: dict[str, float]
+    cost: dict[str, float | None]
+
+
+def target_setters(results: Results) -> dict[str, ContenderResult]:
+    """Target -> the baseline that sets it; baselines that did not take part or diverged set none."""
+    finite = {c.name: c for c in results.contenders if c.name in BASELINES and np.isfinite(final_loss(c.train_loss))}
+    setters = {name: finite[name] for name in (LOCAL_SGD, DILOCO) if name in finite}
+    if finite:
+        setters[BEST] = min(finite.values(), key=lambda c: final_loss(c.train_loss))
+    return setters
+
+
+def measures(results: Results, network: Network = DEFAULT_NETWORK) -> list[Measures]:
+    """All contenders, in the order of the results."""
+    return [_measure(contender, results, network) for contender in results.contenders]
+
+
+def speed_ups(contender: ContenderResult, baseline: ContenderResult) -> Float[np.ndarray, "seeds"]:
+    """Speed-up over the baseline for every seed; 0 where the contender never had the baseline's final loss.
+
+    nan where the baseline itself diverged, which sets no target.
+    """
+    ratios = []
+    for own, theirs in zip(contender.train_loss, baseline.train_loss, strict=True):
+        target = float(theirs[-1])
+        if not np.isfinite(target):
+            ratios.append(np.nan)
+            continue
+        needed = reach(contender.rounds, own[None], target).rounds
+        ratio = speed_up(reach(baseline.rounds, theirs[None], target).rounds, needed)
+        ratios.append(0.0 if ratio is None else ratio)
+    return np.array(ratios)
+
+
+def speed_up_scores(cells: Sequence[Results], name: str, target: str) -> Float[np.ndarray, "seeds cells"]:
+    """`speed_ups` of one contender over all cells in which it took part and the target exists.
+
+    Raises:
+      ValueError: the cells have different numbers of seeds.
+    """
+    columns = []
+    for results in cells:
+        setter = target_setters(results).get(target)
+        found = [c for c in results.contenders if c.name == name]
+        if setter is not None and found:
+            column = speed_ups(found[0], setter)
+            if np.isfinite(column).all():
+                columns.append(column)
+    if len({len(column) for column in columns}) > 1:
+        raise ValueError("the cells have different numbers of seeds; report them one by one")
+    return np.stack(columns, axis=1) if columns else np.zeros((0, 0))
+
+
+def final_test_losses(results: Results, name: str) -> Float[np.ndarray, "seeds"]:
+    """Final test loss of every seed of one contender."""
+    return next(c.final["test"]["loss"] for c in results.contenders if c.name == name)
+
+
+def _measure(contender: ContenderResult, results: Results, network: Network) -> Measures:
+    final = {
+        split: {metric: float(np.mean(values, dtype=np.float64)) for metric, values in metrics.items()}
+        for split, metrics in contender.final.items()
+    }
+    to_target = {
+        target: _cost(contender, setter, results, network) for target, setter in target_setters(results).items()
+    }
+    diagnostics = {}
+    for name, values in contender.diagnostics.items():
+        defined = values[np.isfinite(values)]
+        diagnostics[name] = float(np.mean(defined)) if defined.size else float("nan")
+    losses = contender.final["train"]["loss"]
+    return Measures(
+        name=contender.name,
+        is_learned="checkpoint" in contender.details,
+        final=final,
+        to_target=to_target,
+        diverged=num_diverged(losses) / len(losses),
+        tuning_runs=int(contender.tuning["num_runs"]),
+        interior=bool(contender.tuning["interior"]),
+        diagnostics=diagnostics,
+        cost=contender.cost,
+    )
+
+
+def _cost(contender: ContenderResult, setter: ContenderResult, results: Results, network: Network) -> Cost:
+    p = results.protocol
+    target = final_loss(setter.train_loss)
+    rounds = reach(contender.rounds, contender.train_loss, target).rounds
+    if rounds is None:
+        return Cost(None, None, None, None, None)
+    own = reach(setter.rounds, setter.train_loss, target).rounds
+    return Cost(
+        rounds=rounds,
+        gradients=rounds * p.num_workers * p.num_local_steps,
+        bytes=rounds * contender.bytes_per_round,
+        seconds=network.seconds(rounds, p.num_local_steps, contender.bytes_per_round),
+        speed_up=speed_up(own, rounds),
+    )

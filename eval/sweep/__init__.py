@@ -1,0 +1,1 @@
+"""Many comparisons in one run folder: suites of families, and axes along which one thing varies."""

@@ -1,0 +1,1 @@
+"""Distributed training, one algorithm per file, and what drives them."""

@@ -1,0 +1,1 @@
+"""What the per-parameter MLP optimizers share: the transform, the MLP, the features."""

@@ -1,0 +1,55 @@
+"""Episodes of inner training as estimators by truncation see them: they begin with a new task, and end at a truncation
+boundary.
+
+First episodes are shortened at random, so that the ages of the particles are spread from the start (Vicol, Metz &
+Sohl-Dickstein 2021, arXiv 2112.13835); each keeps a whole number of its truncations.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from meta_train.estimators.truncation import TruncationSchedule
+from meta_train.estimators.unroll import InnerState, Unroll
+
+
+class Episode(NamedTuple):
+    """A task in training.
+
+    Attributes:
+      inner: its inner state.
+      age: rounds since it began.
+      unroll_length: rounds it lasts; 0 before the first one.
+    """
+
+    inner: InnerState
+    age: Int[Array, "*particles"]
+    unroll_length: Int[Array, "*particles"]
+
+
+def begin_episode(unroll: Unroll, schedule: TruncationSchedule, truncation_length: int) -> Callable[..., Episode]:
+    """Returns (theta, key, meta_step, data, first) -> Episode; `first`: whether it is the particle's very first."""
+
+    def begin(theta, key, meta_step, data, first):
+        episode_key, length_key, stagger_key = jax.random.split(key, 3)
+        inner = unroll.reset(theta, episode_key, data)
+        length = schedule(length_key, meta_step)
+        shortened = jax.random.randint(stagger_key, (), 1, length // truncation_length + 1)
+        return Episode(inner, jnp.int32(0), jnp.where(first, shortened * truncation_length, length))
+
+    return begin
+
+
+def renew_ended(fresh: Episode, episode: Episode) -> Episode:
+    """The fresh episode if the other has ended, else the other."""
+    ended = episode.age >= episode.unroll_length
+    return jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, episode)
+
+
+def episode_shapes(begin: Callable[..., Episode], theta: Any, key: jax.Array, data: Any) -> Episode:
+    """Shapes of an episode; filled with zeros it has length 0, so that the first step begins another and nothing needs
+    to be compiled before."""
+    return jax.eval_shape(begin, theta, key, jnp.int32(0), data, jnp.bool(True))

@@ -1,0 +1,1 @@
+"""Where data come from: embedded files, NPZ and text files, TensorFlow Datasets, generated text."""

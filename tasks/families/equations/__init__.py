@@ -1,0 +1,1 @@
+"""Differential equations: physics-informed networks and a linear system."""

@@ -1,0 +1,1 @@
+"""Images: classifiers, an autoencoder, self-supervision, hypernetworks."""

@@ -1,0 +1,1 @@
+"""Sequences: language models, in-context regression, modular arithmetic."""

@@ -1,0 +1,1 @@
+"""Problems with a known answer, from the theory of optimization and learning."""

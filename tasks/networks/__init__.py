@@ -1,0 +1,1 @@
+"""Parts that families are built of: layers, losses and heads."""

@@ -1,0 +1,63 @@
+"""Grids by hand: spacing, combinations, and how they grow around the best setting."""
+
+import dataclasses
+
+import pytest
+
+from eval.compare.baselines import BASELINES, GRID_SIZE, baselines
+from eval.compare.grids import Axis, coarse, grow, log_spaced, settings
+from tests.eval.toy import TOY
+
+
+def test_log_spaced_has_a_constant_ratio_and_its_ends():
+    assert log_spaced(0.01, 1.0, 3) == (0.01, 0.1, 1.0)
+
+
+def test_settings_are_all_combinations():
+    grid = {"a": Axis((1.0, 2.0)), "b": Axis((3.0, 4.0))}
+    assert settings(grid) == [
+        {"a": 1.0, "b": 3.0},
+        {"a": 1.0, "b": 4.0},
+        {"a": 2.0, "b": 3.0},
+        {"a": 2.0, "b": 4.0},
+    ]
+    assert settings({}) == [{}]
+
+
+@pytest.mark.parametrize(
+    ("axis", "best", "values", "near"),
+    [
+        (Axis((0.1, 0.2, 0.4)), 0.2, (0.1, 0.2, 0.4), [0.1, 0.2, 0.4]),
+        (Axis((0.1, 0.2, 0.4)), 0.4, (0.1, 0.2, 0.4, 0.8), [0.2, 0.4, 0.8]),
+        (Axis((0.1, 0.2, 0.4)), 0.1, (0.05, 0.1, 0.2, 0.4), [0.05, 0.1, 0.2]),
+        (Axis((0.8, 0.9), decay=True), 0.9, (0.8, 0.9, 0.95), [0.8, 0.9, 0.95]),
+        (Axis((0.5, 0.8), decay=True), 0.5, (0.0, 0.5, 0.8), [0.0, 0.5, 0.8]),
+        (Axis((0.0, 0.5), decay=True), 0.0, (0.0, 0.5), [0.0, 0.5]),
+        (Axis((0.3,)), 0.3, (0.3,), [0.3]),
+        (Axis((1.0, 1.3, 1.69)), 1.69, (1.0, 1.3, 1.69, 2.197, 2.856, 3.713), [1.3, 1.69, 2.197, 2.856, 3.713]),
+        (Axis((1.0, 1.4, 1.96)), 1.0, (0.3644, 0.5102, 0.7143, 1.0, 1.4, 1.96), [0.3644, 0.5102, 0.7143, 1.0, 1.4]),
+    ],
+)
+def test_an_axis_grows_only_beyond_a_best_value_on_its_edge(axis, best, values, near):
+    axes, pending = grow({"x": axis}, {"x": best})
+    assert axes["x"].values == values
+    assert [setting["x"] for setting in pending] == near
+
+
+def test_the_neighbourhood_is_complete_in_every_axis():
+    grid = {"a": Axis((1.0, 2.0, 4.0)), "b": Axis((1.0, 2.0, 4.0, 8.0))}
+    _, pending = grow(grid, {"a": 4.0, "b": 2.0})
+    assert {(s["a"], s["b"]) for s in pending} == {(a, b) for a in (2.0, 4.0, 8.0) for b in (1.0, 2.0, 4.0)}
+
+
+@pytest.mark.parametrize(("tuning", "size"), [("full", GRID_SIZE), ("coarse", 9)])
+def test_every_baseline_has_the_same_budget(tuning, size):
+    everyone = baselines(dataclasses.replace(TOY, tuning=tuning))
+    assert {len(settings(contender.grid)) for contender in everyone} == {size}
+    assert tuple(contender.name for contender in everyone) == BASELINES
+
+
+def test_coarse_grids():
+    assert coarse({"a": Axis(tuple(range(1, 10)))})["a"].values == (2, 5, 8)
+    assert coarse({"a": Axis((1.0, 2.0, 3.0)), "b": Axis((4.0, 5.0, 6.0))})["b"].values == (5.0,)
+    assert coarse({}) == {}

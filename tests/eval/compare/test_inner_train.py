@@ -1,0 +1,164 @@
+"""The training loop against a NumPy loop, and what is fair: same starts, same batches."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from eval.compare.contenders import Contender
+from eval.compare.curves import curve_examples, make_curve
+from eval.compare.grids import Axis
+from eval.compare.inner_train import make_trainer
+from eval.compare.starts import FINAL, TUNING, draw_starts
+from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.server import fedavg
+from tests.eval.toy import TOY, toy_family
+
+FAMILY = toy_family()
+TRAIN = {"train": FAMILY.data["train"]}
+
+
+def quiet(done, total):
+    del done, total
+
+
+def local_sgd_contender(protocol):
+    def make(h):
+        return local_sgd(optax.sgd(h["lr"]), fedavg(), protocol.num_workers, protocol.num_local_steps)
+
+    return Contender("local_sgd", make, {"lr": Axis((0.1, 0.2, 0.3, 0.4))})
+
+
+def train(protocol, settings, keep_snapshots=True, stage=FINAL) -> Any:
+    starts = draw_starts(FAMILY, protocol, TRAIN, stage, protocol.num_seeds)
+    trainer = make_trainer(FAMILY, local_sgd_contender(protocol), protocol, TRAIN, starts)
+    return trainer.train(settings, starts, quiet, keep_snapshots), starts
+
+
+def curve_of(protocol, runs, starts):
+    examples = {"train": curve_examples(TRAIN["train"], protocol.num_curve_examples)}
+    return make_curve(FAMILY, examples)(runs.snapshots, starts.task_config)
+
+
+def softmax_regression_step(weights, bias, batch, lr):
+    x, y = np.asarray(batch["image"]).reshape(-1, 4), np.asarray(batch["label"])
+    logits = x @ weights + bias
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    error = (probabilities - np.eye(3)[y]) / len(y)
+    return weights - lr * x.T @ error, bias - lr * error.sum(axis=0)
+
+
+def test_one_worker_one_step_is_a_plain_sgd_loop():
+    protocol = dataclasses.replace(TOY, num_workers=1, num_local_steps=1, num_seeds=2)
+    runs, starts = train(protocol, [{"lr": 0.3}])
+    for seed in range(2):
+        params = jax.tree.map(lambda x, seed=seed: np.float64(x[seed]), starts.params)["Dense_0"]
+        weights, bias = params["kernel"], params["bias"]
+        for key_data in starts.batch_keys[seed]:
+            task = FAMILY.task({}, TRAIN)
+            key = jax.random.wrap_key_data(key_data)
+            batch = jax.tree.map(lambda x: x[0, 0], task.sample_batch(key, "train", (1, 1, 4)))
+            weights, bias = softmax_regression_step(weights, bias, batch, 0.3)
+        got = runs.params["Dense_0"]
+        np.testing.assert_allclose(got["kernel"][seed], weights, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got["bias"][seed], bias, rtol=1e-5, atol=1e-6)
+
+
+def test_the_curve_ends_at_the_loss_of_the_final_parameters():
+    runs, starts = train(TOY, [{"lr": 0.3}])
+    train_loss = curve_of(TOY, runs, starts)
+    examples = {"train": curve_examples(TRAIN["train"], TOY.num_curve_examples)}
+    batch = FAMILY.eval_batch(examples, "train")
+    for seed in range(TOY.num_seeds):
+        params = jax.tree.map(lambda x, seed=seed: jnp.asarray(x[seed]), runs.params)
+        loss = FAMILY.task({}, TRAIN).metrics(params, batch)["loss"]
+        np.testing.assert_allclose(train_loss[seed, -1], loss, rtol=1e-6)
+    assert train_loss.shape == runs.minibatch_loss.shape == (3, TOY.num_rounds)
+
+
+def test_the_curve_of_every_snapshot_is_its_own():
+    runs, starts = train(dataclasses.replace(TOY, num_rounds=5, num_seeds=3), [{"lr": 0.3}])
+    protocol = dataclasses.replace(TOY, num_rounds=5)
+    whole = curve_of(protocol, runs, starts)
+    for seed, point in ((0, 0), (1, 3), (2, 4)):
+        one = jax.tree.map(lambda x, seed=seed, point=point: x[seed : seed + 1, point : point + 1], runs.snapshots)
+        alone = curve_of(protocol, runs._replace(snapshots=one), starts)
+        np.testing.assert_array_equal(alone, whole[seed : seed + 1, point : point + 1])
+
+
+def test_a_run_does_not_depend_on_its_company():
+    settings = [{"lr": lr} for lr in (0.1, 0.2, 0.3, 0.4)]
+    together, _ = train(TOY, settings)
+    alone, _ = train(TOY, settings[2:3])
+    for whole, part in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_array_equal(whole[6:9], part)
+
+
+@pytest.mark.parametrize("keep_snapshots", [True, False])
+def test_runs_vmapped_in_chunks_agree(monkeypatch, keep_snapshots):
+    settings = [{"lr": lr} for lr in (0.1, 0.2, 0.3, 0.4)] * 6
+    protocol = dataclasses.replace(TOY, tuning_seeds=6)
+    one_by_one, _ = train(protocol, settings, keep_snapshots)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    chunked, _ = train(protocol, settings, keep_snapshots)
+    assert (chunked.snapshots is None) != keep_snapshots
+    for first, second in zip(jax.tree.leaves(one_by_one), jax.tree.leaves(chunked), strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+def test_every_snapshot_is_measured_on_the_task_of_its_seed():
+    def task(config, data):
+        inner = FAMILY.task({}, data)
+        return inner._replace(metrics=lambda params, batch: {"loss": config["number"] + 0 * params["w"][0]})
+
+    family = FAMILY._replace(task=task)
+    curve = make_curve(family, {"train": curve_examples(TRAIN["train"], 8)})
+    snapshots = {"w": np.zeros((3, 5, 1), np.float32)}
+    losses = curve(snapshots, {"number": np.array([10, 20, 30], np.float32)})
+    np.testing.assert_array_equal(losses, np.repeat([[10], [20], [30]], 5, axis=1))
+
+
+def test_eval_every_thins_the_curve_and_changes_nothing_else():
+    full, starts = train(TOY, [{"lr": 0.3}])
+    thin, _ = train(dataclasses.replace(TOY, eval_every=3), [{"lr": 0.3}])
+    np.testing.assert_allclose(curve_of(TOY, thin, starts), curve_of(TOY, full, starts)[:, 2::3], rtol=1e-6)
+    np.testing.assert_allclose(thin.minibatch_loss, full.minibatch_loss, rtol=1e-6)
+
+
+def test_more_seeds_keep_the_first_ones_and_stages_differ():
+    three = draw_starts(FAMILY, TOY, TRAIN, FINAL, 3)
+    five = draw_starts(FAMILY, TOY, TRAIN, FINAL, 5)
+    for few, many in zip(jax.tree.leaves(three), jax.tree.leaves(five), strict=True):
+        np.testing.assert_array_equal(few, many[:3])
+    tuning = draw_starts(FAMILY, TOY, TRAIN, TUNING, 3)
+    assert not np.array_equal(three.batch_keys, tuning.batch_keys)
+    keys = np.concatenate([three.batch_keys, three.round_keys]).reshape(-1, 2)
+    assert len(np.unique(keys, axis=0)) == len(keys)
+
+
+def test_a_diverged_run_has_infinite_loss():
+    runs, starts = train(TOY, [{"lr": float("nan")}])
+    assert np.all(np.isinf(curve_of(TOY, runs, starts)[:, -1]))
+
+
+def test_the_cost_of_a_contender():
+    starts = draw_starts(FAMILY, TOY, TRAIN, FINAL, TOY.num_seeds)
+    momentum = Contender("m", lambda h: local_sgd(optax.sgd(0.1, 0.9), optax.sgd(1.0), 2, 2), {})
+    trainer = make_trainer(FAMILY, momentum, TOY, TRAIN, starts)
+    assert trainer.cost()["seconds_per_round"] is None
+    trainer.train([{}], starts, quiet)
+    cost = trainer.cost()
+    # One float32 momentum for each of the 4 x 3 weights and 3 biases on each of the two workers.
+    assert cost["state_bytes"] == 4 * 15 * 2
+    assert all(value is not None and value >= 0 for value in cost.values())
+
+
+@pytest.mark.parametrize(("number", "expected"), [(3, [0, 44, 89]), (1000, list(range(90)))])
+def test_curve_examples_are_evenly_spaced(number, expected):
+    numbered = {"image": np.arange(90)}
+    assert curve_examples(numbered, number)["image"].tolist() == expected

@@ -1,0 +1,129 @@
+"""The report: deterministic, self-contained, complete about what failed."""
+
+import csv
+import dataclasses
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from eval.diagnostics.worker_agreement import DIAGNOSTICS
+from eval.report.report import load_run, write_report
+from eval.results import save_results
+from eval.sweep.axes import AXES, axis_plan
+from eval.sweep.sweep import Cell, Plan
+from tests.eval.made_up import contender, results
+from tests.eval.toy import TOY as TOY_PROTOCOL
+
+TOY = dataclasses.replace(TOY_PROTOCOL, task="fmnist8_mlp32")
+CURVES = np.linspace(3, 1, 6) + np.arange(3)[:, None] / 10
+ODD_NAME = 'a<b>&"c"|d'
+
+
+def write_run(folder, plan, cells, failed=()):
+    folder.mkdir()
+    document = {"format_version": 1, **dataclasses.asdict(plan)}
+    (folder / "sweep.json").write_text(json.dumps(document))
+    for name, result in cells.items():
+        (folder / "cells" / name).mkdir(parents=True)
+        save_results(folder / "cells" / name / "results.json", result)
+    for name in failed:
+        (folder / "cells" / name).mkdir(parents=True)
+        failure = {"format_version": 1, "message": "ValueError: boom", "traceback": "line 1", "seconds": 3.0}
+        (folder / "cells" / name / "failed.json").write_text(json.dumps(failure))
+    return folder
+
+
+def everyone(factor=0.7):
+    watched = {name: np.full((3, 6), 0.25, np.float32) for name in DIAGNOSTICS}
+    return [
+        contender("local_sgd", CURVES, diagnostics=watched),
+        contender("diloco", 0.9 * CURVES),
+        contender(ODD_NAME, np.full((3, 6), np.inf)),
+        contender("mine", factor * CURVES, learned=True),
+    ]
+
+
+@pytest.fixture
+def suite_run(tmp_path):
+    cells = tuple(Cell(name, dataclasses.replace(TOY, task=name)) for name in ("one", "two", "three", "four"))
+    finished = {c.name: results(*everyone(), protocol=c.protocol) for c in cells[:2]}
+    return write_run(tmp_path / "run", Plan("suite", "toys", cells), finished, failed=("three",))
+
+
+def test_the_same_results_give_the_same_bytes(suite_run, tmp_path):
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(suite_run, copy)
+    first, second = write_report([suite_run]), write_report([copy])
+    assert first.read_bytes() == second.read_bytes()
+    names = sorted(p.relative_to(suite_run) for p in suite_run.rglob("*.csv")) + ["report.md"]
+    assert len(names) > 5
+    for name in names:
+        assert (suite_run / name).read_bytes() == (copy / name).read_bytes()
+
+
+def test_the_page_needs_nothing_else(suite_run):
+    page = write_report([suite_run]).read_text()
+    assert set(re.findall(r'(?:src|href)="([^"]{0,26})', page)) == {"data:image/svg+xml;base64,"}
+    assert "http" not in re.sub(r'src="[^"]*"', "", page)
+    assert "a&lt;b&gt;" in page and "a<b>" not in page
+
+
+def test_failures_are_shown(suite_run):
+    page = write_report([suite_run]).read_text()
+    assert "2 of 4 cells finished, 1 failed, 1 not run or still running" in page
+    assert "ValueError: boom" in page and "not finished" in page
+    assert "ValueError: boom" in (suite_run / "report.md").read_text()
+
+
+def test_csv_and_page_hold_the_same_rows(suite_run):
+    page = write_report([suite_run]).read_text()
+    with open(suite_run / "tables" / "aggregate.csv", newline="") as file:
+        header, *body = csv.reader(file)
+    assert [row[0] for row in body] == ["local_sgd", "diloco", ODD_NAME, "mine"]
+    assert all(len(row) == len(header) for row in body)
+    mine = body[3]
+    assert "".join(f"<td>{cell}</td>" for cell in mine) in page
+    with open(suite_run / "tables" / "cell_one.csv", newline="") as file:
+        cell_header = next(csv.reader(file))
+    assert "test relative_l2" in cell_header and "test accuracy" not in cell_header
+
+
+def test_an_axis_has_its_curve_and_table(tmp_path):
+    plan = axis_plan("num_local_steps", TOY, values=(1, 4))
+    cells = {c.name: results(*everyone(), protocol=c.protocol) for c in plan.cells}
+    run = write_run(tmp_path / "axis", plan, cells)
+    page = write_report([run]).read_text()
+    assert "Axis num_local_steps" in page and (run / "tables" / "axis_num_local_steps.csv").exists()
+
+
+def test_one_comparison_is_a_run_too(tmp_path):
+    save_results(tmp_path / "results.json", results(*everyone(), protocol=TOY))
+    sweep = load_run(tmp_path)
+    assert list(sweep.finished) == ["fmnist8_mlp32"] and load_run(tmp_path / "results.json").plan == sweep.plan
+    assert write_report([tmp_path / "results.json"]) == tmp_path / "report.html"
+
+
+def test_no_finished_cell_and_no_run(tmp_path):
+    plan = Plan("suite", "toys", (Cell("one", TOY),))
+    run = write_run(tmp_path / "run", plan, {}, failed=("one",))
+    assert "ValueError: boom" in write_report([run]).read_text()
+    with pytest.raises(ValueError, match="no run given"):
+        write_report([])
+
+
+def test_unreadable_files_are_named(suite_run):
+    (suite_run / "cells" / "two" / "results.json").write_text("{")
+    with pytest.raises(ValueError, match=r"two/results\.json: damaged"):
+        write_report([suite_run])
+
+
+def test_cells_of_one_name_are_refused(suite_run):
+    with pytest.raises(ValueError, match="two of the runs have a cell 'one'"):
+        write_report([suite_run, suite_run])
+
+
+def test_every_axis_names_its_label():
+    assert all(axis.label and axis.values == tuple(sorted(axis.values)) for axis in AXES.values())
