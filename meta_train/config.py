@@ -101,8 +101,6 @@ class MetaTrainConfig:
     objective: str = "mean"
     """What of the truncation's losses counts: mean, final (the last round's), or linear (weights rising from 0)."""
 
-    reduction: str = "deterministic"
-    """How particles' estimates meet: deterministic (in one order on any number of devices) or fast."""
     chunk: int = 0
     """Antithetic pairs computed at once on a device; 0: one on CPUs, all of a device's on accelerators."""
     worker_devices: int = 1

@@ -16,7 +16,6 @@ META_LOSS_SPLITS = ("train", "outer_valid")
 LOCAL_OPTIMIZERS = ("sgd", "adam", "rmsprop", "normalized_sgd")
 OBJECTIVES = ("mean", "final", "linear")
 ESTIMATORS = ("pes", "es", "nres", "full_es", "truncated_backprop", "full_backprop")
-REDUCTIONS = ("deterministic", "fast")
 COMPONENT_GRADIENTS = ("mean", "clipped")
 
 
@@ -85,7 +84,6 @@ CHOICES = {
     "local_optimizer": LOCAL_OPTIMIZERS,
     "objective": OBJECTIVES,
     "estimator": ESTIMATORS,
-    "reduction": REDUCTIONS,
     "component_gradients": COMPONENT_GRADIENTS,
 }
 

@@ -4,13 +4,12 @@
 workers and steps, i.e. the same rounds with plain averaging for a server and no estimator; interleaved in one process.
 `pes`: PES on an MLP 784-128-10 (random pixels: only the shapes matter), batch 64, 8 tasks, truncation 20, K = H = 1,
 `adafac_mlp_lopt(hidden_size=4)`; inner steps per second, both signs counted.
-`reduction`: what the deterministic mode costs against the fast one, in percent of a meta-step.
+
 
 `python -m eval.speed` runs the first two, each in a process of its own so that compilation is cold, beside the other
 benchmarks.
 """
 
-import dataclasses
 import json
 import statistics
 import sys
@@ -19,18 +18,18 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 import learned_opt
 from eval.machine.devices import use_all_cores
+from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.base import LearnedOptimizer
 from meta_train.config import MetaTrainConfig
 from meta_train.estimators.particle_mesh import default_chunk, make_particle_mesh, map_particles
 from meta_train.estimators.pes import pes
 from meta_train.estimators.truncation import constant_length
-from meta_train.estimators.unroll import local_sgd_unroll
+from meta_train.estimators.unroll import make_unroll
 from meta_train.presets import PRESETS
 from meta_train.trainer import Trainer, build_trainer, build_unroll, meta_trainer
 from tasks.families.images.image_mlp import image_mlp
@@ -71,8 +70,7 @@ def bare_gradients(config: MetaTrainConfig) -> Callable[[], Any]:
     unroll = build_unroll(config, averaging, family)
     data = jax.device_put(family.data)
 
-    def train_pair(data, particle):
-        pair_id, state = particle
+    def train_pair(data, pair_id, state):
         key = jax.random.fold_in(jax.random.key(0), pair_id)
         state, info = jax.vmap(unroll.step, in_axes=(None, 0, None, None))({}, state, key, data)
         return state, info.losses
@@ -81,7 +79,7 @@ def bare_gradients(config: MetaTrainConfig) -> Callable[[], Any]:
     state = jax.vmap(jax.vmap(lambda key: unroll.reset({}, key, data)))(
         jax.random.split(jax.random.key(0), (config.num_tasks, 2))
     )
-    step = jax.jit(lambda state: over_pairs(data, (jnp.arange(config.num_tasks), state)))
+    step = jax.jit(lambda state: over_pairs(data, config.num_tasks, state))
     held = [state]
 
     def run():
@@ -116,14 +114,13 @@ def benchmark_pes() -> dict[str, float]:
     }
     family = image_mlp(dict.fromkeys(("train", "outer_valid"), split), hidden_sizes=(128,))
     lopt = learned_opt.adafac_mlp_lopt(hidden_size=4)
-    unroll = local_sgd_unroll(
-        lopt,
+    # With one worker, one step and learning rate 1 the pseudo-gradient is the gradient.
+    unroll = make_unroll(
+        lambda theta: local_sgd(optax.sgd(1.0), lopt.transform(theta)),
         family,
         num_workers=1,
         num_local_steps=1,
         batch_size=batch_size,
-        # With one worker, one step and learning rate 1 the pseudo-gradient is the gradient.
-        local_learning_rate=1.0,
         truncation_length=truncation_length,
         meta_loss_split="train",
     )
@@ -155,26 +152,7 @@ def benchmark_pes() -> dict[str, float]:
     }
 
 
-def benchmark_reduction() -> dict[str, float]:
-    """Seconds per meta-step of the preset `lagg_fmnist8_k8_h4`, interleaved in one process: one pair at a time gathered
-    in order, which has the same bits on any number of devices, and the fast mode with all of a device's pairs at once.
-    """
-    config = PRESETS["lagg_fmnist8_k8_h4"]
-    fixed = dataclasses.replace(config, reduction="deterministic", chunk=1)
-    one_by_one = dataclasses.replace(config, reduction="fast", chunk=1)
-    at_once = dataclasses.replace(config, reduction="fast", chunk=config.num_tasks)
-    steps = [_stepper(build_trainer(variant))[1] for variant in (fixed, one_by_one, at_once)]
-    rounds = [[_seconds(step) for step in steps] for _ in range(REPEATS)]
-    return {
-        "deterministic_s": statistics.median(fixed for fixed, _, _ in rounds),
-        "fast_chunk_1_s": statistics.median(fast for _, fast, _ in rounds),
-        "fast_s": statistics.median(fast for _, _, fast in rounds),
-        "cost_of_order_percent": 100 * statistics.median(fixed / fast - 1 for fixed, fast, _ in rounds),
-        "cost_percent": 100 * statistics.median(fixed / fast - 1 for fixed, _, fast in rounds),
-    }
-
-
-BENCHMARKS = {"meta_step": benchmark_meta_step, "pes": benchmark_pes, "reduction": benchmark_reduction}
+BENCHMARKS = {"meta_step": benchmark_meta_step, "pes": benchmark_pes}
 
 
 def main(arguments: list[str]) -> int:

@@ -12,13 +12,16 @@ import jax.numpy as jnp
 import optax
 
 import learned_opt
-from learned_opt.base import LearnedOptimizer
-from meta_train.config import SINGLE_MACHINE, TIED_TO_NUM_WORKERS, MetaTrainConfig, single_runs
+from learned_opt.algorithms.data_parallel import data_parallel
+from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.base import LearnedOptimizer, LocalAlgorithm, Theta
+from learned_opt.optimizers import make_local_optimizer
+from meta_train.config import TIED_TO_NUM_WORKERS, MetaTrainConfig, single_runs
 from meta_train.estimators import ESTIMATORS
 from meta_train.estimators.base import EstimatorOptions, GradientEstimator, Sigma
 from meta_train.estimators.particle_mesh import make_particle_mesh
 from meta_train.estimators.truncation import log_uniform_length
-from meta_train.estimators.unroll import Unroll, local_sgd_unroll
+from meta_train.estimators.unroll import Unroll, make_unroll
 from meta_train.meta_update import StepCounter, Trainer, TrainerInfo, TrainerState, meta_update
 from meta_train.mixture import Member, mixture_trainer
 from meta_train.processes.distributed import place
@@ -130,18 +133,24 @@ def _starting_from(lopt: LearnedOptimizer, source: str) -> LearnedOptimizer:
     return lopt._replace(init=lambda key: theta)
 
 
+def build_algorithm(config: MetaTrainConfig, lopt: LearnedOptimizer) -> Callable[[Theta], LocalAlgorithm]:
+    """theta -> the algorithm of one worker that the configuration trains in."""
+    if lopt.reads == "gradient":
+        return lambda theta: data_parallel(lopt.transform(theta))
+    local = make_local_optimizer(config.local_optimizer, config.local_learning_rate)
+    return lambda theta: local_sgd(local, lopt.transform(theta))
+
+
 def build_unroll(config: MetaTrainConfig, lopt: LearnedOptimizer, family: TaskFamily) -> Unroll:
     """The inner training of a configuration."""
-    return local_sgd_unroll(
-        lopt,
+    return make_unroll(
+        build_algorithm(config, lopt),
         family,
         num_workers=config.num_workers,
         num_local_steps=config.num_local_steps,
         batch_size=config.batch_size,
-        local_learning_rate=None if config.optimizer in SINGLE_MACHINE else config.local_learning_rate,
         truncation_length=config.truncation_length,
         meta_loss_split=config.meta_loss_split,
-        local_optimizer=config.local_optimizer,
         objective=config.objective,
         rematerialise=config.estimator.endswith("backprop"),
         worker_devices=config.worker_devices,
@@ -159,7 +168,6 @@ def build_estimator(
         pairs_per_task=config.pairs_per_task,
         max_unroll_length=config.max_unroll_length,
         chunk=config.chunk,
-        reduction=config.reduction,
     )
     return ESTIMATORS[config.estimator](
         build_unroll(config, lopt, family),

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import optax
 
 from eval.compare.grids import Grid
-from eval.diagnostics.worker_agreement import monitored
+from eval.diagnostics.worker_agreement import worker_diagnostics
 from eval.protocol import EvalProtocol
 from learned_opt.algorithms.data_parallel import data_parallel
-from learned_opt.algorithms.local_sgd import LocalAlgorithm, local_sgd
+from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.base import LocalAlgorithm
 
 MakeTransform = Callable[[Mapping[str, Any]], optax.GradientTransformation]
 """Hyper-parameters by name (scalars, possibly traced) -> optax transform."""
@@ -26,7 +27,7 @@ class Contender(NamedTuple):
 
     Attributes:
       name: in tables and files.
-      make: hyper-parameters by name (scalars, possibly traced) -> algorithm.
+      make: hyper-parameters by name (scalars, possibly traced) -> algorithm of one worker.
       grid: axes by hyper-parameter; empty for what is not tuned.
       details: JSON values for the results file (a checkpoint's path and card).
     """
@@ -58,13 +59,12 @@ def contender(
       local: the workers' own optimizer.
       details: JSON values for the results file.
     """
-    num_workers, num_local_steps = protocol.num_workers, protocol.num_local_steps
-    watch = monitored if protocol.worker_diagnostics and num_workers > 1 else lambda server: server
+    measure = worker_diagnostics if protocol.worker_diagnostics and protocol.num_workers > 1 else None
 
     def make(hparams: Mapping[str, Any]) -> LocalAlgorithm:
         if local is None:
-            return data_parallel(transform(hparams), num_workers, num_local_steps)
-        return local_sgd(local(hparams), watch(transform(hparams)), num_workers, num_local_steps)
+            return data_parallel(transform(hparams))
+        return local_sgd(local(hparams), transform(hparams), measure=measure)
 
     return Contender(name, make, grid, dict(details or {}))
 

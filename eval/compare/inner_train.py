@@ -21,9 +21,9 @@ from eval.compare.contenders import Contender
 from eval.compare.grids import settings
 from eval.compare.split_metrics import diverged_is_inf
 from eval.compare.starts import Starts
-from eval.diagnostics.worker_agreement import MonitorState
 from eval.protocol import EvalProtocol
-from learned_opt.algorithms.local_sgd import LocalAlgorithm
+from learned_opt.algorithms.round import simulate
+from learned_opt.base import LocalAlgorithm
 from tasks.base import TaskFamily
 
 MAX_CHUNK = 64
@@ -96,7 +96,8 @@ def make_trainer(
     def device_wave(hparams, starts, data):
         def one(inputs):
             hparams, start = inputs
-            return _train_one(family, contender.make(hparams), protocol, start, data)
+            algorithm = simulate(contender.make(hparams), protocol.num_workers)
+            return _train_one(family, algorithm, protocol, start, data)
 
         return jax.lax.map(one, (hparams, starts), batch_size=chunk if chunk > 1 else None)
 
@@ -115,7 +116,7 @@ def make_trainer(
 
     lowered = wave.lower(*inputs(grid_settings[:1], starts, np.zeros(wave_size, np.int64)), data)
     compiled = _submit(pool, lambda: _timed_compile(lowered))
-    state_bytes = _state_bytes(contender, grid_settings[0], starts)
+    state_bytes = _state_bytes(contender, grid_settings[0], protocol, starts)
     pace: list[float] = []
 
     def train(
@@ -177,18 +178,20 @@ def _timed_compile(lowered: Any) -> tuple[Any, float]:
     return program, time.monotonic() - start
 
 
-def _state_bytes(contender: Contender, hparams: Hparams, starts: Starts) -> int:
-    """Server state once and worker state K times, without the diagnostics."""
+def _state_bytes(contender: Contender, hparams: Hparams, protocol: EvalProtocol, starts: Starts) -> int:
+    """Shared state once and worker state K times, less the parameters that are evaluated."""
 
     def state(params):
-        algorithm_state = contender.make(hparams).init(params)
-        server_state = algorithm_state.server_state
-        if isinstance(server_state, MonitorState):
-            server_state = server_state.inner
-        return algorithm_state.local_state, server_state
+        algorithm = simulate(contender.make(hparams), protocol.num_workers)
+        whole = algorithm.init(params)
+        return whole, algorithm.params(whole)
 
-    leaves = jax.tree.leaves(jax.eval_shape(state, jax.tree.map(lambda x: x[0], starts.params)))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    whole, evaluated = jax.eval_shape(state, jax.tree.map(lambda x: x[0], starts.params))
+    return _bytes(whole) - _bytes(evaluated)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _train_one(
@@ -205,15 +208,13 @@ def _train_one(
         batch_key, round_key = map(jax.random.wrap_key_data, keys)
         batches = task.sample_batch(batch_key, "train", batch_shape)
         state, info = algorithm.round(task.loss, state, round_key, batches)
-        return state, jnp.mean(info.losses)
+        return state, (jnp.mean(info.losses), info.diagnostics)
 
     def segment(state, keys):
-        state, losses = jax.lax.scan(one_round, state, keys)
-        monitor = state.server_state
-        diagnostics = monitor.diagnostics if isinstance(monitor, MonitorState) else {}
-        return state, (losses, state.params, diagnostics)
+        state, (losses, diagnostics) = jax.lax.scan(one_round, state, keys)
+        return state, (losses, algorithm.params(state), jax.tree.map(lambda x: x[-1], diagnostics))
 
     keys = (start.batch_keys, start.round_keys)
     segments = jax.tree.map(lambda x: x.reshape((-1, protocol.eval_every, x.shape[-1])), keys)
     state, (losses, snapshots, diagnostics) = jax.lax.scan(segment, algorithm.init(start.params), segments)
-    return Runs(state.params, snapshots, losses.reshape(-1), diagnostics)
+    return Runs(algorithm.params(state), snapshots, losses.reshape(-1), diagnostics)

@@ -13,35 +13,11 @@ the place of one example, so it is in units of workers: with about that many, av
 infinite where the signal is below the noise of its estimate. Coherence: Chatterjee (2020, arXiv 2002.10657).
 """
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, PyTree
 
 DIAGNOSTICS = ("consensus_distance", "relative_consensus", "worker_cosine", "coherence", "noise_scale")
-
-
-class MonitorState(NamedTuple):
-    """State of `monitored`: that of the wrapped optimizer, and the last round's diagnostics by name."""
-
-    inner: Any
-    diagnostics: dict[str, Float[Array, ""]]
-
-
-def monitored(server_opt: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """The same server optimizer, which leaves the diagnostics of each round in its state."""
-    server_opt = optax.with_extra_args_support(server_opt)
-
-    def init(params):
-        return MonitorState(server_opt.init(params), {name: jnp.zeros((), jnp.float32) for name in DIAGNOSTICS})
-
-    def update(updates, state, params=None, *, worker_updates=None, **extra):
-        steps, inner = server_opt.update(updates, state.inner, params, worker_updates=worker_updates, **extra)
-        return steps, MonitorState(inner, worker_diagnostics(worker_updates))
-
-    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def worker_diagnostics(worker_updates: PyTree) -> dict[str, Float[Array, ""]]:

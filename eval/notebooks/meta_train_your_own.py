@@ -78,7 +78,7 @@ data = jax.device_put(family.data)
 
 def training_losses(server_opt, seed=1):
     """Mean minibatch loss of every round."""
-    algorithm = learned_opt.local_sgd(optax.sgd(0.5), server_opt, NUM_WORKERS, NUM_LOCAL_STEPS)
+    algorithm = learned_opt.simulate(learned_opt.local_sgd(optax.sgd(0.5), server_opt), NUM_WORKERS)
 
     @jax.jit
     def train(data, key):

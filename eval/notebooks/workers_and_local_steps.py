@@ -47,19 +47,15 @@ from tasks.suites import make_family
 # %%
 def run(family, server_opt, num_workers, num_local_steps, num_steps=NUM_STEPS, seed=0):
     """Losses [rounds] and relative consensus distances [rounds] of local SGD."""
-    spread = []
 
-    def watch(updates, state, params, *, worker_updates, **extra):
-        del params, extra
+    def measure(worker_updates):
         mean = jax.tree.map(lambda w: jnp.mean(w, axis=0, keepdims=True), worker_updates)
         apart = sum(jnp.sum((w - m) ** 2) for w, m in zip(*map(jax.tree.leaves, (worker_updates, mean)), strict=True))
         size = sum(jnp.sum(m**2) for m in jax.tree.leaves(mean))
-        return updates, apart / num_workers / size
+        return {"relative_consensus": apart / num_workers / size}
 
-    watcher = optax.GradientTransformationExtraArgs(lambda params: jnp.float32(0), watch)  # pyright: ignore
-    algorithm = learned_opt.local_sgd(
-        optax.sgd(LOCAL_LR), optax.chain(watcher, server_opt), num_workers, num_local_steps
-    )
+    one_worker = learned_opt.local_sgd(optax.sgd(LOCAL_LR), server_opt, measure=measure)
+    algorithm = learned_opt.simulate(one_worker, num_workers)
 
     @jax.jit
     def train(data, key):
@@ -70,7 +66,7 @@ def run(family, server_opt, num_workers, num_local_steps, num_steps=NUM_STEPS, s
             batch_key, loss_key = jax.random.split(jax.random.fold_in(round_key, index))
             batches = task.sample_batch(batch_key, "train", (num_workers, num_local_steps, BATCH_SIZE))
             state, info = algorithm.round(task.loss, state, loss_key, batches)
-            return state, (jnp.mean(info.losses[:, 0]), state.server_state[0])
+            return state, (jnp.mean(info.losses[:, 0]), info.diagnostics["relative_consensus"])
 
         state = algorithm.init(task.init(init_key))
         return jax.lax.scan(one_round, state, jnp.arange(num_steps // num_local_steps))[1]

@@ -1,38 +1,55 @@
-"""Synchronous data parallelism as a `LocalAlgorithm`: as many gradients, one step a round.
+"""Synchronous data parallelism: as many gradients as local SGD takes in a round, and one step.
 
-The batches of a round, K workers x H steps x B examples, make one batch of K H B, and one gradient
-step on it. Workers send one gradient a round, so the bytes are those of local SGD too.
+    x <- opt(x, mean_k grad loss(x; the H B examples of worker k))
+
+Workers send one gradient a round, so the bytes are those of local SGD too.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.algorithms.local_sgd import LocalAlgorithm, RoundInfo, RoundState
+from learned_opt.algorithms.round import dense_bytes, gather, mean_of_workers, worker_index
+from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
+
+if TYPE_CHECKING:
+    from jaxtyping import PyTree
 
 
-def data_parallel(opt: optax.GradientTransformation, num_workers: int, num_local_steps: int) -> LocalAlgorithm:
+class Shared(NamedTuple):
+    """Parameters, and the state of the optimizer."""
+
+    params: Params
+    opt_state: PyTree
+
+
+def data_parallel(opt: optax.GradientTransformation) -> LocalAlgorithm:
     """One step of `opt` a round, on all K H B examples of it.
 
     Args:
-      opt: any optax transform of gradients; it receives `value=loss`.
-      num_workers: K.
-      num_local_steps: H.
+      opt: any optax transform of gradients; it receives `value=loss`, the mean over the workers.
 
     Returns:
-      The algorithm; `RoundInfo.losses` [K, H] holds the loss of the whole batch in every place.
+      The algorithm; `RoundInfo.losses` holds the loss of the whole batch in every place.
     """
     opt = optax.with_extra_args_support(opt)
 
     def init(params):
-        return RoundState(params, local_state=(), server_state=opt.init(params))
+        return RoundState(Shared(params, opt.init(params)), worker=())
 
     def round_fn(loss_fn, state, key, batches):
-        batch = jax.tree.map(lambda x: x.reshape((-1, *x.shape[3:])), batches)
-        loss, gradient = jax.value_and_grad(loss_fn)(state.params, key, batch)
-        updates, opt_state = opt.update(gradient, state.server_state, state.params, value=loss)
-        params = optax.apply_updates(state.params, updates)
-        info = RoundInfo(jnp.full((num_workers, num_local_steps), loss))
-        return RoundState(params, (), opt_state), info
+        params, opt_state = state.shared
+        num_steps = jax.tree.leaves(batches)[0].shape[0]
+        batch = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), batches)
+        worker_key = jax.random.fold_in(key, worker_index())
+        everyone = gather(jax.value_and_grad(loss_fn)(params, worker_key, batch))
+        loss, gradient = mean_of_workers(everyone)
+        updates, opt_state = opt.update(gradient, opt_state, params, value=loss)
+        shared = Shared(optax.apply_updates(params, updates), opt_state)
+        return RoundState(shared, ()), RoundInfo(jnp.full((num_steps,), loss), {})
 
-    return LocalAlgorithm(init, round_fn)
+    return LocalAlgorithm(init, round_fn, lambda state: state.shared.params, dense_bytes)

@@ -12,12 +12,13 @@ is DiLoCo (Douillard et al. 2023, arXiv 2311.08105).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from learned_opt.algorithms.round import AxisName, local_rates, scale_by_rates, server_step
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -30,23 +31,26 @@ class LocalUpdatesState(NamedTuple):
       local_step: steps taken in this round, 0 to H - 1; equal on all workers.
       global_params: parameters after the last round; equal on all workers to the bit.
       local_state: of the local optimizer; the worker's own, kept between rounds.
+      upload_state: of the upload; the worker's own.
       server_state: of the server optimizer; equal on all workers.
-      value_sum: sum of the losses passed in this round.
+      losses: passed in this round so far; entries from `local_step` on are those of the round before.
     """
 
     local_step: Int[Array, ""]
     global_params: Any
     local_state: Any
+    upload_state: Any
     server_state: Any
-    value_sum: Float[Array, ""]
+    losses: Float[Array, "steps"]
 
 
 def local_updates(
     local_opt: optax.GradientTransformation,
     server_opt: optax.GradientTransformation,
     num_local_steps: int,
-    axis_name: str | Sequence[str] | None = None,
+    axis_name: AxisName | None = None,
     gather: bool = True,
+    upload: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Builds the transform.
 
@@ -59,7 +63,8 @@ def local_updates(
     from them; save and evaluate those.
 
     Args:
-      local_opt: applied to every gradient; receives `value`.
+      local_opt: applied to every gradient; receives `value`, `anchor` (the global parameters) and whatever else
+        `update` is called with.
       server_opt: applied to the mean pseudo-gradient at the round's end; receives `worker_updates` [K, *shape] when
         gathering, and as `value` the mean loss over workers and steps.
       num_local_steps: H, steps between two communications.
@@ -67,6 +72,7 @@ def local_updates(
       gather: collect all workers' updates and average them in worker order: the same bits for every layout of the
         workers, and what LAgg reads. False averages with a collective mean, which needs 1/K of the memory, passes no
         `worker_updates`, and sums in an order of the backend's choice.
+      upload: transform of the worker's own pseudo-gradient before it is sent, as in `local_sgd`.
 
     Raises:
       ValueError: H below 1; from `update`, no params.
@@ -75,58 +81,59 @@ def local_updates(
         raise ValueError(f"num_local_steps={num_local_steps}: use at least 1")
     local = optax.with_extra_args_support(local_opt)
     server = optax.with_extra_args_support(server_opt)
+    sender = None if upload is None else optax.with_extra_args_support(upload)
 
     def init(params):
         return LocalUpdatesState(
             local_step=jnp.int32(0),
             global_params=jax.tree.map(jnp.asarray, params),
             local_state=local.init(params),
+            upload_state=() if sender is None else sender.init(params),
             server_state=server.init(params),
-            value_sum=jnp.float32(0),
+            losses=jnp.zeros(num_local_steps, jnp.float32),
         )
 
-    def communicate(updates, state, params, local_state, losses):
-        """The server step, as the update that takes this worker's params to the new global ones."""
+    def communicate(updates, state, params, has_value):
+        """The end of the round, as the update that takes this worker's params to the new global ones."""
         start = state.global_params
-        if num_local_steps == 1:
-            # The worker is still at the global parameters, so no bits are lost to a subtraction.
-            delta = jax.tree.map(jnp.negative, updates)
-        else:
-            delta = jax.tree.map(jnp.subtract, start, optax.apply_updates(params, updates))
-        extra: dict[str, Any] = {} if losses is None else {"value": losses / num_local_steps}
-        if axis_name is None:
-            extra["worker_updates"] = jax.tree.map(lambda d: d[None], delta)
-            pseudo_gradient = delta
-        elif gather:
-            if losses is not None:
-                extra["value"] = jnp.mean(jax.lax.all_gather(extra["value"], axis_name))
-            extra["worker_updates"] = jax.tree.map(lambda d: jax.lax.all_gather(d, axis_name), delta)
-            pseudo_gradient = jax.tree.map(lambda d: jnp.mean(d, axis=0), extra["worker_updates"])
-        else:
-            extra, pseudo_gradient = jax.lax.pmean((extra, delta), axis_name)
-        server_updates, server_state = server.update(pseudo_gradient, state.server_state, start, **extra)
+        sent, upload_state = jax.tree.map(jnp.subtract, start, optax.apply_updates(params, updates)), state.upload_state
+        if sender is not None:
+            sent, upload_state = sender.update(sent, upload_state, start)
+        losses = state.losses if has_value else None
+        server_updates, server_state, _ = server_step(
+            server, state.server_state, start, sent, losses, axis_name=axis_name, collect=gather
+        )
         target = optax.apply_updates(start, server_updates)
-        new_state = LocalUpdatesState(jnp.int32(0), target, local_state, server_state, jnp.float32(0))
+        new_state = state._replace(
+            local_step=jnp.int32(0), global_params=target, upload_state=upload_state, server_state=server_state
+        )
         if num_local_steps == 1:
+            # The worker is still at the global parameters, so no bits need be lost to a subtraction.
             return server_updates, new_state
         return jax.tree.map(jnp.subtract, target, params), new_state
 
     def update(updates, state, params=None, *, value=None, **extra):
         if params is None:
             raise ValueError("local_updates needs the parameters: call update(gradient, state, params)")
-        local_extra = extra if value is None else {**extra, "value": value}
-        updates, local_state = local.update(updates, state.local_state, params, **local_extra)
-        losses = None if value is None else state.value_sum + jnp.asarray(value, jnp.float32)
+        extra |= {"anchor": state.global_params} if value is None else {"anchor": state.global_params, "value": value}
+        updates, local_state = local.update(updates, state.local_state, params, **extra)
+        rates = local_rates(state.server_state)
+        if rates is not None:
+            updates = scale_by_rates(updates, rates)
+        losses = state.losses
+        if value is not None:
+            losses = losses.at[state.local_step].set(jnp.asarray(value, jnp.float32))
+        state = state._replace(local_state=local_state, losses=losses)
         if num_local_steps == 1:
-            return communicate(updates, state, params, local_state, losses)
+            return communicate(updates, state, params, value is not None)
 
-        def keep(updates, state, params, local_state, losses):
-            kept = state.value_sum if losses is None else losses
-            return updates, LocalUpdatesState(
-                state.local_step + 1, state.global_params, local_state, state.server_state, kept
-            )
+        def end(updates, state, params):
+            return communicate(updates, state, params, value is not None)
 
-        last = state.local_step == num_local_steps - 1
-        return jax.lax.cond(last, communicate, keep, updates, state, params, local_state, losses)
+        def keep(updates, state, params):
+            del params
+            return updates, state._replace(local_step=state.local_step + 1)
+
+        return jax.lax.cond(state.local_step == num_local_steps - 1, end, keep, updates, state, params)
 
     return optax.GradientTransformationExtraArgs(init, update)

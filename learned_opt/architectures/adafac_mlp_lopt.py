@@ -87,7 +87,7 @@ def adafac_mlp_lopt(
         adam, unit = _adam(nominal_learning_rate), nominal_learning_rate
     return LearnedOptimizer(
         init=lambda key: init_theta(key, 1, hidden_size, hidden_layers, zero_output=adam is not None),
-        transform=lambda theta: per_parameter_transform(
+        transform=lambda theta, num_steps=None: per_parameter_transform(
             theta,
             num_workers=None,
             exp_mult=exp_mult,
@@ -97,6 +97,7 @@ def adafac_mlp_lopt(
             grows_with_gradient=False,
         ),
         config=config,
+        reads="gradient",
     )
 
 

@@ -129,7 +129,7 @@ def _server_optimizer(
     num_deltas = 1 if num_workers is None else num_workers
     return LearnedOptimizer(
         init=lambda key: init_theta(key, num_deltas, hidden_size, hidden_layers, zero_output=nominal != "none"),
-        transform=lambda theta: per_parameter_transform(
+        transform=lambda theta, num_steps=None: per_parameter_transform(
             theta,
             num_workers=num_workers,
             exp_mult=exp_mult,
@@ -138,4 +138,6 @@ def _server_optimizer(
             nominal=nominal_step,
         ),
         config=config,
+        reads="mean" if num_workers is None else "workers",
+        num_workers=num_workers,
     )

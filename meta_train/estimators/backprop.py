@@ -67,9 +67,8 @@ def truncated_backprop(
         shapes = episode_shapes(begin, theta, key, data)
         return jax.tree.map(lambda x: jnp.zeros((num_pairs, *x.shape), x.dtype, device=sharding), shapes)
 
-    def step_task(shared: Any, particle: Any):
+    def step_task(shared, task_id, episode):
         theta, key, meta_step, data = shared
-        task_id, episode = particle
         episode_key, step_key = jax.random.split(jax.random.fold_in(key, task_id))
         episode = renew_ended(begin(theta, episode_key, meta_step, data, episode.unroll_length == 0), episode)
 
@@ -81,10 +80,10 @@ def truncated_backprop(
         age = episode.age + truncation_length
         return Episode(inner, age, episode.unroll_length), _sent(gradient, loss, counts, age)
 
-    over_tasks = map_particles(step_task, mesh, options.chunk or default_chunk(num_pairs), options.reduction)
+    over_tasks = map_particles(step_task, mesh, options.chunk or default_chunk(num_pairs))
 
     def estimate(theta, state, key, meta_step, data):
-        state, sent = over_tasks((theta, key, meta_step, data), (jnp.arange(num_pairs), state))
+        state, sent = over_tasks((theta, key, meta_step, data), num_pairs, state)
         gradient, info = average(sent, pairs_per_task=1)
         return ravel_pytree(theta)[1](gradient), state, info
 
@@ -116,7 +115,7 @@ def full_backprop(
             f"{truncation_length}"
         )
 
-    def run_task(shared: Any, task_id: Any):
+    def run_task(shared, task_id, state):
         theta, key, num_truncations, data = shared
         episode_key, step_key = jax.random.split(jax.random.fold_in(key, task_id))
 
@@ -140,14 +139,14 @@ def full_backprop(
 
         (loss, counts), gradient = jax.value_and_grad(episode_loss, has_aux=True)(theta)
         length = num_truncations * truncation_length
-        return (), _sent(gradient, loss, counts, length)
+        return state, _sent(gradient, loss, counts, length)
 
-    over_tasks = map_particles(run_task, mesh, options.chunk or default_chunk(num_pairs), options.reduction)
+    over_tasks = map_particles(run_task, mesh, options.chunk or default_chunk(num_pairs))
 
     def estimate(theta, state, key, meta_step, data):
         length_key, tasks_key = jax.random.split(key)
         num_truncations = jnp.minimum(schedule(length_key, meta_step), longest) // truncation_length
-        _, sent = over_tasks((theta, tasks_key, num_truncations, data), jnp.arange(num_pairs))
+        state, sent = over_tasks((theta, tasks_key, num_truncations, data), num_pairs, state)
         gradient, info = average(sent, pairs_per_task=1)
         return ravel_pytree(theta)[1](gradient), state, info
 

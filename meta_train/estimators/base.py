@@ -43,8 +43,6 @@ class EstimatorOptions:
     """Longest episode of the schedule in rounds; only full backpropagation needs it."""
     chunk: int = 0
     """Pairs (tasks for backpropagation) computed at once on a device; 0 leaves it to `default_chunk`."""
-    reduction: str = "deterministic"
-    """How estimates meet, see `meta_train.estimators.particle_mesh`: deterministic or fast."""
 
     def __post_init__(self) -> None:
         for name in ("sign_scale", "max_difference"):

@@ -9,8 +9,6 @@ published with PES, so that no particle waits for another. Episodes count equall
 weigh rounds equally, i.e. an episode by its length.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
@@ -44,7 +42,7 @@ def full_es(
     `meta_train.estimators.pes.pes`."""
     check_pairs(num_pairs, sigma, options)
 
-    def run_pair(shared: Any, pair_id: Any):
+    def run_pair(shared, pair_id, state):
         theta, key, meta_step, num_truncations, data = shared
         episode_key, noise_key, step_key = pair_keys(key, pair_id, options.pairs_per_task)
         scale = sigma_at(sigma, meta_step)
@@ -73,14 +71,14 @@ def full_es(
             num_diverged=jnp.sum(lost).astype(jnp.int32),
             age=length,
         )
-        return (), sent
+        return state, sent
 
-    over_pairs = map_particles(run_pair, mesh, options.chunk or default_chunk(num_pairs), options.reduction)
+    over_pairs = map_particles(run_pair, mesh, options.chunk or default_chunk(num_pairs))
 
     def estimate(theta, state, key, meta_step, data):
         length_key, pairs_key = jax.random.split(key)
         num_truncations = schedule(length_key, meta_step) // truncation_length
-        _, sent = over_pairs((theta, pairs_key, meta_step, num_truncations, data), jnp.arange(num_pairs))
+        state, sent = over_pairs((theta, pairs_key, meta_step, num_truncations, data), num_pairs, state)
         gradient, info = average(sent, options.pairs_per_task)
         return ravel_pytree(theta)[1](gradient), state, info
 

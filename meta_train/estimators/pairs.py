@@ -29,7 +29,7 @@ class PairState(NamedTuple):
     """State of the pairs; every leaf has a leading [pairs] axis.
 
     Attributes:
-      inner: inner states, [pairs, 2, ...], positive perturbation first; [pairs, ...] where both members start a
+      inner: inner states, [pairs, 2, ...], positive perturbation first; [pairs, 1, ...] where both members start a
         truncation from the same.
       accumulator: what is remembered of the perturbations of the episode; see the estimator.
       age: rounds since the episode began.
@@ -123,25 +123,21 @@ def pair_estimator(
 ) -> GradientEstimator:
     """The estimator of a rule; arguments as in `meta_train.estimators.pes.pes`."""
     check_pairs(num_pairs, sigma, options)
-    member_axis, worker_axis = (0, 2) if rule.carries_both else (None, 1)
-
+    num_states = 2 if rule.carries_both else 1
     begin_task = begin_episode(unroll, schedule, truncation_length)
 
     def begin(*arguments):
         episode = begin_task(*arguments)
-        if not rule.carries_both:
-            return episode
-        return episode._replace(inner=jax.tree.map(lambda x: jnp.stack([x, x]), episode.inner))
+        return episode._replace(inner=jax.tree.map(lambda x: jnp.stack([x] * num_states), episode.inner))
 
     def init(theta, key, data):
         episode = episode_shapes(begin, theta, key, data)
         accumulator = jax.eval_shape(lambda theta: rule.init(jnp.zeros_like(ravel_pytree(theta)[0])), theta)
         shapes = PairState(episode.inner, accumulator, episode.age, episode.unroll_length)
-        return new_particles(shapes, num_pairs, mesh, worker_axis)
+        return new_particles(shapes, num_pairs, mesh)
 
-    def step_pair(shared: Any, particle: Any):
+    def step_pair(shared, pair_id, state):
         theta, key, meta_step, data = shared
-        pair_id, state = particle
         episode_key, noise_key, step_key = pair_keys(key, pair_id, options.pairs_per_task)
         fresh = begin(theta, episode_key, meta_step, data, state.unroll_length == 0)
         inner, age, length = renew_ended(fresh, Episode(state.inner, state.age, state.unroll_length))
@@ -149,11 +145,12 @@ def pair_estimator(
         scale = sigma_at(sigma, meta_step)
         noise = scale * jax.random.normal(noise_key, ravel_pytree(theta)[0].shape)
         perturbation = rule.advance(state.accumulator, noise, scale, age == 0)
-        inner, info = jax.vmap(unroll.step, in_axes=(0, member_axis, None, None))(
-            antithetic(theta, perturbation.eps), inner, step_key, data
-        )
         if not rule.carries_both:
             inner = jax.tree.map(lambda x: x[0], inner)
+        inner, info = jax.vmap(unroll.step, in_axes=(0, 0 if rule.carries_both else None, None, None))(
+            antithetic(theta, perturbation.eps), inner, step_key, data
+        )
+        inner = jax.tree.map(lambda x: x[:num_states], inner)
         difference = jnp.mean(info.losses[0] - info.losses[1])
         age = age + truncation_length
         sent = Sent(
@@ -166,11 +163,10 @@ def pair_estimator(
         )
         return PairState(inner, perturbation.accumulator, age, length), sent
 
-    chunk = options.chunk or default_chunk(num_pairs)
-    over_pairs = map_particles(step_pair, mesh, chunk, options.reduction, worker_axis)
+    over_pairs = map_particles(step_pair, mesh, options.chunk or default_chunk(num_pairs))
 
     def estimate(theta, state, key, meta_step, data):
-        state, sent = over_pairs((theta, key, meta_step, data), (jnp.arange(num_pairs), state))
+        state, sent = over_pairs((theta, key, meta_step, data), num_pairs, state)
         gradient, info = average(sent, options.pairs_per_task)
         return ravel_pytree(theta)[1](gradient), state, info
 

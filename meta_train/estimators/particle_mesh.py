@@ -1,13 +1,9 @@
 """Particles spread over devices, in an order of arithmetic that does not depend on how many devices there are.
 
 The mesh has two axes: particles lie along the first, and along the second the K workers of each of them where one
-device should not hold them all. Each device maps over its particles in chunks of a fixed size. What they return is
-reduced in one of two ways:
-
-    deterministic   gathered, so that every device averages all of it in particle order
-    fast            left where it is; averaging it adds up each device's part and then the devices' sums
-
-With the chunk fixed, the first gives the same bits on 2, 4, 8 or 16 devices. XLA optimizes a program for one device by
+device should not hold them all. Each device maps over its particles in chunks of a fixed size. What they send is
+gathered, so that every device averages all of it in particle order; with the chunk fixed that gives the same bits on 2,
+4, 8 or 16 devices. XLA optimizes a program for one device by
 itself, and there it may turn x / broadcast(y) into x * broadcast(1 / y), as in the bias correction of optax's Adam.
 The commands therefore make two CPU devices even on one core. The MLP, CNN and transformer families with local SGD hold
 no such quotient and have the same bits on one device too. All that is over particles; fewer workers on a device are
@@ -24,11 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
+from jaxtyping import Array, Int
 
-from learned_opt.algorithms.local_sgd import RoundState
-from learned_opt.algorithms.worker_mesh import WORKERS
+from learned_opt.algorithms.round import WORKER_DEVICES
+from learned_opt.base import RoundState
 
 PARTICLES = "particles"
+WORKER_AXIS = 2
+"""Where the states of workers have their worker axis: [particles, members of a pair, workers, ...]."""
 
 
 def make_particle_mesh(num_particles: int, worker_devices: int = 1) -> jax.sharding.Mesh:
@@ -58,7 +57,7 @@ def make_particle_mesh(num_particles: int, worker_devices: int = 1) -> jax.shard
     ]
     return jax.sharding.Mesh(
         np.asarray(chosen).reshape(-1, worker_devices),
-        (PARTICLES, WORKERS),
+        (PARTICLES, WORKER_DEVICES),
         axis_types=(jax.sharding.AxisType.Auto,) * 2,
     )
 
@@ -68,102 +67,84 @@ def default_chunk(num_particles: int) -> int:
     return 1 if jax.default_backend() == "cpu" else num_particles
 
 
-def new_particles(shapes: Any, num_particles: int, mesh: jax.sharding.Mesh, worker_axis: int = 2) -> Any:
+def new_particles(shapes: Any, num_particles: int, mesh: jax.sharding.Mesh) -> Any:
     """Zeros for the state of all particles, placed as `map_particles` keeps it.
 
     Args:
       shapes: of one particle on one device, i.e. with the workers that this device holds.
       num_particles: leading axis.
       mesh: from `make_particle_mesh`.
-      worker_axis: where local optimizer states have their worker axis, the particle axis counted.
     """
-    specs = _particle_specs(shapes, mesh, worker_axis)
 
     def zeros(shape, spec):
         full = [num_particles, *shape.shape]
-        if WORKERS in spec:
-            full[worker_axis] *= mesh.shape[WORKERS]
+        if WORKER_DEVICES in spec:
+            full[WORKER_AXIS] *= mesh.shape[WORKER_DEVICES]
         return jnp.zeros(full, shape.dtype, device=jax.NamedSharding(mesh, spec))
 
-    return jax.tree.map(zeros, shapes, specs)
+    return jax.tree.map(zeros, shapes, _particle_specs(shapes, mesh))
 
 
-def particle_shardings(particles: Any, mesh: jax.sharding.Mesh, worker_axis: int = 2) -> Any:
+def particle_shardings(particles: Any, mesh: jax.sharding.Mesh) -> Any:
     """Where `map_particles` keeps the arrays of all particles, given them or their shapes."""
-    specs = _particle_specs(particles, mesh, worker_axis)
-    return jax.tree.map(lambda spec: jax.NamedSharding(mesh, spec), specs)
+    return jax.tree.map(lambda spec: jax.NamedSharding(mesh, spec), _particle_specs(particles, mesh))
 
 
 def map_particles(
-    fn: Callable[..., Any],
-    mesh: jax.sharding.Mesh,
-    chunk: int,
-    reduction: str = "deterministic",
-    worker_axis: int = 2,
-) -> Callable[..., tuple[Any, Any]]:
-    """Lifts `fn(shared, particle) -> (kept, sent)` to all particles.
+    fn: Callable[[Any, Int[Array, ""], Any], tuple[Any, Any]], mesh: jax.sharding.Mesh, chunk: int
+) -> Callable[[Any, int, Any], tuple[Any, Any]]:
+    """Lifts `fn(shared, particle number, state) -> (state, sent)` to all particles.
 
     Args:
       fn: of one particle; on a mesh with several worker devices it runs on each of them, and returns the same `sent`.
       mesh: from `make_particle_mesh`.
       chunk: particles computed at once.
-      reduction: "deterministic" or "fast".
-      worker_axis: as in `new_particles`.
 
     Returns:
-      (shared, particles) -> (kept, sent): `particles` and `kept` have a leading particle axis and stay on their
-      devices; so does `sent` in the fast mode, and otherwise it is gathered, so that every device has all of it, in
-      particle order.
+      (shared, number of particles, states) -> (states, sent): states have a leading particle axis and stay on their
+      devices (`()` where particles keep none); `sent` is gathered, so that every device has all of it, in particle
+      order.
 
     Raises:
-      ValueError: an unknown reduction; when called, a chunk that does not divide the particles of a device.
+      ValueError: when called, a chunk that does not divide the particles of a device.
     """
-    if reduction not in ("deterministic", "fast"):
-        raise ValueError(f"reduction={reduction!r}: use deterministic or fast")
 
-    def on_device(shared, particles):
-        count = jax.tree.leaves(particles)[0].shape[0]
+    def on_device(shared, numbers, states):
+        count = numbers.shape[0]
         size = min(chunk, count)
         if count % size:
             raise ValueError(f"chunk={chunk} does not divide the {count} particles of a device")
-        over_chunk = jax.vmap(fn, in_axes=(None, 0))
-        chunks = jax.tree.map(lambda x: jnp.reshape(x, (count // size, size, *x.shape[1:])), particles)
-        results = jax.lax.map(lambda chunk: over_chunk(shared, chunk), chunks)
-        kept, sent = jax.tree.map(lambda x: jnp.reshape(x, (count, *x.shape[2:])), results)
-        if reduction == "deterministic":
-            sent = jax.tree.map(lambda x: jax.lax.all_gather(x, PARTICLES, tiled=True), sent)
-            # Keeps what follows out of the kernels before it, whatever the layout.
-            sent = jax.lax.optimization_barrier(sent)
-        return kept, sent
+        over_chunk = jax.vmap(fn, in_axes=(None, 0, 0))
+        chunks = jax.tree.map(lambda x: jnp.reshape(x, (count // size, size, *x.shape[1:])), (numbers, states))
+        results = jax.lax.map(lambda chunk: over_chunk(shared, *chunk), chunks)
+        states, sent = jax.tree.map(lambda x: jnp.reshape(x, (count, *x.shape[2:])), results)
+        sent = jax.tree.map(lambda x: jax.lax.all_gather(x, PARTICLES, tiled=True), sent)
+        # The barrier keeps what follows out of the kernels before it, whatever the layout.
+        return states, jax.lax.optimization_barrier(sent)
 
-    def mapped(shared, particles):
-        on_particles = PartitionSpec(PARTICLES)
-        # What is kept is the particles' state as it came; beside it there may be their numbers.
-        in_specs = _particle_specs(particles, mesh, worker_axis)
-        kept_specs = on_particles
-        if mesh.shape[WORKERS] > 1 and isinstance(particles, tuple) and not hasattr(particles, "_fields"):
-            kept_specs = in_specs[-1]
+    def mapped(shared, num_particles, states):
+        specs = _particle_specs(states, mesh)
         # all_gather makes `sent` equal on every device, which the replication check cannot prove.
         return jax.shard_map(
             on_device,
             mesh=mesh,
-            in_specs=(PartitionSpec(), in_specs),
-            out_specs=(kept_specs, PartitionSpec() if reduction == "deterministic" else on_particles),
+            in_specs=(PartitionSpec(), PartitionSpec(PARTICLES), specs),
+            out_specs=(specs, PartitionSpec()),
             check_vma=False,
-        )(shared, particles)
+        )(shared, jnp.arange(num_particles), states)
 
     return mapped
 
 
-def _particle_specs(particles: Any, mesh: jax.sharding.Mesh, worker_axis: int) -> Any:
-    """Partition of every leaf: by particle, and local optimizer states by worker too."""
+def _particle_specs(particles: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Partition of every leaf: by particle, and what a worker keeps by worker too."""
     on_particles = PartitionSpec(PARTICLES)
-    on_workers = PartitionSpec(PARTICLES, *[None] * (worker_axis - 1), WORKERS)
+    on_workers = PartitionSpec(PARTICLES, *[None] * (WORKER_AXIS - 1), WORKER_DEVICES)
 
     def of_node(node):
         specs = jax.tree.map(lambda _: on_particles, node)
-        if isinstance(node, RoundState) and mesh.shape[WORKERS] > 1:
-            specs = specs._replace(local_state=jax.tree.map(lambda _: on_workers, node.local_state))
+        if isinstance(node, RoundState) and mesh.shape[WORKER_DEVICES] > 1:
+            specs = specs._replace(worker=jax.tree.map(lambda _: on_workers, node.worker))
         return specs
 
     return jax.tree.map(of_node, particles, is_leaf=lambda node: isinstance(node, RoundState))

@@ -1,0 +1,289 @@
+"""One communication round, as a single worker sees it, and what makes all workers of it.
+
+An algorithm is written for one worker (`LocalAlgorithm`); where workers meet it uses the collectives of this file over
+the named axis "workers". The same code is then driven by
+
+    simulate    vmap: all workers on one device
+    spread      shard_map of that vmap: K / devices of them on every device
+    the user    any shard_map, vmap or pmap of theirs with an axis "workers"; `local_updates` inside a loop of theirs
+
+Values are gathered before they are averaged, and averaged in worker order, so every layout adds the same numbers in the
+same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import PartitionSpec
+
+from learned_opt.base import LocalAlgorithm, LossFn, Params, RoundInfo, RoundState
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int
+
+WORKERS = "workers"
+"""Named axis whose members are the workers of a device."""
+WORKER_DEVICES = "worker_devices"
+"""Mesh axis over which the workers are spread; where there is none, all are on one device."""
+
+AxisName = str | Sequence[str]
+
+
+def num_worker_devices() -> int:
+    """Devices that the workers are spread over."""
+    try:
+        return jax.lax.axis_size(WORKER_DEVICES)
+    except NameError:
+        return 1
+
+
+def num_workers(axis_name: AxisName = WORKERS) -> int:
+    """K."""
+    return jax.lax.axis_size(axis_name) * num_worker_devices()
+
+
+def worker_index(axis_name: AxisName = WORKERS) -> Int[Array, ""]:
+    """Number of this worker, 0 to K - 1, the same on every layout."""
+    index = jax.lax.axis_index(axis_name)
+    if num_worker_devices() == 1:
+        return index
+    return jax.lax.axis_index(WORKER_DEVICES) * jax.lax.axis_size(axis_name) + index
+
+
+def gather(tree: Any, axis_name: AxisName = WORKERS) -> Any:
+    """Every worker's values in worker order: leaves [*shape] of this worker become [K, *shape], equal on all."""
+    tree = jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name), tree)
+    if num_worker_devices() > 1:
+        # One axis after the other: jax 0.10 takes no tuple of a vmapped and a mesh axis.
+        tree = jax.tree.map(lambda x: jax.lax.all_gather(x, WORKER_DEVICES, tiled=True), tree)
+    return tree
+
+
+def mean_of_workers(gathered: Any) -> Any:
+    """Mean over the leading [K] axis, in worker order."""
+    return jax.tree.map(lambda x: jnp.mean(x, axis=0), gathered)
+
+
+def all_losses(losses: Float[Array, "on_device steps"]) -> Float[Array, "workers steps"]:
+    """The losses of all workers, given those of this device, outside the named axis of its workers."""
+    return losses if num_worker_devices() == 1 else jax.lax.all_gather(losses, WORKER_DEVICES, tiled=True)
+
+
+def own_part(tree: Any) -> Any:
+    """The workers of this device, of leaves [K, ...] that hold all of them."""
+    devices = num_worker_devices()
+    if devices == 1:
+        return tree
+    device = jax.lax.axis_index(WORKER_DEVICES)
+
+    def part(x):
+        share = x.shape[0] // devices
+        return jax.lax.dynamic_slice_in_dim(x, device * share, share)
+
+    return jax.tree.map(part, tree)
+
+
+def local_steps(
+    loss_fn: LossFn,
+    local_opt: optax.GradientTransformation,
+    params: Params,
+    opt_state: Any,
+    key: jax.Array,
+    batches: Any,
+    *,
+    anchor: Params = None,
+    rates: Any = None,
+) -> tuple[Params, Any, Float[Array, "steps"]]:
+    """H steps of one worker between two communications: y <- y + rate * local_opt(grad loss(y; batch_h)).
+
+    Args:
+      loss_fn: (params, key, batch) -> scalar.
+      local_opt: receives, if it takes extra arguments, `value` (the loss), `anchor`, `key` (one of its own a step) and
+        `grad_fn` (params -> gradient on the same batch with the same loss key).
+      params: y, where the worker begins.
+      opt_state: of `local_opt`.
+      key: this worker's, of this round.
+      batches: leaves [H, batch, ...].
+      anchor: parameters that `local_opt` may look back to, usually the global ones; None: `params`.
+      rates: factors on the updates, one for each tensor of `params`; None: 1.
+
+    Returns:
+      (y after H steps, its optimizer state, losses [H], each before its step).
+    """
+    local = optax.with_extra_args_support(local_opt)
+    anchor = params if anchor is None else anchor
+    num_steps = jax.tree.leaves(batches)[0].shape[0]
+
+    def step(carry, step_inputs):
+        params, opt_state = carry
+        index, batch = step_inputs
+        loss_key, opt_key = (jax.random.fold_in(key, i) for i in (index, num_steps + index))
+        loss, gradient = jax.value_and_grad(loss_fn)(params, loss_key, batch)
+
+        def grad_fn(params, _=None):
+            return jax.grad(loss_fn)(params, loss_key, batch)
+
+        updates, opt_state = local.update(
+            gradient, opt_state, params, value=loss, anchor=anchor, key=opt_key, grad_fn=grad_fn
+        )
+        if rates is not None:
+            updates = scale_by_rates(updates, rates)
+        return (optax.apply_updates(params, updates), opt_state), loss
+
+    (params, opt_state), losses = jax.lax.scan(step, (params, opt_state), (jnp.arange(num_steps), batches))
+    return params, opt_state, losses
+
+
+def scale_by_rates(updates: Any, rates: Any) -> Any:
+    """Every tensor of the updates times its rate, in float32."""
+    return jax.tree.map(lambda u, rate: (u * rate).astype(u.dtype), updates, rates)
+
+
+def local_rates(server_state: Any) -> Any:
+    """The workers' rates that a server has set for the next round: the field `local_rates` of its state (one number
+    per tensor of the parameters), wherever it is nested; None where it sets none."""
+    return optax.tree.get(server_state, "local_rates", None)
+
+
+def server_step(
+    server_opt: optax.GradientTransformationExtraArgs,
+    server_state: Any,
+    params: Params,
+    sent: Any,
+    losses: Float[Array, "steps"] | None,
+    *,
+    axis_name: AxisName | None = WORKERS,
+    collect: bool = True,
+) -> tuple[Any, Any, Any]:
+    """The end of a round: workers' pseudo-gradients meet, and the server takes its step.
+
+    Args:
+      server_opt: receives the mean, and `worker_updates` [K, *shape] and `value` (mean loss) beside it.
+      server_state: its state.
+      params: global parameters that the round began with.
+      sent: this worker's pseudo-gradient as it is sent.
+      losses: this worker's minibatch losses of the round; None: the server gets no `value`.
+      axis_name: whose members are the workers; None: there is a single one.
+      collect: gather all of them and average in worker order; False: average by a collective mean, which needs 1/K of
+        the memory, passes no `worker_updates`, and adds in an order of the backend's choice.
+
+    Returns:
+      (updates of the global parameters, server state, worker_updates or None).
+    """
+    if axis_name is not None and not collect:
+        extra = {} if losses is None else {"value": jnp.mean(losses)}
+        extra, mean = jax.lax.pmean((extra, sent), axis_name)
+        updates, server_state = server_opt.update(mean, server_state, params, **extra)
+        return updates, server_state, None
+    everyone = (sent,) if losses is None else (sent, losses)
+    if axis_name is None:
+        worker_updates, *gathered = jax.tree.map(lambda x: x[None], everyone)
+        mean = sent
+    else:
+        worker_updates, *gathered = gather(everyone, axis_name)
+        mean = mean_of_workers(worker_updates)
+    extra = {"value": jnp.mean(gathered[0])} if gathered else {}
+    updates, server_state = server_opt.update(mean, server_state, params, worker_updates=worker_updates, **extra)
+    return updates, server_state, worker_updates
+
+
+def dense_bytes(params: Params) -> int:
+    """Bytes of one float32 per parameter: what a worker sends uncompressed."""
+    return 4 * sum(int(jnp.size(leaf)) for leaf in jax.tree.leaves(params))
+
+
+def simulate(algorithm: LocalAlgorithm, num_workers: int) -> LocalAlgorithm:
+    """All workers of an algorithm at once, vmapped.
+
+    Args:
+      algorithm: of one worker.
+      num_workers: K, on this device.
+
+    Returns:
+      the algorithm whose state has a leading [K] axis in `worker` and whose batches are [K, H, batch, ...].
+
+    Raises:
+      ValueError: K below 1; by `round`, batches of another leading axis.
+    """
+    if num_workers < 1:
+        raise ValueError(f"num_workers={num_workers}: use at least 1")
+
+    def round_fn(loss_fn, state, key, batches):
+        _check_workers(batches, num_workers)
+        per_worker: Any = RoundState(shared=None, worker=0)
+        over_workers: Any = 0
+        no_axis: Any = None
+        info = RoundInfo(losses=over_workers, diagnostics=no_axis)
+        # JAX refuses what should be shared and differs between workers: it has no axis to take it from.
+        return jax.vmap(
+            lambda state, key, batches: algorithm.round(loss_fn, state, key, batches),
+            in_axes=(per_worker, None, 0),
+            out_axes=(per_worker, info),
+            axis_name=WORKERS,
+            axis_size=num_workers,
+        )(state, key, batches)
+
+    return algorithm._replace(init=_init_all(algorithm, num_workers), round=round_fn)
+
+
+def spread(algorithm: LocalAlgorithm, num_workers: int, mesh: jax.sharding.Mesh) -> LocalAlgorithm:
+    """All workers of an algorithm at once, spread over the devices of a mesh, K / devices on each.
+
+    Every device takes the same server step; `shared` is replicated, `worker` and the batches are split by their first
+    axis. The arrays of state and batches are global ones.
+
+    Args:
+      algorithm: of one worker.
+      num_workers: K, a multiple of the number of devices.
+      mesh: its devices, in their order; from `make_worker_mesh` or any other.
+
+    Raises:
+      ValueError: K below 1 or not divisible by the devices; by `round`, batches of another leading axis.
+    """
+    devices = mesh.size
+    if num_workers < 1 or num_workers % devices:
+        raise ValueError(f"num_workers={num_workers}: use a positive multiple of the mesh's {devices} devices")
+    over_devices = jax.sharding.Mesh(
+        mesh.devices.reshape(-1), (WORKER_DEVICES,), axis_types=(jax.sharding.AxisType.Auto,)
+    )
+    on_device = simulate(algorithm, num_workers // devices)
+    replicated: Any = PartitionSpec()
+    split: Any = PartitionSpec(WORKER_DEVICES)
+    state_spec = RoundState(shared=replicated, worker=split)
+
+    def round_fn(loss_fn, state, key, batches):
+        _check_workers(batches, num_workers)
+        # Gathered values are equal on every device, which shard_map's replication check cannot see.
+        return jax.shard_map(
+            lambda state, key, batches: on_device.round(loss_fn, state, key, batches),
+            mesh=over_devices,
+            in_specs=(state_spec, replicated, split),
+            out_specs=(state_spec, RoundInfo(losses=split, diagnostics=replicated)),
+            check_vma=False,
+        )(state, key, batches)
+
+    return algorithm._replace(init=_init_all(algorithm, num_workers), round=round_fn)
+
+
+def _init_all(algorithm, num_workers):
+    """All workers begin alike."""
+
+    def init(params):
+        shared, worker = algorithm.init(params)
+        return RoundState(shared, jax.tree.map(lambda x: jnp.broadcast_to(x, (num_workers, *jnp.shape(x))), worker))
+
+    return init
+
+
+def _check_workers(batches, num_workers):
+    for leaf in jax.tree.leaves(batches):
+        if leaf.ndim < 2 or leaf.shape[0] != num_workers:
+            raise ValueError(
+                f"batches has a leaf of shape {leaf.shape}, expected [workers, local steps, batch, ...] with "
+                f"{num_workers} workers"
+            )
