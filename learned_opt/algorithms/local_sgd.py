@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.round import dense_bytes, local_rates, local_steps, server_step, worker_index
@@ -69,17 +68,16 @@ def local_sgd(
     def round_fn(loss_fn, state, key, batches):
         (start, server_state), worker = state
         worker_key = jax.random.fold_in(key, worker_index())
-        params, local_state, losses = local_steps(
-            loss_fn, local, start, worker.local_state, worker_key, batches, rates=local_rates(server_state)
-        )
-        sent, upload_state = jax.tree.map(jnp.subtract, start, params), worker.upload_state
+        rates = local_rates(server_state)
+        done = local_steps(loss_fn, local, start, worker.local_state, worker_key, batches, rates=rates)
+        sent, upload_state = done.pseudo_gradient, worker.upload_state
         if sender is not None:
             # Beyond the keys of the steps' losses and optimizers.
-            upload_key = jax.random.fold_in(worker_key, 2 * losses.shape[0])
+            upload_key = jax.random.fold_in(worker_key, 2 * done.losses.shape[0])
             sent, upload_state = sender.update(sent, upload_state, start, key=upload_key)
-        updates, server_state, worker_updates = server_step(server, server_state, start, sent, losses)
+        updates, server_state, worker_updates = server_step(server, server_state, start, sent, done.losses)
         diagnostics = {} if measure is None else measure(worker_updates)
         shared = Shared(optax.apply_updates(start, updates), server_state)
-        return RoundState(shared, Worker(local_state, upload_state)), RoundInfo(losses, diagnostics)
+        return RoundState(shared, Worker(done.opt_state, upload_state)), RoundInfo(done.losses, diagnostics)
 
     return LocalAlgorithm(init, round_fn, lambda state: state.shared.params, bytes_sent)

@@ -96,7 +96,12 @@ def local_updates(
     def communicate(updates, state, params, has_value):
         """The end of the round, as the update that takes this worker's params to the new global ones."""
         start = state.global_params
-        sent, upload_state = jax.tree.map(jnp.subtract, start, optax.apply_updates(params, updates)), state.upload_state
+        if num_local_steps == 1:
+            # The worker is still at the global parameters, so no bits need be lost to a subtraction.
+            sent = jax.tree.map(jnp.negative, updates)
+        else:
+            sent = jax.tree.map(jnp.subtract, start, optax.apply_updates(params, updates))
+        upload_state = state.upload_state
         if sender is not None:
             sent, upload_state = sender.update(sent, upload_state, start)
         losses = state.losses if has_value else None
@@ -108,7 +113,6 @@ def local_updates(
             local_step=jnp.int32(0), global_params=target, upload_state=upload_state, server_state=server_state
         )
         if num_local_steps == 1:
-            # The worker is still at the global parameters, so no bits need be lost to a subtraction.
             return server_updates, new_state
         return jax.tree.map(jnp.subtract, target, params), new_state
 

@@ -14,7 +14,7 @@ same order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +88,22 @@ def own_part(tree: Any) -> Any:
     return jax.tree.map(part, tree)
 
 
+class LocalSteps(NamedTuple):
+    """What a worker did between two communications.
+
+    Attributes:
+      params: where it ended.
+      opt_state: of its local optimizer.
+      losses: [H], each before its step.
+      pseudo_gradient: parameters before minus after.
+    """
+
+    params: Params
+    opt_state: Any
+    losses: Float[Array, "steps"]
+    pseudo_gradient: Any
+
+
 def local_steps(
     loss_fn: LossFn,
     local_opt: optax.GradientTransformation,
@@ -98,7 +114,7 @@ def local_steps(
     *,
     anchor: Params = None,
     rates: Any = None,
-) -> tuple[Params, Any, Float[Array, "steps"]]:
+) -> LocalSteps:
     """H steps of one worker between two communications: y <- y + rate * local_opt(grad loss(y; batch_h)).
 
     Args:
@@ -111,17 +127,12 @@ def local_steps(
       batches: leaves [H, batch, ...].
       anchor: parameters that `local_opt` may look back to, usually the global ones; None: `params`.
       rates: factors on the updates, one for each tensor of `params`; None: 1.
-
-    Returns:
-      (y after H steps, its optimizer state, losses [H], each before its step).
     """
     local = optax.with_extra_args_support(local_opt)
     anchor = params if anchor is None else anchor
     num_steps = jax.tree.leaves(batches)[0].shape[0]
 
-    def step(carry, step_inputs):
-        params, opt_state = carry
-        index, batch = step_inputs
+    def step(params, opt_state, index, batch):
         loss_key, opt_key = (jax.random.fold_in(key, i) for i in (index, num_steps + index))
         loss, gradient = jax.value_and_grad(loss_fn)(params, loss_key, batch)
 
@@ -131,12 +142,21 @@ def local_steps(
         updates, opt_state = local.update(
             gradient, opt_state, params, value=loss, anchor=anchor, key=opt_key, grad_fn=grad_fn
         )
-        if rates is not None:
-            updates = scale_by_rates(updates, rates)
-        return (optax.apply_updates(params, updates), opt_state), loss
+        return updates if rates is None else scale_by_rates(updates, rates), opt_state, loss
 
-    (params, opt_state), losses = jax.lax.scan(step, (params, opt_state), (jnp.arange(num_steps), batches))
-    return params, opt_state, losses
+    if num_steps == 1:
+        updates, opt_state, loss = step(params, opt_state, 0, jax.tree.map(lambda x: x[0], batches))
+        # No bits are lost to a subtraction.
+        pseudo_gradient = jax.tree.map(jnp.negative, updates)
+        return LocalSteps(optax.apply_updates(params, updates), opt_state, loss[None], pseudo_gradient)
+
+    def scanned(carry, step_inputs):
+        updates, opt_state, loss = step(*carry, *step_inputs)
+        return (optax.apply_updates(carry[0], updates), opt_state), loss
+
+    start = params
+    (params, opt_state), losses = jax.lax.scan(scanned, (start, opt_state), (jnp.arange(num_steps), batches))
+    return LocalSteps(params, opt_state, losses, jax.tree.map(jnp.subtract, start, params))
 
 
 def scale_by_rates(updates: Any, rates: Any) -> Any:

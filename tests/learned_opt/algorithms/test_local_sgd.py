@@ -1,6 +1,7 @@
 """Local SGD against what it must equal: plain training, large batches, averaging, a slow loop."""
 
 import functools
+from typing import NamedTuple
 
 import chex
 import jax
@@ -11,6 +12,7 @@ import pytest
 
 import learned_opt
 from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.round import simulate
 
 PARAMS = {"w": np.asarray([0.5, -1.0, 0.1], np.float32), "b": np.float32(0.2)}
 KEY = jax.random.key(0)
@@ -51,7 +53,7 @@ def train(algorithm, batches, loss=loss_fn):
     state, params, losses = algorithm.init(PARAMS), [], []
     for t in range(NUM_ROUNDS):
         state, info = one_round(state, jax.random.fold_in(KEY, t), at(batches, t))
-        params.append(state.params)
+        params.append(algorithm.params(state))
         losses.append(info.losses)
     return params, losses
 
@@ -110,14 +112,14 @@ def spy():
 @pytest.mark.parametrize("local_opt", [optax.sgd(0.1), RMSPROP])
 def test_vmapped_workers_equal_a_python_loop(local_opt, server_opt):
     batches = draw_batches(3, 2)
-    found = train(local_sgd(local_opt, server_opt, 3, 2), batches)
+    found = train(simulate(local_sgd(local_opt, server_opt), 3), batches)
     assert_close(found, python_loop(local_opt, server_opt, 3, 2, batches))
 
 
 @pytest.mark.parametrize("local_opt", [optax.sgd(0.1, 0.9), RMSPROP])
 def test_one_worker_one_step_is_the_local_optimizer(local_opt):
     batches = draw_batches(1, 1)
-    found, _ = train(local_sgd(local_opt, optax.sgd(1.0), 1, 1), batches, keyless_loss_fn)
+    found, _ = train(simulate(local_sgd(local_opt, optax.sgd(1.0)), 1), batches, keyless_loss_fn)
     params, state = PARAMS, local_opt.init(PARAMS)
     for t in range(NUM_ROUNDS):
         gradient = jax.grad(keyless_loss_fn)(params, KEY, at(batches, t, 0, 0))
@@ -130,7 +132,7 @@ def test_one_worker_one_step_of_sgd_1_is_the_server_optimizer():
     # x - (x - 1 * g) is g: the server optimizer then sees plain gradients.
     batches = draw_batches(1, 1)
     server = RMSPROP
-    found, _ = train(local_sgd(optax.sgd(1.0), server, 1, 1), batches, keyless_loss_fn)
+    found, _ = train(simulate(local_sgd(optax.sgd(1.0), server), 1), batches, keyless_loss_fn)
     params, state = PARAMS, server.init(PARAMS)
     for t in range(NUM_ROUNDS):
         gradient = jax.grad(keyless_loss_fn)(params, KEY, at(batches, t, 0, 0))
@@ -141,7 +143,7 @@ def test_one_worker_one_step_of_sgd_1_is_the_server_optimizer():
 
 def test_one_local_step_of_sgd_is_large_batch_sgd():
     batches = draw_batches(4, 1)
-    found, _ = train(local_sgd(optax.sgd(0.1), optax.sgd(1.0), 4, 1), batches, keyless_loss_fn)
+    found, _ = train(simulate(local_sgd(optax.sgd(0.1), optax.sgd(1.0)), 4), batches, keyless_loss_fn)
     params = PARAMS
     for t in range(NUM_ROUNDS):
         whole = jax.tree.map(lambda x, t=t: x[t].reshape(16, *x.shape[4:]), batches)
@@ -152,7 +154,7 @@ def test_one_local_step_of_sgd_is_large_batch_sgd():
 
 def test_server_sgd_1_is_parameter_averaging():
     batches = draw_batches(3, 2)
-    averaging = local_sgd(optax.sgd(0.1), optax.sgd(1.0), 3, 2)
+    averaging = simulate(local_sgd(optax.sgd(0.1), optax.sgd(1.0)), 3)
     found, _ = train(averaging, batches, keyless_loss_fn)
     params = PARAMS
     gradient = jax.jit(jax.grad(keyless_loss_fn))
@@ -170,7 +172,7 @@ def test_server_sgd_1_is_parameter_averaging():
 
 def test_losses_are_taken_before_each_local_step():
     batches = draw_batches(2, 3)
-    _, losses = train(local_sgd(optax.sgd(0.1), optax.sgd(1.0), 2, 3), batches, keyless_loss_fn)
+    _, losses = train(simulate(local_sgd(optax.sgd(0.1), optax.sgd(1.0)), 2), batches, keyless_loss_fn)
     assert losses[0].shape == (2, 3)
     for k in range(2):
         at_start = keyless_loss_fn(PARAMS, KEY, at(batches, 0, k, 0))
@@ -178,10 +180,10 @@ def test_losses_are_taken_before_each_local_step():
 
 
 def test_local_optimizer_state_stays_on_its_worker():
-    algorithm = local_sgd(optax.sgd(0.1, 0.9), optax.sgd(1.0), 2, 1)
+    algorithm = simulate(local_sgd(optax.sgd(0.1, 0.9), optax.sgd(1.0)), 2)
     batches = draw_batches(2, 1)
     state, _ = jax.jit(functools.partial(algorithm.round, loss_fn))(algorithm.init(PARAMS), KEY, at(batches, 0))
-    momentum = state.local_state[0].trace["w"]
+    momentum = state.worker.local_state[0].trace["w"]
     gradient = jax.grad(loss_fn)
     for k in range(2):
         key = jax.random.fold_in(jax.random.fold_in(KEY, k), 0)
@@ -198,8 +200,8 @@ def test_untrained_learned_server_is_local_sgd_or_diloco(nominal):
     hand_made = optax.sgd(1.0) if nominal == "average" else optax.sgd(0.7, 0.9, nesterov=True)
     batches = draw_batches(2, 2)
     local = optax.sgd(0.1)
-    found = train(local_sgd(local, lopt.transform(theta), 2, 2), batches)
-    expected = train(local_sgd(local, hand_made, 2, 2), batches)
+    found = train(simulate(local_sgd(local, lopt.transform(theta)), 2), batches)
+    expected = train(simulate(local_sgd(local, hand_made), 2), batches)
     if nominal == "average":
         chex.assert_trees_all_equal(found, expected)
     else:
@@ -213,11 +215,11 @@ def test_vmap_over_tasks_and_traced_hyperparameters():
     rates = jnp.asarray([0.05, 0.1])
 
     def final(rate, shift):
-        algorithm = local_sgd(optax.sgd(rate), optax.sgd(1.0), 2, 2)
+        algorithm = simulate(local_sgd(optax.sgd(rate), optax.sgd(1.0)), 2)
         state = algorithm.init(jax.tree.map(lambda p: p + shift, PARAMS))
         step = functools.partial(algorithm.round, loss_fn)
         state, _ = jax.lax.scan(lambda s, b: step(s, KEY, b), state, batches)
-        return state.params
+        return algorithm.params(state)
 
     shifts = jnp.asarray([0.0, 0.5])
     found = jax.jit(jax.vmap(final))(rates, shifts)
@@ -226,13 +228,110 @@ def test_vmap_over_tasks_and_traced_hyperparameters():
         assert_close(at(found, i), one(rates[i], shifts[i]))
 
 
-@pytest.mark.parametrize(("workers", "steps"), [(0, 1), (1, 0), (-2, 3)])
-def test_odd_sizes_are_named(workers, steps):
-    with pytest.raises(ValueError, match=f"num_workers={workers}|num_local_steps={steps}"):
-        local_sgd(optax.sgd(0.1), optax.sgd(1.0), workers, steps)
+def test_local_transforms_see_the_anchor_a_key_of_their_own_and_the_gradient_function():
+    seen = []
+
+    def update(updates, state, params=None, *, value=None, anchor=None, key=None, grad_fn=None, **extra):
+        del extra
+        del state
+        seen.append(jax.tree.structure(anchor))
+        assert grad_fn is not None and key is not None
+        again = grad_fn(params)
+        error = jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b)), again, updates)
+        draws = jax.random.uniform(key)
+        away = jnp.sqrt(
+            sum(jnp.sum(jnp.square(p - a)) for p, a in zip(*map(jax.tree.leaves, (params, anchor)), strict=True))
+        )
+        return jax.tree.map(lambda g: -0.1 * g, updates), (value, away, draws, jnp.maximum(error["w"], error["b"]))
+
+    probe = optax.GradientTransformationExtraArgs(lambda params: (jnp.float32(0),) * 4, update)
+    batches = draw_batches(2, 2)
+    draws, distances = [], []
+    for steps in (1, 2):
+        algorithm = simulate(local_sgd(probe, optax.sgd(1.0)), 2)
+        first = jax.tree.map(lambda x, h=steps: x[0, :, :h], batches)
+        state, info = jax.jit(functools.partial(algorithm.round, loss_fn))(algorithm.init(PARAMS), KEY, first)
+        value, away, draw, error = state.worker.local_state
+        np.testing.assert_allclose(value, info.losses[:, -1])
+        np.testing.assert_allclose(error, 0, atol=1e-6)
+        draws.append(draw)
+        distances.append(away)
+    np.testing.assert_array_equal(distances[0], 0)
+    assert np.all(distances[1] > 0)
+    # Workers, and steps of a worker, draw differently.
+    assert len({float(x) for draw in draws for x in draw}) == 4
+    assert seen[0] == jax.tree.structure(PARAMS)
 
 
-def test_batches_of_another_shape_are_an_error():
-    algorithm = local_sgd(optax.sgd(0.1), optax.sgd(1.0), 2, 3)
-    with pytest.raises(ValueError, match=r"\(3, 2\).*\(2, 3\)"):
-        algorithm.round(loss_fn, algorithm.init(PARAMS), KEY, at(draw_batches(3, 2), 0))
+def test_a_server_sets_the_rates_of_the_workers():
+    """The first round runs at the initial rates, the second at what the server found in the first."""
+
+    class State(NamedTuple):
+        local_rates: dict
+
+    def init(params):
+        return State(jax.tree.map(lambda p: jnp.float32(1), params))
+
+    def update(updates, state, params=None, **extra):
+        del state, params, extra
+        return jax.tree.map(jnp.negative, updates), State({"w": jnp.float32(0.5), "b": jnp.float32(0)})
+
+    server = optax.chain(optax.identity(), optax.GradientTransformationExtraArgs(init, update))
+    algorithm = simulate(local_sgd(optax.sgd(0.1), server), 2)
+    params, _ = train(algorithm, draw_batches(2, 2))
+    plain, _ = train(simulate(local_sgd(optax.sgd(0.1), optax.sgd(1.0)), 2), draw_batches(2, 2))
+    assert_close(params[0], plain[0])
+    np.testing.assert_array_equal(params[1]["b"], params[0]["b"])
+    only_w = optax.masked(optax.set_to_zero(), {"w": False, "b": True})
+    by_hand = simulate(local_sgd(optax.chain(only_w, optax.sgd(0.05)), optax.sgd(1.0)), 2)
+    state = by_hand.init(params[0])
+    state, _ = jax.jit(functools.partial(by_hand.round, loss_fn))(
+        state, jax.random.fold_in(KEY, 1), at(draw_batches(2, 2), 1)
+    )
+    assert_close(params[1], by_hand.params(state))
+
+
+def test_uploads_act_on_each_worker_and_keep_their_own_state():
+    """Error feedback by hand: a worker sends the sign of what it owes times 0.1, and keeps the rest."""
+
+    def update(updates, state, params=None, *, key):
+        del params
+        owed = jax.tree.map(jnp.add, updates, state["owed"])
+        sent = jax.tree.map(lambda x: 0.1 * jnp.sign(x), owed)
+        return sent, {"owed": jax.tree.map(jnp.subtract, owed, sent), "drawn": jax.random.uniform(key)}
+
+    def init(params):
+        return {"owed": jax.tree.map(jnp.zeros_like, params), "drawn": jnp.float32(0)}
+
+    upload = optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]
+    batches = draw_batches(2, 1)
+    algorithm = simulate(local_sgd(optax.sgd(0.1), optax.sgd(1.0), upload), 2)
+    state = algorithm.init(PARAMS)
+    owed, params = [jax.tree.map(np.zeros_like, PARAMS)] * 2, PARAMS
+    step = jax.jit(functools.partial(algorithm.round, keyless_loss_fn))
+    for t in range(NUM_ROUNDS):
+        state, _ = step(state, KEY, at(batches, t))
+        sent = []
+        for k in range(2):
+            gradient = jax.grad(keyless_loss_fn)(params, KEY, at(batches, t, k, 0))
+            total = jax.tree.map(lambda g, e: 0.1 * g + e, gradient, owed[k])
+            sent.append(jax.tree.map(lambda x: 0.1 * np.sign(x), total))
+            owed[k] = jax.tree.map(lambda a, b: a - b, total, sent[k])
+        params = jax.tree.map(lambda p, a, b: p - (a + b) / 2, params, *sent)
+        assert_close(algorithm.params(state), params)
+    drawn = state.worker.upload_state["drawn"]
+    assert drawn[0] != drawn[1]
+
+
+def test_measurements_travel_in_the_information_of_the_round():
+    algorithm = local_sgd(
+        optax.sgd(0.1), optax.sgd(1.0), measure=lambda sent: {"apart": jnp.max(jnp.abs(sent["w"][0] - sent["w"][1]))}
+    )
+    whole = simulate(algorithm, 2)
+    _, info = whole.round(loss_fn, whole.init(PARAMS), KEY, at(draw_batches(2, 1), 0))
+    assert info.diagnostics["apart"].shape == () and info.diagnostics["apart"] > 0
+
+
+def test_bytes_of_a_round():
+    assert local_sgd(optax.sgd(0.1), optax.sgd(1.0)).bytes_sent(PARAMS) == 16
+    assert local_sgd(optax.sgd(0.1), optax.sgd(1.0), bytes_sent=lambda params: 3).bytes_sent(PARAMS) == 3

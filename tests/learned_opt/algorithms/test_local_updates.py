@@ -1,5 +1,7 @@
 """Local updates in a loop of the caller's: equal to data-parallel training at H = 1, to `local_sgd` at any H."""
 
+from typing import NamedTuple
+
 import chex
 import flax.linen as nn
 import jax
@@ -13,8 +15,9 @@ from jax.sharding import PartitionSpec
 import learned_opt
 from learned_opt.algorithms.flax_train_state import LossTrainState
 from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.round import WORKERS, simulate
 from learned_opt.algorithms.server import diloco
-from learned_opt.algorithms.worker_mesh import WORKERS, make_worker_mesh
+from learned_opt.algorithms.worker_mesh import make_worker_mesh
 
 NUM_WORKERS = 4
 PARAMS = {"w": np.asarray([0.5, -1.0, 0.1], np.float32), "b": np.float32(0.25)}
@@ -100,7 +103,7 @@ def test_agrees_with_local_sgd(layout, server):
     tx = learned_opt.local_updates(local_opt, server_opt, num_local_steps, WORKERS, gather=server != "gatherless")
     params, state = train(tx, num_local_steps * num_rounds, layout)
 
-    algorithm = local_sgd(local_opt, server_opt, NUM_WORKERS, num_local_steps)
+    algorithm = simulate(local_sgd(local_opt, server_opt), NUM_WORKERS)
     one_round = jax.jit(lambda s, b: algorithm.round(lambda p, key, b: loss_fn(p, b), s, jax.random.key(0), b))
     expected = algorithm.init(PARAMS)
     batches = jax.tree.map(
@@ -110,7 +113,7 @@ def test_agrees_with_local_sgd(layout, server):
     for t in range(num_rounds):
         expected, _ = one_round(expected, jax.tree.map(lambda x, t=t: x[t], batches))
     for k in range(NUM_WORKERS):
-        chex.assert_trees_all_close(worker(params, k), expected.params, rtol=2e-5, atol=1e-6)
+        chex.assert_trees_all_close(worker(params, k), algorithm.params(expected), rtol=2e-5, atol=1e-6)
         chex.assert_trees_all_equal(worker(state.global_params, k), worker(state.global_params, 0))
         # A unit in the last place of the largest parameter, before or after.
         chex.assert_trees_all_close(worker(params, k), worker(state.global_params, k), rtol=0, atol=2**-23)
@@ -144,7 +147,7 @@ def test_a_single_worker_is_lookahead():
     chex.assert_trees_all_close(params, fast, rtol=1e-5)
 
 
-def test_the_server_sees_the_mean_loss_of_workers_and_steps():
+def test_the_server_sees_the_mean_loss_of_workers_and_steps_of_its_own_round():
     seen = []
 
     def update(updates, state, params, *, value, worker_updates, **extra):
@@ -152,12 +155,38 @@ def test_the_server_sees_the_mean_loss_of_workers_and_steps():
         return jax.tree.map(jnp.negative, updates), value
 
     server = optax.GradientTransformationExtraArgs(lambda params: jnp.float32(0), update)  # pyright: ignore[reportArgumentType]
-    batches = draw(2)
+    batches = draw(4)
     tx = learned_opt.local_updates(optax.sgd(0.0), server, 2, WORKERS)
-    _, state = train(tx, 2, batches=batches)
-    losses = [loss_fn(PARAMS, jax.tree.map(lambda x, t=t, k=k: x[t, k], batches)) for t in range(2) for k in range(4)]
-    np.testing.assert_allclose(state.server_state, np.mean(losses), rtol=1e-6)
+    state = None
+    for first in (0, 2):
+        both = jax.tree.map(lambda x, t=first: x[t : t + 2], batches)
+        state = train(tx, 2, start=state, batches=both)
+        losses = [loss_fn(PARAMS, jax.tree.map(lambda x, t=t, k=k: x[t, k], both)) for t in range(2) for k in range(4)]
+        np.testing.assert_allclose(state[1].server_state, np.mean(losses), rtol=1e-6)
     assert set(seen) == {((), (NUM_WORKERS, 3))}
+
+
+def test_rates_of_the_server_and_uploads_as_in_local_sgd():
+    class State(NamedTuple):
+        local_rates: dict
+
+    def update(updates, state, params=None, **extra):
+        del params, extra
+        halved = jax.tree.map(lambda rate: rate / 2, state.local_rates)
+        return jax.tree.map(jnp.negative, updates), State(halved)
+
+    server = optax.GradientTransformationExtraArgs(
+        lambda params: State(jax.tree.map(lambda p: jnp.float32(1), params)), update
+    )
+    batches, upload = draw(4), optax.scale(0.5)
+    tx = learned_opt.local_updates(optax.sgd(0.25), server, 2, WORKERS, upload=upload)
+    _, state = train(tx, 4, batches=batches)
+    algorithm = simulate(local_sgd(optax.sgd(0.25), server, upload), NUM_WORKERS)
+    expected = algorithm.init(PARAMS)
+    for first in (0, 2):
+        of_round = jax.tree.map(lambda x, t=first: np.swapaxes(x[t : t + 2], 0, 1), batches)
+        expected, _ = algorithm.round(lambda p, key, b: loss_fn(p, b), expected, jax.random.key(0), of_round)
+    chex.assert_trees_all_close(worker(state.global_params, 0), algorithm.params(expected), rtol=2e-5, atol=1e-6)
 
 
 class Net(nn.Module):
@@ -191,9 +220,10 @@ def test_flax_train_state_passes_the_loss(num_local_steps):
     for _ in range(20):
         state, loss = step(state)
     assert loss < first and received[0] is not None and int(state.step) == 21
-    assert LossTrainState.create(apply_fn=model.apply, params=params, tx=optax.sgd(0.1)).apply_gradients(
-        grads=params, value=1.0
-    )
+    # An optimizer that takes no loss is not given one.
+    plain = LossTrainState.create(apply_fn=model.apply, params=params, tx=optax.sgd(0.1))
+    plain = plain.apply_gradients(grads=params, value=1.0)
+    chex.assert_trees_all_close(plain.params, jax.tree.map(lambda p: p - 0.1 * p, params))
 
 
 def test_nnx_optimizer_takes_it_as_it_is():
