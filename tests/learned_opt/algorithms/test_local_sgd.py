@@ -244,7 +244,7 @@ def test_local_transforms_see_the_anchor_a_key_of_their_own_and_the_gradient_fun
         )
         return jax.tree.map(lambda g: -0.1 * g, updates), (value, away, draws, jnp.maximum(error["w"], error["b"]))
 
-    probe = optax.GradientTransformationExtraArgs(lambda params: (jnp.float32(0),) * 4, update)
+    probe = optax.GradientTransformationExtraArgs(lambda params: (jnp.float32(0),) * 4, update)  # pyright: ignore
     batches = draw_batches(2, 2)
     draws, distances = [], []
     for steps in (1, 2):
