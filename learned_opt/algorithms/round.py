@@ -183,22 +183,32 @@ def server_step(
     """The end of a round: workers' pseudo-gradients meet, and the server takes its step.
 
     Args:
-      server_opt: receives the mean, and `worker_updates` [K, *shape] and `value` (mean loss) beside it.
+      server_opt: receives the mean, and as extra arguments `worker_updates` [K, *shape]; `worker_mean`, which takes a
+        function of a worker's own pseudo-gradient to the mean of its results over the workers (one all-reduce where
+        nothing is gathered); `num_workers`; and, where there are losses, `value` (their mean) and `losses` [K, H].
       server_state: its state.
       params: global parameters that the round began with.
       sent: this worker's pseudo-gradient as it is sent.
       losses: this worker's minibatch losses of the round; None: the server gets no `value`.
       axis_name: whose members are the workers; None: there is a single one.
       collect: gather all of them and average in worker order; False: average by a collective mean, which needs 1/K of
-        the memory, passes no `worker_updates`, and adds in an order of the backend's choice.
+        the memory, passes no `worker_updates` (and as `losses` their mean over workers, [1, H]), and adds in an order
+        of the backend's choice.
 
     Returns:
       (updates of the global parameters, server state, worker_updates or None).
     """
     if axis_name is not None and not collect:
-        extra = {} if losses is None else {"value": jnp.mean(losses)}
+        extra = {} if losses is None else {"value": jnp.mean(losses), "losses": losses[None]}
         extra, mean = jax.lax.pmean((extra, sent), axis_name)
-        updates, server_state = server_opt.update(mean, server_state, params, **extra)
+        updates, server_state = server_opt.update(
+            mean,
+            server_state,
+            params,
+            worker_mean=lambda fn: jax.lax.pmean(fn(sent), axis_name),
+            num_workers=jax.lax.axis_size(axis_name),
+            **extra,
+        )
         return updates, server_state, None
     everyone = (sent,) if losses is None else (sent, losses)
     if axis_name is None:
@@ -207,8 +217,16 @@ def server_step(
     else:
         worker_updates, *gathered = gather(everyone, axis_name)
         mean = mean_of_workers(worker_updates)
-    extra = {"value": jnp.mean(gathered[0])} if gathered else {}
-    updates, server_state = server_opt.update(mean, server_state, params, worker_updates=worker_updates, **extra)
+    extra = {"value": jnp.mean(gathered[0]), "losses": gathered[0]} if gathered else {}
+    updates, server_state = server_opt.update(
+        mean,
+        server_state,
+        params,
+        worker_updates=worker_updates,
+        worker_mean=lambda fn: mean_of_workers(jax.vmap(fn)(worker_updates)),
+        num_workers=jax.tree.leaves(worker_updates)[0].shape[0],
+        **extra,
+    )
     return updates, server_state, worker_updates
 
 

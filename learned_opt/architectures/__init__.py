@@ -9,12 +9,14 @@ from typing import Any
 
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
 from learned_opt.architectures.lagg import lagg_a, lopt_a
+from learned_opt.architectures.lagg_set import lagg_set
 from learned_opt.base import LearnedOptimizer
 
 ARCHITECTURES: dict[str, Callable[..., LearnedOptimizer]] = {
     "adafac_mlp_lopt": adafac_mlp_lopt,
     "lopt_a": lopt_a,
     "lagg_a": lagg_a,
+    "lagg_set": lagg_set,
 }
 SINGLE_MACHINE = ("adafac_mlp_lopt",)
 """Those that are fed gradients; the others are fed what workers did in their local steps."""

@@ -1,0 +1,126 @@
+"""`auto_diloco`: DiLoCo whose server also sets the workers' rate, from what the rounds show.
+
+    m <- b m + D_t;   x <- x - a (D_t + b m)                                        DiLoCo's step on the mean D_t
+    log s <- clip(log s + kappa (cos(D_t, D_{t-1}) - tau), lowest, highest)         from the second round on
+
+Workers multiply their local updates by s in the next round. Successive rounds that agree say that the rate is too
+small, rounds that undo each other that it is too large; there is no horizon and nothing to tune per problem. It is made
+for workers whose steps are relative to their tensors (`learned_opt.optimizers.relative_rmsprop`), where one base rate
+serves any width. Related: the sign rule of Rprop (Riedmiller & Braun 1993) and hypergradient descent (Baydin et al.
+2018, arXiv 1703.04782), which also compares successive gradients, one step and one machine at a time.
+
+A worker whose pseudo-gradient is not finite is left out of the mean; a round that no worker survives moves nothing:
+parameters, momentum and rate stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, PyTree
+
+LOWEST_LOG_RATE, HIGHEST_LOG_RATE = -7.0, 2.0
+_SMALLEST_SQUARE = 1e-30
+
+
+class AutoDiLoCoState(NamedTuple):
+    """State of `auto_diloco`.
+
+    Attributes:
+      momentum: m, float32, like the parameters.
+      previous: the mean pseudo-gradient of the round before, float32; zeros before the first.
+      log_rate: log s.
+      local_rates: s for every tensor, which `local_sgd` and `local_updates` read.
+    """
+
+    momentum: PyTree
+    previous: PyTree
+    log_rate: Float[Array, ""]
+    local_rates: PyTree
+
+
+def auto_diloco(
+    learning_rate: float | Array = 0.7,
+    momentum: float | Array = 0.9,
+    kappa: float | Array = 0.1,
+    tau: float | Array = 0.2,
+) -> optax.GradientTransformationExtraArgs:
+    """The server transform.
+
+    Args:
+      learning_rate: a, the server's.
+      momentum: b.
+      kappa: how fast log s follows the cosine, per round.
+      tau: the cosine at which it rests.
+
+    Returns:
+      The transform; every argument may be a traced scalar. Its state holds two floats per parameter.
+    """
+
+    def init(params):
+        zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
+        return AutoDiLoCoState(zeros, zeros, jnp.float32(0), jax.tree.map(lambda p: jnp.float32(1), params))
+
+    def update(updates, state, params=None, *, worker_mean=None, **extra):
+        del params, extra
+        delta = surviving_mean(updates, worker_mean)
+        new_momentum = jax.tree.map(lambda d, m: d + momentum * m, delta, state.momentum)
+        steps = jax.tree.map(lambda d, m: -learning_rate * (d + momentum * m), delta, new_momentum)
+        log_rate = next_log_rate(state.log_rate, cosine_of(delta, state.previous), kappa, tau)
+        rates = jax.tree.map(lambda _: jnp.exp(log_rate), updates)
+        new = AutoDiLoCoState(new_momentum, delta, log_rate, rates)
+        finite = jnp.isfinite(squared_norm(delta))
+        state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+        steps = jax.tree.map(lambda s, u: jnp.where(finite, s, 0).astype(u.dtype), steps, updates)
+        return steps, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def surviving_mean(updates: Any, worker_mean: Callable[[Callable[[Any], Any]], Any] | None) -> Any:
+    """The mean pseudo-gradient in float32, over the workers whose own is finite; NaN where no worker survives.
+
+    Args:
+      updates: the mean over all workers.
+      worker_mean: the extra argument of that name of `learned_opt.algorithms.round.server_step`; None: `updates` it is.
+    """
+    if worker_mean is None:
+        return jax.tree.map(lambda u: u.astype(jnp.float32), updates)
+
+    def surviving(own):
+        wide = jax.tree.map(lambda x: x.astype(jnp.float32), own)
+        finite = jnp.isfinite(squared_norm(wide))
+        return jax.tree.map(lambda x: jnp.where(finite, x, 0), wide), finite.astype(jnp.float32)
+
+    total, share = worker_mean(surviving)
+    return jax.tree.map(lambda x: x / share, total)
+
+
+def squared_norm(tree: Any) -> Float[Array, ""]:
+    """Sum of squares over all tensors."""
+    return jnp.asarray(sum(jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)), jnp.float32)
+
+
+def cosine_of(a: Any, b: Any) -> Float[Array, ""]:
+    """Cosine of two trees as vectors; NaN where one of them is zero, which says that there is none."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    product = jnp.asarray(sum(jnp.sum(x * y) for x, y in pairs), jnp.float32)
+    size_a, size_b = squared_norm(a), squared_norm(b)
+    # One root after the other: the product of two small squares would be zero.
+    cosine = product * jax.lax.rsqrt(jnp.maximum(size_a, _SMALLEST_SQUARE))
+    cosine = cosine * jax.lax.rsqrt(jnp.maximum(size_b, _SMALLEST_SQUARE))
+    return jnp.where((size_a > 0) & (size_b > 0), cosine, jnp.nan)
+
+
+def next_log_rate(
+    log_rate: Float[Array, ""], cosine: Float[Array, ""], kappa: float | Array, tau: float | Array
+) -> Float[Array, ""]:
+    """log s after a round whose cosine with the one before is given; it stays where there is none (NaN)."""
+    moved = jnp.where(jnp.isnan(cosine), 0, kappa * (cosine - tau))
+    return jnp.clip(log_rate + moved, LOWEST_LOG_RATE, HIGHEST_LOG_RATE)

@@ -1,0 +1,292 @@
+"""LAgg-Set: a learned round for any number of workers and local steps, one theta for all of them.
+
+Its anchor is `auto_diloco` with relative RMSProp workers, and with the output layers at zero it is that rule to the
+last bit. Two small networks correct it. A *controller* reads what the round says about each tensor (`round_features`)
+and sets
+
+    log r  <- clip(log r + z_0)         offset of the tensor's local rate from the rule's, accumulated over rounds
+    rate    = s r exp(z_1)              what the workers multiply their local updates of the tensor by
+    a'      = a exp(z_2)                the tensor's server rate
+    b'      = b + (1 - b)(1 - exp(z_3)) its momentum: 1 - b' = (1 - b) exp(z_3)
+
+with every z = (its bound) tanh(output). A per-parameter MLP, fed the pseudo-gradient, the momentum, their statistics
+over the workers and the controller's hidden units (its features where it has none), adds a correction in units of the pseudo-gradient's root mean square,
+
+    x <- x - a' (D + b' m) - a' rms(D) d exp(g),      (d, g) = MLP(...)
+
+All inputs are free of the scale of tensors and losses, symmetric in the workers and had by all-reduce. The weights act
+on every tensor alike, so the update is equivariant to permutations of tensors. A deviation from LAgg-A (Joseph et al.
+2025, arXiv 2312.02204), whose MLP reads the K workers' updates in their order and is tied to K.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learned_opt.algorithms.auto_diloco import cosine_of, next_log_rate, squared_norm, surviving_mean
+from learned_opt.base import LearnedOptimizer
+from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, TensorSums, round_features
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int, PyTree
+
+BOUNDS = (0.25, 0.7, 0.7, 1.2)
+"""Largest absolute value of z_0 .. z_3."""
+LARGEST_OFFSET = 3.0
+"""Largest absolute value of log r."""
+NUM_CHANNELS = 7
+SECOND_MOMENT_DECAY = 0.9
+
+
+class LaggSetState(NamedTuple):
+    """State of the transform; two or three floats per parameter.
+
+    Attributes:
+      count: rounds taken.
+      momentum: m, float32.
+      previous: D of the round before, float32.
+      second_moment: running mean of D^2, float32; empty without the per-parameter MLP.
+      log_rate: log s of the rule.
+      offsets: log r of each tensor.
+      losses: running means of the loss; NaN before the first.
+      local_rates: what the workers multiply their local updates of each tensor by.
+    """
+
+    count: Int[Array, ""]
+    momentum: PyTree
+    previous: PyTree
+    second_moment: PyTree
+    log_rate: Float[Array, ""]
+    offsets: Float[Array, "tensors"]
+    losses: Float[Array, "means"]
+    local_rates: PyTree
+
+
+def lagg_set(
+    controller_size: int = 16,
+    hidden_size: int = 8,
+    learning_rate: float = 0.7,
+    momentum: float = 0.9,
+    kappa: float = 0.1,
+    tau: float = 0.2,
+    floor: float = 0.03,
+) -> LearnedOptimizer:
+    """The learned round.
+
+    Args:
+      controller_size: hidden units of the controller; 0 makes it linear in its features.
+      hidden_size: hidden units of the per-parameter MLP; 0 leaves it out.
+      learning_rate, momentum, kappa, tau: of the anchor, see `auto_diloco`.
+      floor: smallest root mean square that a tensor counts with; that of the workers' relative steps.
+
+    Raises:
+      ValueError: a negative size.
+    """
+    if controller_size < 0:
+        raise ValueError(f"controller_size={controller_size}: use 0 (a linear controller) or more units")
+    if hidden_size < 0:
+        raise ValueError(f"hidden_size={hidden_size}: use 0 (none) or more units")
+    config = {
+        "architecture": "lagg_set",
+        "controller_size": controller_size,
+        "hidden_size": hidden_size,
+        "learning_rate": learning_rate,
+        "momentum": momentum,
+        "kappa": kappa,
+        "tau": tau,
+        "floor": floor,
+    }
+
+    def init(key):
+        keys = jax.random.split(key, 3)
+        theta = {"controller": _network(keys[0], NUM_FEATURES, controller_size, len(BOUNDS))}
+        if hidden_size:
+            theta["parameter"] = _network(keys[1], NUM_CHANNELS, hidden_size, 2)
+            theta["parameter"]["w_tensor"] = _scaled(keys[2], controller_size or NUM_FEATURES, hidden_size)
+        return theta
+
+    def transform(theta, num_steps=None):
+        def init_state(params):
+            zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
+            tensors = len(jax.tree.leaves(params))
+            return LaggSetState(
+                count=jnp.int32(0),
+                momentum=zeros,
+                previous=zeros,
+                second_moment=zeros if hidden_size else (),
+                log_rate=jnp.float32(0),
+                offsets=jnp.zeros(tensors),
+                losses=jnp.full(len(LOSS_DECAYS), jnp.nan, jnp.float32),
+                local_rates=jax.tree.map(lambda p: jnp.float32(1), params),
+            )
+
+        def update(
+            updates, state, params=None, *, worker_mean=None, num_workers=1, value=None, losses=None, **extra: Any
+        ):
+            del extra
+            if params is None:
+                raise ValueError(
+                    "params is None: call update(updates, state, params), the features read the parameters"
+                )
+            delta = surviving_mean(updates, worker_mean)
+            leaves, treedef = jax.tree.flatten(delta)
+            momenta, previous, xs = (treedef.flatten_up_to(t) for t in (state.momentum, state.previous, params))
+            xs = [x.astype(jnp.float32) for x in xs]
+            cosine = cosine_of(delta, state.previous)
+            log_rate = next_log_rate(state.log_rate, cosine, kappa, tau)
+            running = _running(state.losses, value)
+            sums = _tensor_sums(leaves, previous, momenta, xs, worker_mean)
+            features = round_features(
+                sums,
+                cosine,
+                state.log_rate + state.offsets,
+                running,
+                None if losses is None else jnp.mean(losses, axis=0),
+                num_workers,
+                state.count,
+                num_steps,
+                floor,
+            )
+            hidden, outputs = _apply(theta["controller"], features)
+            z = jnp.asarray(BOUNDS)[None] * jnp.tanh(outputs)
+            offsets = jnp.clip(state.offsets + z[:, 0], -LARGEST_OFFSET, LARGEST_OFFSET)
+            rates = jnp.exp(log_rate) * jnp.exp(offsets + z[:, 1])
+            servers = learning_rate * jnp.exp(z[:, 2])
+            decays = momentum + (1 - momentum) * (1 - jnp.exp(z[:, 3]))
+            new_momenta = [d + decays[i] * m for i, (d, m) in enumerate(zip(leaves, momenta, strict=True))]
+            steps = [
+                -servers[i] * (d + decays[i] * m) for i, (d, m) in enumerate(zip(leaves, new_momenta, strict=True))
+            ]
+            second = state.second_moment
+            if hidden_size:
+                moments = treedef.flatten_up_to(state.second_moment)
+                moments = [
+                    v + (1 - SECOND_MOMENT_DECAY) * (jnp.square(d) - v) for d, v in zip(leaves, moments, strict=True)
+                ]
+                second = treedef.unflatten(moments)
+                statistics = _worker_statistics(leaves, treedef, worker_mean)
+                bias = theta["parameter"]["b0"][None] + hidden @ theta["parameter"]["w_tensor"]
+                for i, d in enumerate(leaves):
+                    unit = jax.lax.rsqrt(jnp.maximum(sums.dd[i] / sums.size[i], 1e-30))
+                    channels = _channels(d, new_momenta[i], moments[i], xs[i], *statistics[i], unit)
+                    learned = _correction(theta["parameter"], channels, bias[i])
+                    steps[i] = steps[i] - servers[i] * jnp.sqrt(sums.dd[i] / sums.size[i]) * learned
+            new = LaggSetState(
+                state.count + 1,
+                treedef.unflatten(new_momenta),
+                delta,
+                second,
+                log_rate,
+                offsets,
+                running,
+                treedef.unflatten(list(rates)),
+            )
+            finite = jnp.isfinite(squared_norm(delta)) & jnp.all(jnp.isfinite(outputs))
+            new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+            steps = [
+                jnp.where(finite, s, 0).astype(u.dtype) for s, u in zip(steps, jax.tree.leaves(updates), strict=True)
+            ]
+            return treedef.unflatten(steps), new
+
+        return optax.GradientTransformationExtraArgs(init_state, update)
+
+    return LearnedOptimizer(init, transform, config, reads="statistics")
+
+
+def _scaled(key, inputs, outputs):
+    return inputs**-0.5 * jax.random.truncated_normal(key, -2, 2, (inputs, outputs), jnp.float32)
+
+
+def _network(key, inputs, hidden, outputs):
+    """One hidden layer, or none, and outputs that are zero at first."""
+    if not hidden:
+        return {"w1": jnp.zeros((inputs, outputs)), "b1": jnp.zeros(outputs)}
+    return {
+        "w0": _scaled(key, inputs, hidden),
+        "b0": jnp.zeros(hidden),
+        "w1": jnp.zeros((hidden, outputs)),
+        "b1": jnp.zeros(outputs),
+    }
+
+
+def _apply(network, inputs):
+    hidden = jnp.tanh(inputs @ network["w0"] + network["b0"][None]) if "w0" in network else inputs
+    return hidden, hidden @ network["w1"] + network["b1"][None]
+
+
+def _running(means, value):
+    if value is None:
+        return means
+    decays = jnp.asarray(LOSS_DECAYS)
+    value = value.astype(jnp.float32)
+    moved = jnp.where(jnp.isnan(means), value, decays * means + (1 - decays) * value)
+    return jnp.where(jnp.isfinite(value), moved, means)
+
+
+def _tensor_sums(leaves, previous, momenta, xs, worker_mean):
+    def sums(a, b):
+        return jnp.stack([jnp.sum(x * y) for x, y in zip(a, b, strict=True)])
+
+    dd = sums(leaves, leaves)
+    workers = dd
+    if worker_mean is not None:
+        squares = worker_mean(lambda own: [jnp.sum(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves(own)])
+        workers = jnp.stack(squares)
+    return TensorSums(
+        size=jnp.asarray([max(1, x.size) for x in xs], jnp.float32),
+        dd=dd,
+        pp=sums(previous, previous),
+        mm=sums(momenta, momenta),
+        xx=sums(xs, xs),
+        dp=sums(leaves, previous),
+        dm=sums(leaves, momenta),
+        workers=workers,
+        is_vector=jnp.asarray([float(x.ndim < 2) for x in xs], jnp.float32),
+    )
+
+
+def _worker_statistics(leaves, treedef, worker_mean):
+    """For each tensor: root mean square over the workers of each entry, and the mean of its signs."""
+    if worker_mean is None:
+        return [(jnp.abs(d), jnp.sign(d)) for d in leaves]
+
+    def own_statistics(own):
+        wide = jax.tree.map(lambda x: x.astype(jnp.float32), own)
+        return jax.tree.map(jnp.square, wide), jax.tree.map(jnp.sign, wide)
+
+    squares, signs = worker_mean(own_statistics)
+    squares, signs = treedef.flatten_up_to(squares), treedef.flatten_up_to(signs)
+    return [(jnp.sqrt(s), g) for s, g in zip(squares, signs, strict=True)]
+
+
+def _channels(d, m, v, x, spread, sign, unit):
+    """NUM_CHANNELS arrays of the tensor's shape, all of about unit size."""
+    m_unit = jax.lax.rsqrt(jnp.maximum(jnp.mean(jnp.square(m)), 1e-30))
+    x_unit = jax.lax.rsqrt(jnp.maximum(jnp.mean(jnp.square(x)), 1e-30))
+    tiny = 1e-12 + spread
+    return [
+        d * unit,
+        m * m_unit,
+        x * x_unit,
+        d / tiny,
+        sign,
+        d * jax.lax.rsqrt(v + 1e-30),
+        jnp.clip(jnp.log(jnp.maximum(v, 1e-30)) / 2 + jnp.log(unit), -3, 3) / 3,
+    ]
+
+
+def _correction(network, channels, bias):
+    """d exp(g) for every entry of a tensor, written out: one loop without storing a channel."""
+    hidden = [
+        jax.nn.relu(sum((w * c for w, c in zip(column, channels, strict=True)), bias[k]))
+        for k, column in enumerate(network["w0"].T)
+    ]
+    direction, log_size = (
+        sum((w * h for w, h in zip(column, hidden, strict=True)), network["b1"][k])
+        for k, column in enumerate(network["w1"].T)
+    )
+    return direction * jnp.exp(jnp.clip(log_size, -3, 3))

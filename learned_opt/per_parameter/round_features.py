@@ -1,0 +1,132 @@
+"""What one communication round says about each tensor, as a few numbers that do not depend on its scale or size.
+
+With D the mean pseudo-gradient of a tensor, D' that of the round before, m the server's momentum, p the tensor, Delta_k
+the workers' own, and l the mean loss of the round:
+
+    cos(D, D') and cos(D, m) of the tensor, cos(D, D') of all tensors together
+    agreement      (K |D|^2 / mean_k |Delta_k|^2 - 1) / (K - 1): 1 for equal workers, 0 for unrelated ones, whatever K
+    log |D| / |D'|,  log |D| / |m|,  log rms(D) / max(rms(p), floor)
+    loss trends    (s - l) / (|s| + |l|) of running means over a shorter and a longer window, and within the round
+    log of the rates now in force, log2 K, log2 H, the age of the training, the part of its horizon (if given) that is
+    over, and whether the tensor has fewer than two dimensions
+
+Logarithms and ages are divided by constants that bring them to about +-1. A number that is undefined (no round before,
+a single worker, no losses) is 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int
+
+LOSS_DECAYS = (0.5, 0.85, 0.96)
+"""Decays per round of the running means of the loss: over about 2, 7 and 25 rounds."""
+NUM_FEATURES = 20
+_SMALLEST = 1e-30
+
+
+class TensorSums(NamedTuple):
+    """Sums over the entries of each tensor; leaves [tensors].
+
+    Attributes:
+      size: number of entries.
+      dd, pp, mm, xx: sums of squares of D, of D', of m, of the parameters.
+      dp, dm: inner products of D with D' and with m.
+      workers: mean over the workers of their sums of squares; equals `dd` for a single one.
+      is_vector: 1 where the tensor has fewer than two dimensions.
+    """
+
+    size: Float[Array, "tensors"]
+    dd: Float[Array, "tensors"]
+    pp: Float[Array, "tensors"]
+    mm: Float[Array, "tensors"]
+    xx: Float[Array, "tensors"]
+    dp: Float[Array, "tensors"]
+    dm: Float[Array, "tensors"]
+    workers: Float[Array, "tensors"]
+    is_vector: Float[Array, "tensors"]
+
+
+def round_features(
+    sums: TensorSums,
+    cosine: Float[Array, ""],
+    log_rates: Float[Array, "tensors"],
+    losses: Float[Array, "means"],
+    losses_in_round: Float[Array, "steps"] | None,
+    num_workers: int,
+    count: Int[Array, ""],
+    num_steps: int | None,
+    floor: float,
+) -> Float[Array, "tensors features"]:
+    """The features, [tensors, NUM_FEATURES].
+
+    Args:
+      sums: of every tensor.
+      cosine: of D and D' over all tensors; NaN where there is none.
+      log_rates: logarithms of the workers' rates in the round that ended.
+      losses: running means of the loss with `LOSS_DECAYS`; NaN where no loss was given.
+      losses_in_round: mean over the workers of the losses of the local steps, [H]; None where none were given.
+      num_workers: K.
+      count: rounds before this one.
+      num_steps: rounds of the whole training; None: not known.
+      floor: smallest root mean square that a tensor counts with.
+    """
+    tensors = sums.size.shape
+    age = count.astype(jnp.float32)
+    agreement = jnp.zeros(tensors)
+    if num_workers > 1:
+        ratio = sums.dd / jnp.maximum(sums.workers, _SMALLEST)
+        agreement = (num_workers * ratio - 1) / (num_workers - 1)
+    size = jnp.sqrt(sums.dd / sums.size) / jnp.maximum(jnp.sqrt(sums.xx / sums.size), floor)
+    within, num_local_steps = jnp.float32(0), 1
+    if losses_in_round is not None:
+        num_local_steps = losses_in_round.shape[0]
+        within = _trend(losses_in_round[-1], losses_in_round[0])
+    progress = jnp.float32(0) if num_steps is None else jnp.minimum(age / num_steps, 1)
+    of_tensors = [
+        _cosine(sums.dp, sums.dd, sums.pp),
+        _cosine(sums.dm, sums.dd, sums.mm),
+        agreement,
+        _log_ratio(sums.dd, sums.pp),
+        _log_ratio(sums.dd, sums.mm),
+        jnp.clip(jnp.log(jnp.maximum(size, 1e-7)) / 4 + 0.5, -2, 2),
+        log_rates / 3,
+        sums.is_vector,
+    ]
+    of_round = [
+        cosine,
+        jnp.mean(log_rates) / 3,
+        _trend(losses[0], losses[1]),
+        _trend(losses[1], losses[2]),
+        within,
+        jnp.log2(jnp.float32(num_workers)) / 5,
+        jnp.log2(jnp.float32(num_local_steps)) / 5,
+        jnp.log1p(age) / 7,
+        jax.lax.rsqrt(1 + age),
+        jnp.exp(-age / 20),
+        progress,
+        jnp.float32(0 if num_steps is None else 1),
+    ]
+    columns = of_tensors + [jnp.broadcast_to(x, tensors) for x in of_round]
+    # A NaN is a number that does not exist yet.
+    return jnp.nan_to_num(jnp.stack(columns, axis=-1), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _cosine(product, a, b):
+    scale = jax.lax.rsqrt(jnp.maximum(a, _SMALLEST)) * jax.lax.rsqrt(jnp.maximum(b, _SMALLEST))
+    return jnp.where((a > 0) & (b > 0), jnp.clip(product * scale, -1, 1), 0)
+
+
+def _log_ratio(a, b):
+    """Half the logarithm of the ratio of two sums of squares, over 2."""
+    log = jnp.log(jnp.maximum(a, _SMALLEST)) - jnp.log(jnp.maximum(b, _SMALLEST))
+    return jnp.where((a > 0) & (b > 0), jnp.clip(log / 4, -2, 2), 0)
+
+
+def _trend(new, old):
+    return (new - old) / jnp.maximum(jnp.abs(new) + jnp.abs(old), _SMALLEST) * 4

@@ -1,0 +1,193 @@
+"""LAgg-Set: its anchor before training, and the symmetries that one theta for any round needs."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_opt.algorithms.auto_diloco import auto_diloco
+from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.round import local_rates, simulate
+from learned_opt.architectures import from_config
+from learned_opt.architectures.lagg_set import BOUNDS, LARGEST_OFFSET, lagg_set
+from learned_opt.per_parameter.round_features import NUM_FEATURES, TensorSums, round_features
+
+PARAMS = {
+    "w": np.asarray([[0.5, -1.0], [0.1, 2.0], [0.3, 0.4]], np.float32),
+    "b": np.asarray([0.2, -0.1], np.float32),
+    "scale": np.float32(0.7),
+}
+SIZES = [(0, 0), (6, 0), (6, 4), (0, 4)]
+
+
+def trained(lopt, size=0.5, seed=0):
+    """A theta with every entry drawn, as after some training."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(lopt.init, jax.random.key(0))
+    return jax.tree.map(lambda x: (size * rng.normal(size=x.shape)).astype(np.float32), shapes)
+
+
+def workers_of(rounds, num_workers, seed=0):
+    """Worker pseudo-gradients of every round, leaves [K, *shape]."""
+    rng = np.random.default_rng(seed)
+    return [
+        jax.tree.map(lambda p: (0.1 * rng.normal(size=(num_workers, *p.shape)) + 0.05).astype(np.float32), PARAMS)
+        for _ in range(rounds)
+    ]
+
+
+def steps_of(tx, rounds, losses=None, params=PARAMS):
+    """Steps and local rates of every round; `rounds` are worker pseudo-gradients, averaged as a round does."""
+
+    @jax.jit
+    def one(own, state, params, losses):
+        mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), own)
+        extra = {} if losses is None else {"value": jnp.mean(losses), "losses": losses}
+        return tx.update(
+            mean,
+            state,
+            params,
+            worker_mean=lambda fn: jax.tree.map(lambda x: jnp.mean(x, axis=0), jax.vmap(fn)(own)),
+            num_workers=jax.tree.leaves(own)[0].shape[0],
+            **extra,
+        )
+
+    state, history = tx.init(params), []
+    for t, own in enumerate(rounds):
+        updates, state = one(own, state, params, None if losses is None else losses[t])
+        params = optax.apply_updates(params, updates)
+        history.append((updates, local_rates(state)))
+    return jax.device_get(history)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_before_training_it_is_its_anchor_to_the_last_bit(sizes):
+    lopt = lagg_set(*sizes)
+    rounds = workers_of(5, 4)
+    losses = np.random.default_rng(1).uniform(1, 2, size=(5, 4, 3)).astype(np.float32)
+    found = steps_of(lopt.transform(lopt.init(jax.random.key(3))), rounds, losses)
+    expected = steps_of(auto_diloco(), rounds, losses)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (6, 4)])
+def test_workers_and_tensors_may_be_permuted(sizes):
+    lopt = lagg_set(*sizes)
+    tx = lopt.transform(trained(lopt))
+    rounds = workers_of(4, 5)
+    found = steps_of(tx, rounds)
+    order = np.asarray([3, 0, 4, 1, 2])
+    mixed = steps_of(tx, [jax.tree.map(lambda x: x[order], own) for own in rounds])
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=1e-6), mixed, found)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_equivariant_to_the_scale_of_losses_and_of_all_tensors(scale):
+    lopt = lagg_set(6, 4, floor=1e-6)
+    tx = lopt.transform(trained(lopt))
+    rounds = workers_of(4, 4)
+    losses = np.random.default_rng(1).uniform(1, 2, size=(4, 4, 3)).astype(np.float32)
+    found = steps_of(tx, rounds, losses)
+    larger = [jax.tree.map(lambda x: np.float32(scale) * x, own) for own in rounds]
+    scaled = steps_of(tx, larger, np.float32(1 / scale) * losses, jax.tree.map(lambda p: np.float32(scale) * p, PARAMS))
+    for (ours, our_rates), (theirs, their_rates) in zip(scaled, found, strict=True):
+        expected = jax.tree.map(lambda u: scale * u, theirs)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=1e-5 * scale), ours, expected)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-3), our_rates, their_rates)
+
+
+def noisy_loss(params, key, batch):
+    noise = 0.1 * jax.random.normal(key, batch["y"].shape)
+    prediction = jnp.tanh(batch["x"] @ params["w"]) @ params["b"] * params["scale"]
+    return jnp.mean(jnp.square(prediction - batch["y"] - noise))
+
+
+@pytest.mark.parametrize(("num_workers", "num_local_steps"), [(1, 1), (16, 2)])
+def test_one_theta_serves_any_number_of_workers_and_steps(num_workers, num_local_steps):
+    lopt = lagg_set(6, 4)
+    theta = trained(lopt, 0.2)
+    algorithm = simulate(local_sgd(optax.sgd(0.05), lopt.transform(theta, num_steps=10)), num_workers)
+    rng = np.random.default_rng(0)
+    shape = (num_workers, num_local_steps, 8)
+    batches = {"x": rng.normal(size=(*shape, 3)).astype(np.float32), "y": rng.normal(size=shape).astype(np.float32)}
+    state = algorithm.init(PARAMS)
+    step = jax.jit(functools.partial(algorithm.round, noisy_loss))
+    first = None
+    for t in range(10):
+        state, info = step(state, jax.random.key(t), batches)
+        first = jnp.mean(info.losses) if first is None else first
+    assert jnp.mean(info.losses) < first
+    assert step._cache_size() == 1
+
+
+def test_outputs_are_bounded():
+    lopt = lagg_set(0, 0)
+    theta = jax.tree.map(lambda x: 1e6 * jnp.ones_like(x), lopt.init(jax.random.key(0)))
+    tx = lopt.transform(theta)
+    history = steps_of(tx, workers_of(20, 2))
+    rates = np.asarray([jax.tree.leaves(rates) for _, rates in history])
+    bound = np.exp(2.0 + LARGEST_OFFSET + BOUNDS[1])
+    assert np.all(rates <= bound * 1.001) and np.all(np.isfinite(rates))
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_a_controller_that_is_not_finite_and_a_round_without_survivors_move_nothing(broken):
+    lopt = lagg_set(6, 4)
+    theta = trained(lopt)
+    own = workers_of(1, 2)[0]
+    nothing = jax.tree.map(lambda x: np.full_like(x, broken), own)
+    ((updates, rates),) = steps_of(lopt.transform(theta), [nothing])
+    assert all(np.all(x == 0) for x in jax.tree.leaves(updates)) and all(x == 1 for x in jax.tree.leaves(rates))
+    theta["controller"]["b1"][0] = broken
+    ((updates, rates),) = steps_of(lopt.transform(theta), [own])
+    if np.isnan(broken):
+        assert all(np.all(x == 0) for x in jax.tree.leaves(updates))
+    assert all(np.isfinite(x) for x in jax.tree.leaves(rates))
+
+
+def test_features_of_a_known_round():
+    one = jnp.ones(2)
+    sums = TensorSums(
+        size=4 * one, dd=one, pp=4 * one, mm=one, xx=4 * one, dp=jnp.asarray([2.0, -1.0]), dm=0 * one,
+        workers=jnp.asarray([1.0, 4.0]), is_vector=jnp.asarray([0.0, 1.0]),
+    )  # fmt: skip
+    found = round_features(
+        sums,
+        jnp.float32(0.5),
+        jnp.zeros(2),
+        jnp.asarray([1.0, 1.0, 3.0]),
+        jnp.asarray([3.0, 2.0, 1.0]),
+        num_workers=4,
+        count=jnp.int32(0),
+        num_steps=10,
+        floor=0.03,
+    )
+    assert found.shape == (2, NUM_FEATURES)
+    np.testing.assert_allclose(found[:, 0], [1.0, -0.5], rtol=1e-6)
+    # (4 * 1 / 1 - 1) / 3 and (4 * 1 / 4 - 1) / 3.
+    np.testing.assert_allclose(found[:, 2], [1.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(found[:, 3], np.log(0.25) / 4, rtol=1e-6)
+    np.testing.assert_allclose(found[:, 8], 0.5)
+    np.testing.assert_allclose(found[:, 10:13], [[0, 4 * -0.5, 4 * -0.5]] * 2, rtol=1e-6)
+
+
+def test_undefined_features_are_zero():
+    zeros = jnp.zeros(1)
+    sums = TensorSums(jnp.ones(1), zeros, zeros, zeros, zeros, zeros, zeros, zeros, zeros)
+    found = round_features(sums, jnp.float32(jnp.nan), zeros, jnp.full(3, jnp.nan), None, 1, jnp.int32(0), None, 0.03)
+    assert np.all(np.isfinite(found))
+
+
+def test_config_and_bad_sizes():
+    lopt = lagg_set(5, 3, kappa=0.2)
+    assert from_config(lopt.config).config == lopt.config
+    assert lopt.reads == "statistics" and lopt.num_workers is None
+    for arguments, message in (((-1, 8), "controller_size=-1"), ((4, -2), "hidden_size=-2")):
+        with pytest.raises(ValueError, match=message):
+            lagg_set(*arguments)
+    with pytest.raises(ValueError, match="params is None"):
+        tx = lopt.transform(lopt.init(jax.random.key(0)))
+        tx.update(PARAMS, tx.init(PARAMS))
