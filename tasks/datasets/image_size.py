@@ -15,9 +15,26 @@ import math
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from tasks.base import Data
+
 CHUNK = 512
 REC_601 = np.array([299, 587, 114])
 """Luma of red, green and blue in thousandths (ITU-R BT.601)."""
+
+
+def enlarged(data: Data, factor: int) -> Data:
+    """The images of every split with each pixel repeated `factor` times along both axes.
+
+    Raises:
+      ValueError: factor below 1.
+    """
+    if factor < 1:
+        raise ValueError(f"factor={factor}: use at least 1")
+
+    def enlarge(images):
+        return np.repeat(np.repeat(images, factor, axis=1), factor, axis=2)
+
+    return {split: {**rows, "image": enlarge(np.asarray(rows["image"]))} for split, rows in data.items()}
 
 
 def to_form(images: UInt8[np.ndarray, "n h w c"], image_size: int | None, grey: bool) -> UInt8[np.ndarray, "n H W C"]:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tasks.__main__ import gradient_ms, main
-from tasks.suites import FAMILIES, META_TEST, META_TRAIN, META_VALID, SUITES, make_family, names_of
+from tasks.suites import FAMILIES, META_TEST, META_TEST_ORDINARY, META_TRAIN, META_VALID, SUITES, make_family, names_of
 from tests.tasks.adam_settings import ADAM
 
 
@@ -17,10 +17,17 @@ def test_nothing_of_meta_test_occurs_in_meta_train(attribute):
 
 
 def test_every_family_is_in_one_suite_and_bears_its_name():
-    assert len(FAMILIES) == len(META_TRAIN) + len(META_VALID) + len(META_TEST)
+    assert len(FAMILIES) == sum(map(len, SUITES.values()))
     assert len(META_TEST) >= 20
     for name in ("omniglot8_resnet", "shakespeare_gru", "pinn_burgers", "quadratics32"):
         assert make_family(name).name == name
+
+
+def test_problems_of_ordinary_size_say_what_meta_training_has_seen_of_them():
+    seen = {entry.dataset for entry in (META_TRAIN | META_VALID).values()}
+    for entry in META_TEST_ORDINARY.values():
+        assert ("seen at 8x8" if entry.dataset in seen else "unseen") in entry.description
+    assert min(entry.num_params for entry in META_TEST_ORDINARY.values()) > 50_000
 
 
 def test_every_family_has_a_tuned_adam():

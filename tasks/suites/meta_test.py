@@ -1,36 +1,21 @@
-"""The task families by name, in three sets: what optimizers are meta-trained on, what meta-training is tuned on, and
-what optimizers are judged on. Literal tables: to add a family is to add an entry.
+"""What optimizers are judged on: datasets and architectures that META_TRAIN does not have."""
 
-No dataset and no architecture of META_TEST occurs in META_TRAIN.
-"""
-
-import difflib
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
-from tasks.augmentation import with_label_noise, with_reduced_batches, with_reparametrisation
-from tasks.base import Data, TaskFamily
+from tasks.base import Data
 from tasks.datasets.load import load_dataset
-from tasks.datasets.markov_text import markov_chain, markov_text
 from tasks.datasets.text import load_text
 from tasks.families.equations.pinn_burgers import pinn_burgers
 from tasks.families.equations.pinn_heat import pinn_heat
 from tasks.families.equations.pit_burgers import pit_burgers
 from tasks.families.equations.poisson_quadratic import poisson_quadratic
 from tasks.families.images.hypernetwork import hypernetwork
-from tasks.families.images.image_autoencoder import image_autoencoder
-from tasks.families.images.image_cnn import image_cnn
 from tasks.families.images.image_mixer import image_mixer
-from tasks.families.images.image_mlp import image_mlp
 from tasks.families.images.image_resnet import image_resnet
 from tasks.families.images.image_vit import image_vit
 from tasks.families.images.self_supervised import self_supervised
 from tasks.families.sequences.icl_regression import icl_regression
 from tasks.families.sequences.modular_arithmetic import modular_arithmetic
 from tasks.families.sequences.text_rnn import text_rnn
-from tasks.families.sequences.text_transformer import text_transformer
 from tasks.families.theory.matrix_sensing import matrix_sensing
-from tasks.families.theory.quadratics import quadratics
 from tasks.families.theory.random_features import random_features
 from tasks.families.theory.score_matching import score_matching
 from tasks.families.theory.separable_logistic import separable_logistic
@@ -38,32 +23,7 @@ from tasks.families.theory.sparse_parity import sparse_parity
 from tasks.families.theory.two_layer_linear import two_layer_linear
 from tasks.families.theory.xor_clusters import xor_clusters
 from tasks.networks.language_model import compact_vocabulary
-from tasks.networks.variants import Variants
-
-
-class SuiteEntry(NamedTuple):
-    """One family of a suite.
-
-    Attributes:
-      make: builds the family, which loads or generates its data.
-      description: one line.
-      dataset: name of its dataset; generated data have a name of their own.
-      architecture: name of its network or model class.
-      num_params: parameters of one task.
-    """
-
-    make: Callable[[], TaskFamily]
-    description: str
-    dataset: str
-    architecture: str
-    num_params: int
-
-
-VARIED = Variants(activations=("relu", "tanh", "gelu"), init_scale=(0.5, 2.0))
-
-
-def _fashion_mnist_8() -> Data:
-    return load_dataset("fashion_mnist", image_size=8, grey=True)
+from tasks.suites.entry import SuiteEntry
 
 
 def _omniglot_8() -> Data:
@@ -73,100 +33,6 @@ def _omniglot_8() -> Data:
 def _shakespeare() -> Data:
     return compact_vocabulary(load_text("tiny_shakespeare", row_length=33))[0]
 
-
-META_TRAIN: dict[str, SuiteEntry] = {
-    "fmnist8_mlp32": SuiteEntry(
-        make=lambda: image_mlp(_fashion_mnist_8(), (32,), "fmnist8_mlp32"),
-        description="Fashion-MNIST at 8x8, MLP 64-32-10",
-        dataset="fashion_mnist",
-        architecture="mlp",
-        num_params=2_410,
-    ),
-    "fmnist8_mlp64x64": SuiteEntry(
-        make=lambda: image_mlp(_fashion_mnist_8(), (64, 64), "fmnist8_mlp64x64"),
-        description="Fashion-MNIST at 8x8, MLP 64-64-64-10",
-        dataset="fashion_mnist",
-        architecture="mlp",
-        num_params=8_970,
-    ),
-    "fmnist8_mlp_varied": SuiteEntry(
-        make=lambda: with_reduced_batches(
-            image_mlp(_fashion_mnist_8(), (32, 32), "fmnist8_mlp_varied", variants=VARIED), max_halvings=3
-        ),
-        description="Fashion-MNIST at 8x8, MLP 64-32-32-10 with sampled activation, initial scale and batch size",
-        dataset="fashion_mnist",
-        architecture="mlp",
-        num_params=3_466,
-    ),
-    "fmnist8_mlp32_reparam": SuiteEntry(
-        make=lambda: with_reparametrisation(make_family("fmnist8_mlp32"), (0.1, 10.0), per_tensor=True),
-        description="fmnist8_mlp32 with every tensor divided by a scale, log-uniform in [0.1, 10]",
-        dataset="fashion_mnist",
-        architecture="mlp",
-        num_params=2_410,
-    ),
-    "fmnist8_mlp32_noise": SuiteEntry(
-        make=lambda: with_label_noise(make_family("fmnist8_mlp32"), (0.0, 0.5)),
-        description="fmnist8_mlp32 with up to half of the training labels drawn anew",
-        dataset="fashion_mnist",
-        architecture="mlp",
-        num_params=2_410,
-    ),
-    "fmnist8_cnn": SuiteEntry(
-        make=lambda: image_cnn(_fashion_mnist_8(), (8, 16, 16), "fmnist8_cnn"),
-        description="Fashion-MNIST at 8x8, three 3x3 convolutions of 8, 16 and 16 channels",
-        dataset="fashion_mnist",
-        architecture="cnn",
-        num_params=3_738,
-    ),
-    "markov_transformer": SuiteEntry(
-        make=lambda: text_transformer(
-            markov_text(markov_chain()), 32, hidden_size=16, depth=1, name="markov_transformer"
-        ),
-        description="Text of an order-2 Markov chain over 32 symbols, one-block decoder of width 16",
-        dataset="markov_text",
-        architecture="decoder_transformer",
-        num_params=4_800,
-    ),
-    "quadratics32": SuiteEntry(
-        make=lambda: quadratics(32, (0.5, 2.0), name="quadratics32"),
-        description="Random quadratics in 32 dimensions, condition numbers 6 to 1,000, noisy gradients",
-        dataset="gaussian_noise",
-        architecture="quadratic",
-        num_params=32,
-    ),
-}
-
-META_VALID: dict[str, SuiteEntry] = {
-    "fmnist8_mlp128": SuiteEntry(
-        make=lambda: image_mlp(_fashion_mnist_8(), (128,), "fmnist8_mlp128"),
-        description="Fashion-MNIST at 8x8, MLP 64-128-10",
-        dataset="fashion_mnist",
-        architecture="mlp",
-        num_params=9_610,
-    ),
-    "fmnist8_autoencoder": SuiteEntry(
-        make=lambda: image_autoencoder(_fashion_mnist_8(), name="fmnist8_autoencoder"),
-        description="Fashion-MNIST at 8x8, autoencoder 64-32-8-32-64; the loss is the squared error",
-        dataset="fashion_mnist",
-        architecture="autoencoder",
-        num_params=4_744,
-    ),
-    "fmnist28_mlp128x128": SuiteEntry(
-        make=lambda: image_mlp(load_dataset("fashion_mnist"), (128, 128), "fmnist28_mlp128x128"),
-        description="Fashion-MNIST at 28x28, MLP 784-128-128-10 (not embedded)",
-        dataset="fashion_mnist",
-        architecture="mlp",
-        num_params=118_282,
-    ),
-    "cifar10_cnn": SuiteEntry(
-        make=lambda: image_cnn(load_dataset("cifar10"), (32, 64, 64), "cifar10_cnn"),
-        description="CIFAR-10, three 3x3 convolutions of 32, 64 and 64 channels (not embedded)",
-        dataset="cifar10",
-        architecture="cnn",
-        num_params=56_970,
-    ),
-}
 
 META_TEST: dict[str, SuiteEntry] = {
     "omniglot8_resnet": SuiteEntry(
@@ -331,41 +197,3 @@ META_TEST: dict[str, SuiteEntry] = {
         num_params=6_017,
     ),
 }
-
-SUITES: dict[str, dict[str, SuiteEntry]] = {
-    "meta_train": META_TRAIN,
-    "meta_valid": META_VALID,
-    "meta_test": META_TEST,
-}
-
-FAMILIES: dict[str, SuiteEntry] = META_TRAIN | META_VALID | META_TEST
-"""Every family."""
-
-
-def names_of(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of families, with the names of suites replaced by those of their families.
-
-    Raises:
-      ValueError: unknown name, with the nearest ones (or all of them where none is near).
-    """
-    found: dict[str, None] = {}
-    for name in names:
-        if name not in FAMILIES and name not in SUITES:
-            known = (*SUITES, *FAMILIES)
-            near = difflib.get_close_matches(name, known) or sorted(known)
-            raise ValueError(f"unknown task family {name!r}: did you mean {' or '.join(near)}?")
-        found |= dict.fromkeys(SUITES.get(name, (name,)))
-    return tuple(found)
-
-
-def make_family(name: str) -> TaskFamily:
-    """Builds a family, which loads its data.
-
-    Raises:
-      ValueError: unknown name, with the nearest ones.
-      FileNotFoundError: its dataset is not embedded and was not found; the message says how to get it.
-    """
-    if name in SUITES:
-        raise ValueError(f"{name!r} is a suite of {len(SUITES[name])} families: name one of them")
-    names_of([name])
-    return FAMILIES[name].make()

@@ -1,0 +1,52 @@
+"""The task families by name, in sets: what optimizers are meta-trained on, what meta-training is tuned on, and what
+optimizers are judged on. Literal tables: to add a family is to add an entry.
+"""
+
+import difflib
+from collections.abc import Sequence
+
+from tasks.base import TaskFamily
+from tasks.suites.entry import SuiteEntry
+from tasks.suites.meta_test import META_TEST
+from tasks.suites.meta_test_ordinary import META_TEST_ORDINARY
+from tasks.suites.meta_train import META_TRAIN
+from tasks.suites.meta_valid import META_VALID
+
+SUITES: dict[str, dict[str, SuiteEntry]] = {
+    "meta_train": META_TRAIN,
+    "meta_valid": META_VALID,
+    "meta_test": META_TEST,
+    "meta_test_ordinary": META_TEST_ORDINARY,
+}
+
+FAMILIES: dict[str, SuiteEntry] = META_TRAIN | META_VALID | META_TEST | META_TEST_ORDINARY
+"""Every family."""
+
+
+def names_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of families, with the names of suites replaced by those of their families.
+
+    Raises:
+      ValueError: unknown name, with the nearest ones (or all of them where none is near).
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        if name not in FAMILIES and name not in SUITES:
+            known = (*SUITES, *FAMILIES)
+            near = difflib.get_close_matches(name, known) or sorted(known)
+            raise ValueError(f"unknown task family {name!r}: did you mean {' or '.join(near)}?")
+        found |= dict.fromkeys(SUITES.get(name, (name,)))
+    return tuple(found)
+
+
+def make_family(name: str) -> TaskFamily:
+    """Builds a family, which loads its data.
+
+    Raises:
+      ValueError: unknown name, with the nearest ones.
+      FileNotFoundError: its dataset is not embedded and was not found; the message says how to get it.
+    """
+    if name in SUITES:
+        raise ValueError(f"{name!r} is a suite of {len(SUITES[name])} families: name one of them")
+    names_of([name])
+    return FAMILIES[name].make()

@@ -1,0 +1,119 @@
+"""What optimizers are meta-trained on. No dataset and no architecture of META_TEST occurs here."""
+
+from tasks.augmentation import with_label_noise, with_reduced_batches, with_reparametrisation
+from tasks.base import TaskFamily
+from tasks.datasets.image_size import enlarged
+from tasks.datasets.markov_text import markov_chain, markov_text
+from tasks.families.images.image_cnn import image_cnn
+from tasks.families.images.image_mlp import image_mlp
+from tasks.families.sequences.text_transformer import text_transformer
+from tasks.families.theory.quadratics import quadratics
+from tasks.families.theory.teacher_student import teacher_student
+from tasks.networks.variants import Variants
+from tasks.suites.entry import SuiteEntry, fashion_mnist_8
+
+VARIED = Variants(activations=("relu", "tanh", "gelu"), init_scale=(0.5, 2.0))
+
+
+def make_mlp32() -> TaskFamily:
+    """The family that several others are made of."""
+    return image_mlp(fashion_mnist_8(), (32,), "fmnist8_mlp32")
+
+
+META_TRAIN: dict[str, SuiteEntry] = {
+    "fmnist8_mlp32": SuiteEntry(
+        make=make_mlp32,
+        description="Fashion-MNIST at 8x8, MLP 64-32-10",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=2_410,
+    ),
+    "fmnist8_mlp64x64": SuiteEntry(
+        make=lambda: image_mlp(fashion_mnist_8(), (64, 64), "fmnist8_mlp64x64"),
+        description="Fashion-MNIST at 8x8, MLP 64-64-64-10",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=8_970,
+    ),
+    "fmnist8_mlp_varied": SuiteEntry(
+        make=lambda: with_reduced_batches(
+            image_mlp(fashion_mnist_8(), (32, 32), "fmnist8_mlp_varied", variants=VARIED), max_halvings=3
+        ),
+        description="Fashion-MNIST at 8x8, MLP 64-32-32-10 with sampled activation, initial scale and batch size",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=3_466,
+    ),
+    "fmnist8_mlp32_reparam": SuiteEntry(
+        make=lambda: with_reparametrisation(make_mlp32(), (0.1, 10.0), per_tensor=True),
+        description="fmnist8_mlp32 with every tensor divided by a scale, log-uniform in [0.1, 10]",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=2_410,
+    ),
+    "fmnist8_mlp32_noise": SuiteEntry(
+        make=lambda: with_label_noise(make_mlp32(), (0.0, 0.5)),
+        description="fmnist8_mlp32 with up to half of the training labels drawn anew",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=2_410,
+    ),
+    "fmnist8_cnn": SuiteEntry(
+        make=lambda: image_cnn(fashion_mnist_8(), (8, 16, 16), "fmnist8_cnn"),
+        description="Fashion-MNIST at 8x8, three 3x3 convolutions of 8, 16 and 16 channels",
+        dataset="fashion_mnist",
+        architecture="cnn",
+        num_params=3_738,
+    ),
+    "markov_transformer": SuiteEntry(
+        make=lambda: text_transformer(
+            markov_text(markov_chain()), 32, hidden_size=16, depth=1, name="markov_transformer"
+        ),
+        description="Text of an order-2 Markov chain over 32 symbols, one-block decoder of width 16",
+        dataset="markov_text",
+        architecture="decoder_transformer",
+        num_params=4_800,
+    ),
+    "quadratics32": SuiteEntry(
+        make=lambda: quadratics(32, (0.5, 2.0), name="quadratics32"),
+        description="Random quadratics in 32 dimensions, condition numbers 6 to 1,000, noisy gradients",
+        dataset="gaussian_noise",
+        architecture="quadratic",
+        num_params=32,
+    ),
+    "fmnist8_mlp32_scale": SuiteEntry(
+        make=lambda: with_reparametrisation(make_mlp32(), (1e-3, 1e3)),
+        description="fmnist8_mlp32 with all of its tensors divided by one scale, log-uniform in [1e-3, 1e3]",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=2_410,
+    ),
+    "fmnist16_mlp64": SuiteEntry(
+        make=lambda: image_mlp(enlarged(fashion_mnist_8(), 2), (64,), "fmnist16_mlp64"),
+        description="Fashion-MNIST at 8x8 enlarged to 16x16, MLP 256-64-10",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=17_098,
+    ),
+    "teacher_student": SuiteEntry(
+        make=teacher_student,
+        description="Regression on a random teacher network, little to much noise",
+        dataset="random_teacher",
+        architecture="relu_regression",
+        num_params=2_372,
+    ),
+    "teacher_student_wide": SuiteEntry(
+        make=lambda: teacher_student(64, 32, 128, noise=(1e-3, 0.05), name="teacher_student_wide"),
+        description="The same with 64 inputs, 128 student units and little noise",
+        dataset="random_teacher",
+        architecture="relu_regression",
+        num_params=8_836,
+    ),
+    "quadratics32_exact": SuiteEntry(
+        make=lambda: quadratics(32, (0.5, 2.0), noise_floor=1e-6, name="quadratics32_exact"),
+        description="quadratics32 with hardly any noise",
+        dataset="gaussian_noise",
+        architecture="quadratic",
+        num_params=32,
+    ),
+}
