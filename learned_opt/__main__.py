@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from learned_opt.architectures import SINGLE_MACHINE
-from learned_opt.checkpoint import load_checkpoint, read_bytes
+from learned_opt.checkpoint import load_checkpoint
+from learned_opt.checkpoint_file import read_bytes
 from learned_opt.model_folder import export_folder
 from learned_opt.pretrained import pretrained_names
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from learned_opt.atomic_file import write_atomic
-from learned_opt.checkpoint import MODEL_FILE, Checkpoint, load_checkpoint, read_bytes
+from learned_opt.checkpoint import Checkpoint, load_checkpoint
+from learned_opt.checkpoint_file import MODEL_FILE, read_bytes
 from learned_opt.pretrained import find_model_card
 
 CONFIG_FILE, README_FILE = "config.json", "README.md"
