@@ -55,7 +55,7 @@ def recipe_transform(
 
 
 def recipe_in_words(recipe: Mapping[str, Any]) -> str:
-    """E.g. "adam_b1_0 at 0.01", with further arguments behind."""
+    """E.g. "adam at 0.01", with further arguments behind."""
     rest = [f"{field} {value:g}" for field, value in recipe.items() if field not in ("name", "learning_rate")]
     return ", ".join([f"{recipe['name']} at {recipe['learning_rate']:g}", *rest])
 

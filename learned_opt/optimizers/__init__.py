@@ -56,6 +56,9 @@ def make_local_optimizer(reference: str, learning_rate: LearningRate | None = No
         raise ValueError(f"local optimizer {reference!r} has no learning rate: use '{reference},learning_rate=0.01'")
     if learning_rate is not None:
         check_arguments(make, ["learning_rate"], f"local optimizer {reference!r}")
-    made = make() if learning_rate is None else make(learning_rate=learning_rate)
+    try:
+        made = make() if learning_rate is None else make(learning_rate=learning_rate)
+    except TypeError as error:
+        raise ValueError(f"local optimizer {reference!r}: {error}") from error
     check_transform(made, f"local optimizer {reference!r}")
     return made

@@ -21,7 +21,7 @@ FALLING = np.linspace(3, 1, 6) + np.zeros((3, 1))
 def checkpoint(tmp_path):
     lopt = learned_opt.lagg_a(num_workers=8, hidden_size=4, nominal="momentum")
     path = tmp_path / "mine.safetensors"
-    learned_opt.save(path, lopt, lopt.init(jax.random.key(0)), local_learning_rate=0.5)
+    learned_opt.save(path, lopt, lopt.init(jax.random.key(0)), local_opt={"name": "sgd", "learning_rate": 0.5})
     return str(path)
 
 
