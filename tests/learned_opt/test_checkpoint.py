@@ -1,22 +1,29 @@
-"""A checkpoint comes back to the last bit, or is refused with one line that names the file and the
-fault."""
+"""A checkpoint comes back to the last bit, or is refused with one line that names the file and the fault."""
 
+import hashlib
 import json
 import pickle
 import struct
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import safetensors.numpy
 
-from learned_opt import checkpoint
+from learned_opt import checkpoint_file, rebuilding
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
 from learned_opt.architectures.lagg import lagg_a, lopt_a
-from learned_opt.checkpoint import load, load_checkpoint, save
+from learned_opt.base import LearnedOptimizer
+from learned_opt.checkpoint import load_checkpoint, save
+from learned_opt.loading import load
 
 _LOPT = lagg_a(num_workers=3, hidden_size=4)
+_KEY = jax.random.key(0)
+_RECIPE = {"name": "sgd", "learning_rate": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +34,7 @@ def theta():
 @pytest.fixture
 def path(tmp_path, theta):
     path = tmp_path / "lagg.safetensors"
-    save(path, _LOPT, theta, task="fmnist8_mlp32", num_workers=3, local_learning_rate=0.5)
+    save(path, _LOPT, theta, local_opt=_RECIPE, task="fmnist8_mlp32", num_workers=3)
     return path
 
 
@@ -107,7 +114,7 @@ def test_giant_header(path):
 
 
 def test_too_large(path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_MAX_BYTES", 1000)
+    monkeypatch.setattr(checkpoint_file, "_MAX_BYTES", 1000)
     _refused(path, "1000 bytes")
 
 
@@ -122,13 +129,13 @@ def test_pickle_does_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def _forge(path, theta, config=_LOPT.config, **changes):
+def _forge(path, theta, config=_LOPT.config, local_opt=None, **changes):
     """A file whose digest is right but whose content is not what `save` writes."""
     flat = {k: v for k, v in theta.items() if k != "mlp"}
     flat |= {f"mlp/{k}": v for k, v in theta["mlp"].items()}
     tensors = {**flat, **changes}
     tensors = {k: v for k, v in tensors.items() if v is not None}
-    path.write_bytes(checkpoint._encode(tensors, config, {}))
+    path.write_bytes(checkpoint_file.encode(tensors, config, local_opt, {}))
 
 
 @pytest.mark.parametrize(
@@ -169,10 +176,10 @@ def test_wrong_architecture(path, theta, config, words):
 
 
 def test_newer_version(path, theta, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(checkpoint_file, "FORMAT_VERSION", 3)
     _forge(path, theta)
     monkeypatch.undo()
-    _refused(path, "version 2", "upgrade")
+    _refused(path, "version 3", "upgrade")
 
 
 @pytest.mark.parametrize(
@@ -183,6 +190,7 @@ def test_newer_version(path, theta, monkeypatch):
         {"learned_opt": "[" * 100_000},
         {"learned_opt": "[1]"},
         {"learned_opt": json.dumps({"format_version": 1, "config": [], "card": {}, "sha256": "x"})},
+        {"learned_opt": json.dumps({"format_version": 2, "config": {}, "local_opt": 1, "card": {}, "sha256": "x"})},
         {"learned_opt": json.dumps({"format_version": 1, "config": {}, "card": {}, "sha256": "\ud800"})},
     ],
 )
@@ -208,11 +216,155 @@ def test_pretrained_names_resolve(tmp_path, monkeypatch, path):
         load("lag")
 
 
-def test_shipped_checkpoints_load():
+def test_shipped_checkpoints_load_with_their_recipe():
     from learned_opt.pretrained import pretrained_names
 
     for name in pretrained_names():
-        assert load_checkpoint(name).card
+        loaded = load_checkpoint(name)
+        assert loaded.card and (loaded.local_opt is None) == (loaded.lopt.reads == "gradient")
+    assert load_checkpoint("lopt_generalist").local_opt == {"name": "adam_b1_0", "learning_rate": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("adafac_generalist", "ea1ed2c20ba15e77"),
+        ("lagg_fmnist8_k8_h4", "2a2f954d6569bc3c"),
+        ("lopt_generalist", "d79fe3e812f5229c"),
+    ],
+)
+def test_shipped_meta_parameters_are_those_that_were_published(name, digest):
+    """Recorded from the files of format 1."""
+    theta = rebuilding.named_leaves(load_checkpoint(name).theta)
+    assert hashlib.sha256(b"".join(theta[key].tobytes() for key in sorted(theta))).hexdigest()[:16] == digest
+
+
+def test_the_local_recipe_comes_back_and_makes_the_optimizer(path, theta):
+    recipe = {"name": "sgd", "learning_rate": 0.5, "momentum": 0.9, "nesterov": True}
+    save(path, _LOPT, theta, local_opt=recipe)
+    loaded = load_checkpoint(path)
+    assert loaded.local_opt == recipe and loaded.card == {}
+    params, gradient = {"w": jnp.ones(3)}, {"w": jnp.arange(3.0)}
+    for rate, expected in ((None, 0.5), (0.25, 0.25), (lambda count: 0.125, 0.125)):
+        found = loaded.local_transform(rate)
+        updates: Any
+        updates, _ = found.update(gradient, found.init(params), params)
+        # Nesterov's first step: m = g, so the step is (1 + 0.9) g.
+        np.testing.assert_allclose(updates["w"], -expected * 1.9 * gradient["w"], rtol=1e-6)
+    save(path, _LOPT, theta)
+    with pytest.raises(ValueError, match="lagg_a does not say what its workers run: save it with local_opt="):
+        load_checkpoint(path).local_transform()
+    lopt = adafac_mlp_lopt(hidden_size=2)
+    save(path, lopt, lopt.init(jax.random.key(0)))
+    with pytest.raises(ValueError, match="adafac_mlp_lopt reads gradients and has no local optimizer"):
+        load_checkpoint(path).local_transform()
+
+
+_RECIPE_MISTAKES = [
+    ("sgd", "local_opt='sgd': use a dict such as"),
+    ({"learning_rate": 0.1}, "local_opt: None is unknown; use one of sgd, adam"),
+    ({"name": "my_module:make", "learning_rate": 0.1}, "is unknown; .* with an optimizer of your own leave it out"),
+    ({"name": "sgd"}, "learning_rate=None: use a number above 0"),
+    ({"name": "sgd", "learning_rate": 0}, "learning_rate=0: use a number above 0"),
+    ({"name": "sgd", "learning_rate": "0.1"}, "learning_rate='0.1': use a finite number"),
+    ({"name": "sgd", "learning_rate": 10**400}, "learning_rate=10+...: use a finite number"),
+    ({"name": "sgd", "learning_rate": 0.1, "momentun": 0.9}, "no argument 'momentun'; did you mean 'momentum'"),
+    ({"name": "sgd", "learning_rate": 0.1, "momentum": [0.9]}, "momentum=.*: use a finite number"),
+]
+
+
+@pytest.mark.parametrize(("recipe", "message"), _RECIPE_MISTAKES)
+def test_wrong_recipes_are_refused_when_saved_and_when_loaded(path, theta, recipe, message):
+    with pytest.raises(ValueError, match=message):
+        save(path, _LOPT, theta, local_opt=recipe)
+    if isinstance(recipe, dict):
+        _forge(path, theta, local_opt=recipe)
+        with pytest.raises(ValueError, match=message) as caught:
+            load_checkpoint(path)
+        assert path.name in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_what_the_card_said_of_local_steps_belongs_into_the_recipe(path, theta):
+    with pytest.raises(ValueError, match="local_learning_rate=0.5 is no card entry.*pass local_opt="):
+        save(path, _LOPT, theta, local_learning_rate=0.5)
+    lopt = adafac_mlp_lopt(hidden_size=2)
+    with pytest.raises(ValueError, match="adafac_mlp_lopt reads gradients; leave it out"):
+        save(path, lopt, lopt.init(jax.random.key(0)), local_opt=_RECIPE)
+
+
+def _format_1(path, lopt, theta, card):
+    """A file as the first version wrote it."""
+    tensors = {key: np.asarray(leaf) for key, leaf in rebuilding.named_leaves(theta).items()}
+    header = {"format_version": 1, "config": lopt.config, "card": card, "sha256": "0" * 64}
+    data = safetensors.numpy.save(tensors, {"learned_opt": json.dumps(header)})
+    start = data.rindex(b"0" * 64, 0, 8 + struct.unpack("<Q", data[:8])[0])
+    path.write_bytes(data[:start] + hashlib.sha256(data).hexdigest().encode() + data[start + 64 :])
+
+
+@pytest.mark.parametrize(
+    ("card", "recipe"),
+    [
+        ({"local_optimizer": "rmsprop", "local_learning_rate": 0.01}, {"name": "adam_b1_0", "learning_rate": 0.01}),
+        ({"local_optimizer": "adam", "local_learning_rate": 0.1}, {"name": "adam", "learning_rate": 0.1}),
+        ({"local_learning_rate": 0.5}, _RECIPE),
+        ({}, None),
+        ({"local_learning_rate": "it varied"}, None),
+        ({"local_optimizer": ["sgd", "adam"], "local_learning_rate": 0.1}, None),
+    ],
+)
+def test_files_of_format_1_have_the_recipe_of_their_card(path, theta, card, recipe):
+    _format_1(path, _LOPT, theta, card)
+    loaded = load_checkpoint(path)
+    assert loaded.local_opt == recipe and loaded.card == card and loaded.lopt.config == _LOPT.config
+    jax.tree.map(np.testing.assert_array_equal, loaded.theta, theta)
+
+
+def test_a_gradient_reader_of_format_1_has_no_recipe(path):
+    lopt = adafac_mlp_lopt(hidden_size=2)
+    _format_1(path, lopt, lopt.init(jax.random.key(0)), {"local_learning_rate": 0.5})
+    assert load_checkpoint(path).local_opt is None
+
+
+def test_the_kept_file_of_format_1_loads():
+    loaded = load_checkpoint(Path(__file__).parents[1] / "data" / "optimizer_format_1.safetensors")
+    assert loaded.lopt.num_workers == 2 and loaded.local_opt is None and loaded.card["task"] == "fmnist8_mlp32"
+
+
+def _learned_sgd(rate=0.1, sizes=(2,)):
+    def init(key):
+        del key
+        return {"log_rate": jnp.zeros(sizes, jnp.float32)}
+
+    return LearnedOptimizer(
+        init,
+        lambda theta, num_steps=None: optax.with_extra_args_support(optax.set_to_zero()),
+        {"architecture": "learned_sgd", "rate": rate},
+    )
+
+
+def test_an_architecture_of_ones_own(tmp_path):
+    lopt = _learned_sgd(0.25)
+    theta, path = lopt.init(jax.random.key(0)), tmp_path / "own.safetensors"
+    mine = {"learned_sgd": _learned_sgd}
+    with pytest.raises(ValueError, match=r"nothing could load this file: pass save\(..., architectures={'learned_sgd'"):
+        save(path, lopt, theta)
+    assert not path.exists()
+    save(path, lopt, theta, architectures=mine)
+    assert load_checkpoint(path, mine).lopt.config == lopt.config
+    with pytest.raises(ValueError, match="architecture='learned_sgd'"):
+        load_checkpoint(path)
+
+
+def test_a_config_that_rebuilds_something_else_is_not_saved(tmp_path):
+    forgetful = _learned_sgd(0.25)._replace(config={"architecture": "learned_sgd"})
+    with pytest.raises(ValueError, match="must hold every argument of the function"):
+        save(tmp_path / "x", forgetful, forgetful.init(jax.random.key(0)), architectures={"learned_sgd": _learned_sgd})
+    other_theta = _learned_sgd(sizes=(3,))
+    with pytest.raises(ValueError, match=r"log_rate has shape \(3,\).*nothing could load this file"):
+        save(tmp_path / "x", other_theta, other_theta.init(_KEY), architectures={"learned_sgd": _learned_sgd})
+    not_json = _learned_sgd(rate=jnp.float32(1))
+    with pytest.raises(ValueError, match="config entry rate=.* is not JSON"):
+        save(tmp_path / "x", not_json, not_json.init(_KEY), architectures={"learned_sgd": _learned_sgd})
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])

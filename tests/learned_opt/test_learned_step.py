@@ -17,6 +17,7 @@ from learned_opt.base import LearnedOptimizer
 from learned_opt.learned_step import Others, learned_step, vectors_and
 
 K = 2
+NO_TRANSFORM: Any = "adamw"
 PARAMS = {
     "embed": {"table": np.asarray([[0.5, -1.0, 0.1], [0.2, 0.3, -0.4]], np.float32)},
     "w": np.asarray([[0.7, 0.1, 0.0], [-0.2, 2.0, 0.4]], np.float32),
@@ -29,20 +30,20 @@ LOPTS = {
 }
 
 
-def of_optax(transform, reads="gradient"):
+def of_optax(transform, reads: Any = "gradient"):
     """A hand-designed optimizer in the clothes of a learned one, so that optax can be the oracle."""
     return LearnedOptimizer(lambda key: {}, lambda theta, num_steps=None: transform, {"architecture": "own"}, reads)
 
 
 @functools.cache
-def base(name):
+def base(name) -> Any:
     """The transform of an optimizer with a random theta."""
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(LOPTS[name].init, jax.random.key(0))
     return LOPTS[name].transform(jax.tree.map(lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype), shapes))
 
 
-def wrapped(name, **options):
+def wrapped(name, **options) -> Any:
     return learned_step(LOPTS[name], base(name), **options)
 
 
@@ -53,7 +54,7 @@ def draw(seed=0, params: Any = PARAMS):
     return jax.tree.map(lambda w: jnp.mean(w, axis=0), workers), {"worker_updates": workers}
 
 
-def run(tx, num_steps=3, params: Any = PARAMS):
+def run(tx: Any, num_steps=3, params: Any = PARAMS) -> Any:
     """Updates and parameters of every step."""
     state, history = tx.init(params), []
     for seed in range(num_steps):
@@ -129,7 +130,7 @@ def test_decay_is_that_of_adamw(mask):
 def test_others_are_trained_apart(name):
     """Each optimizer alone, on its own tensors."""
     tx = wrapped(name, others=Others(optax.sgd(0.5, momentum=0.9), vectors_and("Embed")))
-    own = {"w": PARAMS["w"]}
+    own: Any = {"w": PARAMS["w"]}
     found = [params for _, params in run(tx)]
     state = base(name).init(own)
     others = {"embed": PARAMS["embed"], "b": PARAMS["b"]}
@@ -148,7 +149,7 @@ def test_others_are_trained_apart(name):
 def test_rate_and_decay_are_not_those_of_the_others():
     options: Any = {"learning_rate": 0.5, "weight_decay": 0.25, "mask": lambda p: jax.tree.map(lambda x: True, p)}
     lopt = of_optax(optax.set_to_zero())
-    tx = learned_step(lopt, lopt.transform({}), others=Others(optax.set_to_zero()), **options)
+    tx: Any = learned_step(lopt, lopt.transform({}), others=Others(optax.set_to_zero()), **options)
     (_, params), *_ = run(tx)
     chex.assert_trees_all_equal(params, {**jax.tree.map(lambda p: 0.875 * p, PARAMS), "b": PARAMS["b"]})
 
@@ -194,8 +195,8 @@ def test_a_loop_that_says_it_has_pseudo_gradients_gets_the_step():
 
 @pytest.mark.parametrize("gather", [True, False])
 def test_local_updates_feed_a_server_optimizer_as_before(gather):
-    def train(server):
-        tx = local_updates(optax.sgd(0.1), server, 2, "workers", gather=gather)
+    def train(server: Any) -> Any:
+        tx: Any = local_updates(optax.sgd(0.1), server, 2, "workers", gather=gather)
 
         def worker(gradients):
             params, state = jax.tree.map(jnp.asarray, PARAMS), tx.init(PARAMS)
@@ -260,7 +261,7 @@ def test_masked_needs_masked_worker_updates_and_says_so():
         ({"learning_rate": 4.0, "weight_decay": 0.5}, "takes off all of a parameter"),
         ({"mask": {"w": True}}, "mask .* use it with weight_decay"),
         ({"others": optax.sgd(0.1)}, r"others=.*: use learned_opt.Others\(optimizer, tensors\)"),
-        ({"others": Others("adamw")}, "others.optimizer=adamw: load it"),
+        ({"others": Others(NO_TRANSFORM)}, "others.optimizer=adamw: load it"),
     ],
 )
 def test_arguments_that_make_no_sense_are_named(options, message):

@@ -117,6 +117,7 @@ def test_relative_rmsprop_does_not_depend_on_the_scale_of_a_tensor():
 def test_state_is_float32_for_bfloat16_parameters(build):
     params = jax.tree.map(lambda p: jnp.asarray(p, jnp.bfloat16), draw(0)[0])
     optimizer = build(0.01)
+    state: Any
     updates, state = optimizer.update(params, optimizer.init(params), params)
     assert {leaf.dtype for leaf in jax.tree.leaves(state.second_moment)} == {jnp.dtype(jnp.float32)}
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(jnp.bfloat16)}
@@ -127,6 +128,7 @@ def test_own_optimizers_hold_under_strict_promotion_and_with_odd_leaves(name):
     params = {"w": jnp.ones((2, 2)), "none": None, "empty": jnp.zeros((0, 3)), "scalar": jnp.float32(2.0)}
     optimizer = make_local_optimizer(name, 0.1)
     with jax.numpy_dtype_promotion("strict"):
+        updates: Any
         updates, _ = optimizer.update(params, optimizer.init(params), params)
     assert updates["none"] is None and updates["empty"].shape == (0, 3)
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(updates))
