@@ -9,7 +9,7 @@ usually 1. What is called 0.1 at 1e-3 there is 1e-4 here.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,10 +47,12 @@ class Others(NamedTuple):
         `learned_opt.algorithms.server.fedavg()` takes the workers' average, so these tensors are trained by the local
         optimizer alone; `optax.adamw` would be FedAdam, whose rate is the size of a round's change.
       tensors: which, as a tree of booleans or a function params -> such a tree.
+      reads: "gradient", or "mean" for a server optimizer; it must be what the learned optimizer is fed.
     """
 
     optimizer: optax.GradientTransformation
     tensors: Any = vectors_and()
+    reads: Literal["gradient", "mean"] = "gradient"
 
 
 def learned_step(
@@ -87,7 +89,7 @@ def learned_step(
         parts.append(optax.scale(learning_rate))
     whole = step if len(parts) == 1 else optax.chain(*parts)
     if others is not None:
-        whole = _beside(others, whole)
+        whole = _beside(others, whole, lopt)
     whole = optax.with_extra_args_support(whole)
     architecture = lopt.config["architecture"]
 
@@ -125,11 +127,19 @@ def _check_decay(learning_rate, weight_decay, mask):
         raise ValueError("mask says which tensors decay: use it with weight_decay above 0")
 
 
-def _beside(others, whole):
+def _beside(others, whole, lopt):
     """The learned step and the other optimizer, each on its tensors."""
     if not isinstance(others, Others):
         raise ValueError(f"others={str(others)[:100]}: use learned_opt.Others(optimizer, tensors)")
     check_transform(others.optimizer, "others.optimizer")
+    architecture = lopt.config["architecture"]
+    if others.reads not in ("gradient", "mean") or (others.reads == "gradient") != (lopt.reads == "gradient"):
+        fed, reads = ("gradients", "gradient") if lopt.reads == "gradient" else ("pseudo-gradients", "mean")
+        example = "optax.adamw(1e-3)" if reads == "gradient" else "learned_opt.algorithms.server.fedavg()"
+        raise ValueError(
+            f"others.reads={others.reads!r}: beside {architecture} it is fed {fed}; use an optimizer for them, e.g. "
+            f"Others({example}, reads={reads!r})"
+        )
 
     def labels(params: Params):
         chosen = others.tensors(params) if callable(others.tensors) else others.tensors

@@ -52,7 +52,8 @@ def load(
         AdamW's weight decay times AdamW's learning rate. A server optimizer decays once a round.
       mask: which tensors decay, as in `optax.adamw`: a tree of booleans, or a function params -> such a tree.
       num_steps: length of the training, in updates, for optimizers that read it.
-      others: tensors that another optimizer trains: `Others(optax.adamw(1e-3), vectors_and("embed"))`.
+      others: tensors that another optimizer trains: `Others(optax.adamw(1e-3), vectors_and("embed"))`; beside a server
+        optimizer another one of those: `Others(fedavg(), reads="mean")`.
       architectures: name -> function, for a file whose architecture is not the library's; a file runs no code.
 
     Raises:

@@ -48,7 +48,7 @@ def data_parallel(opt: optax.GradientTransformation) -> LocalAlgorithm:
         return RoundState(Shared(params, opt.init(params)), worker=())
 
     def round_fn(loss_fn, state, key, batches):
-        if not isinstance(state.shared, Shared):
+        if not isinstance(state, RoundState) or not isinstance(state.shared, Shared):
             raise ValueError("state is not one of data_parallel: use what this algorithm's own init and round return")
         params, opt_state = state.shared
         loss_fn = checked_loss(loss_fn)

@@ -75,7 +75,7 @@ def local_sgd(
         return RoundState(Shared(params, server.init(params)), worker)
 
     def round_fn(loss_fn, state, key, batches):
-        if not isinstance(state.shared, Shared) or not isinstance(state.worker, Worker):
+        if not isinstance(state, RoundState) or not isinstance(state.shared, Shared):
             raise ValueError("state is not one of local_sgd: use what this algorithm's own init and round return")
         with explained_state(state, init, state.shared.params, "local_sgd"):
             return one_round(loss_fn, state, key, batches)

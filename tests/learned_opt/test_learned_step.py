@@ -129,7 +129,8 @@ def test_decay_is_that_of_adamw(mask):
 @pytest.mark.parametrize("name", LOPTS)
 def test_others_are_trained_apart(name):
     """Each optimizer alone, on its own tensors."""
-    tx = wrapped(name, others=Others(optax.sgd(0.5, momentum=0.9), vectors_and("Embed")))
+    reads = "gradient" if LOPTS[name].reads == "gradient" else "mean"
+    tx = wrapped(name, others=Others(optax.sgd(0.5, momentum=0.9), vectors_and("Embed"), reads))
     own: Any = {"w": PARAMS["w"]}
     found = [params for _, params in run(tx)]
     state = base(name).init(own)
@@ -162,7 +163,7 @@ def test_tensors_chosen_by_shape_and_by_name():
 
 def test_others_beside_a_server_are_averaged_by_fedavg():
     """Their tensors take the workers' mean, as under Local SGD without a learned server."""
-    tx = wrapped("lagg_a", others=Others(fedavg()))
+    tx = wrapped("lagg_a", others=Others(fedavg(), reads="mean"))
     updates, _ = tx.update(draw()[0], tx.init(PARAMS), PARAMS, **draw()[1])
     chex.assert_trees_all_equal(updates["b"], -draw()[0]["b"])
 
@@ -268,6 +269,13 @@ def test_arguments_that_make_no_sense_are_named(options, message):
     with pytest.raises(ValueError, match=message) as caught:
         wrapped("adafac", **options)
     assert "\n" not in str(caught.value)
+
+
+def test_others_are_fed_what_the_learned_optimizer_is_fed():
+    with pytest.raises(ValueError, match="others.reads='gradient': beside lopt_a it is fed pseudo-gradients; .*fedavg"):
+        wrapped("lopt_a", others=Others(optax.adamw(1e-3)))
+    with pytest.raises(ValueError, match="others.reads='mean': beside adafac_mlp_lopt it is fed gradients; .*adamw"):
+        wrapped("adafac", others=Others(fedavg(), reads="mean"))
 
 
 @pytest.mark.parametrize(("words", "amount"), [(["b"], "no tensor"), (["embed", "w", "b"], "every tensor")])

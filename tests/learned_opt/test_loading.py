@@ -107,7 +107,7 @@ def halving(count):
         ({"local_learning_rate": halving}, sgd(halving), optax.sgd(0.5)),
         ({"num_steps": 4}, sgd(0.1), optax.sgd(0.125)),
         ({"weight_decay": 0.1}, sgd(0.1), optax.chain(optax.add_decayed_weights(0.2), optax.sgd(0.5))),
-        ({"others": learned_opt.Others(optax.sgd(1.0), {"w": False, "b": True})}, sgd(0.1), "b averaged"),
+        ({"others": learned_opt.Others(optax.sgd(1.0), {"w": False, "b": True}, reads="mean")}, sgd(0.1), "b averaged"),
     ],
 )
 def test_local_sgd_of_a_server_optimizer(server, options, local_opt, server_opt):
