@@ -1,6 +1,7 @@
-"""Command line: `python -m learned_opt list`, `inspect NAME`, `export NAME FOLDER`.
+"""Command line: `python -m learned_opt list`, `inspect NAME`, `card NAME`, `export NAME FOLDER`.
 
-NAME is a pretrained optimizer, a checkpoint file, or a folder of `export`. Exit code 2 and one line for a mistake.
+NAME is a pretrained optimizer, a checkpoint file, a run folder of meta-training, or a folder of `export`. Exit code 2
+and one line for a mistake.
 """
 
 from __future__ import annotations
@@ -10,32 +11,42 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
-from learned_opt.architectures import SINGLE_MACHINE
-from learned_opt.checkpoint import load_checkpoint, read_bytes
-from learned_opt.model_folder import export_folder
+from learned_opt.checkpoint import load_checkpoint
+from learned_opt.checkpoint_file import read_bytes
+from learned_opt.model_folder import export_folder, model_card
 from learned_opt.pretrained import pretrained_names
+from learned_opt.usage import how_used, usage_lines
+
+_SETTINGS = "meta_train_config"
+_NAME_HELP = "pretrained name, file, run folder or exported folder"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m learned_opt", description="Learned optimizers at hand.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="pretrained optimizers, one per line")
-    inspect = commands.add_parser("inspect", help="what an optimizer is, was trained for, and costs")
-    inspect.add_argument("name", help="pretrained name, file or folder")
+    commands.add_parser("list", help="pretrained optimizers: what they read, their local steps, K, H and batch")
+    inspect = commands.add_parser("inspect", help="what an optimizer is, was trained for and costs, and how to call it")
+    inspect.add_argument("name", help=_NAME_HELP)
+    inspect.add_argument("--all", action="store_true", help="also every setting of its meta-training")
+    card = commands.add_parser("card", help="its model card: every cell it was evaluated in, and where it loses")
+    card.add_argument("name", help=_NAME_HELP)
     export = commands.add_parser("export", help="write a folder in the layout of the Hugging Face hub")
-    export.add_argument("name", help="pretrained name, file or folder")
+    export.add_argument("name", help=_NAME_HELP)
     export.add_argument("folder", help="folder to write")
     command = parser.parse_args(arguments)
     try:
         if command.command == "list":
-            print("\n".join(map(summary, pretrained_names())))
+            print(table())
         elif command.command == "inspect":
-            print(description(command.name))
+            print(description(command.name, command.all))
+        elif command.command == "card":
+            print(model_card(command.name).rstrip())
         else:
             print(f"wrote {export_folder(command.name, command.folder)}")
     except (ValueError, OSError) as error:
@@ -44,40 +55,60 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def summary(name: str) -> str:
-    """One line: name, architecture, workers, local steps, task, size."""
-    checkpoint = load_checkpoint(name)
-    config, card = checkpoint.lopt.config, checkpoint.card
-    if config["architecture"] in SINGLE_MACHINE:
-        workers = "single machine"
-    else:
-        workers = f"K={config['num_workers']}" if "num_workers" in config else "any K"
-        is_mixture = bool(card.get("meta_train_config", {}).get("components"))
-        workers += f", H={card['num_local_steps']}" if "num_local_steps" in card and not is_mixture else ""
-    parts = [config["architecture"], workers, f"trained for {card.get('task', 'an unnamed task')}"]
-    return f"{name}: {', '.join(parts)}, {len(read_bytes(name)) / 1000:.0f} kB"
+def table() -> str:
+    """A line for every pretrained optimizer, under one of headings."""
+    rows = [["name", "reads", "local optimizer", "workers", "meta-trained at", "on"]]
+    for name in pretrained_names():
+        checkpoint = load_checkpoint(name)
+        tasks = str(checkpoint.card.get("task", "-")).split(" + ")
+        rows.append([name, *how_used(checkpoint).values(), tasks[0] if len(tasks) == 1 else f"{len(tasks)} tasks"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
-def description(name: str) -> str:
-    """Everything the file says, and the cost of the optimizer's state."""
+def description(name: str, everything: bool = False) -> str:
+    """How it is used, what the file says, the cost of the optimizer's state, and five lines that call it.
+
+    Args:
+      name: what to load.
+      everything: also every setting of its meta-training, a line each.
+    """
     checkpoint = load_checkpoint(name)
     content = read_bytes(name)
+    config, card = checkpoint.lopt.config, checkpoint.card
     num_meta_params = sum(np.size(leaf) for leaf in jax.tree.leaves(checkpoint.theta))
     params = {"w": jax.ShapeDtypeStruct((256, 256), "float32")}
-    state = jax.eval_shape(checkpoint.lopt.transform(checkpoint.theta).init, params)
+    state = jax.eval_shape(checkpoint.transform().init, params)
     state_floats = sum(leaf.size for leaf in jax.tree.leaves(state)) / 256**2
-    lines = {
+    lines: dict[str, Any] = {
         "name": name,
-        **checkpoint.lopt.config,
+        **how_used(checkpoint),
+        **config,
         "meta-parameters": num_meta_params,
         "state": f"{state_floats:.2f} numbers per parameter of a 256 x 256 matrix",
         "file": f"{len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}",
-        **{field: value for field, value in checkpoint.card.items() if field not in checkpoint.lopt.config},
+        **{field: value for field, value in card.items() if field not in (*config, _SETTINGS)},
     }
+    if everything:
+        lines |= _flat(_SETTINGS, card.get(_SETTINGS, {}))
     width = max(map(len, lines))
-    return "\n".join(
-        f"{field:<{width}}  {value if isinstance(value, str) else json.dumps(value)}" for field, value in lines.items()
-    )
+    shown = [f"{field:<{width}}  {v if isinstance(v, str) else json.dumps(v)}" for field, v in lines.items()]
+    if card.get(_SETTINGS) and not everything:
+        shown.append(f"{_SETTINGS:<{width}}  {len(card[_SETTINGS])} settings, shown with --all")
+    return "\n".join([*shown, "", *usage_lines(name, checkpoint)])
+
+
+def _flat(field: str, value: Any) -> dict[str, Any]:
+    """The entries of a nested value by their path, without those that are null."""
+    if isinstance(value, dict):
+        entries = value.items()
+    elif isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+        entries = enumerate(value)
+    else:
+        return {} if value is None else {field: value}
+    return {path: leaf for key, entry in entries for path, leaf in _flat(f"{field}.{key}", entry).items()}
 
 
 if __name__ == "__main__":

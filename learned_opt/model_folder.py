@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from learned_opt.atomic_file import write_atomic
-from learned_opt.checkpoint import MODEL_FILE, Checkpoint, load_checkpoint, read_bytes
+from learned_opt.checkpoint import Checkpoint, load_checkpoint
+from learned_opt.checkpoint_file import MODEL_FILE, read_bytes
 from learned_opt.pretrained import find_model_card
+from learned_opt.usage import how_used, usage_lines
 
 CONFIG_FILE, README_FILE = "config.json", "README.md"
 FRONT_MATTER = """---
@@ -47,7 +49,9 @@ def export_folder(path_or_name: str | os.PathLike[str], folder: str | os.PathLik
             raise ValueError(f"{folder / file} exists: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     config = {"library_name": "learned-opt", "config": checkpoint.lopt.config, "card": checkpoint.card}
-    write_atomic(folder / README_FILE, (find_model_card(name) or _model_card(name, checkpoint)).encode())
+    write_atomic(
+        folder / README_FILE, (find_model_card(name) or _made_card(Path(name).stem, folder.name, checkpoint)).encode()
+    )
     write_atomic(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
     write_atomic(folder / MODEL_FILE, read_bytes(name))
     return folder
@@ -81,17 +85,35 @@ def push_to_hub(folder: str | os.PathLike[str], repo_id: str, **kwargs: Any) -> 
     return str(api.upload_folder(folder_path=os.fspath(folder), repo_id=repo_id, **kwargs))
 
 
-def _model_card(name: str, checkpoint: Checkpoint) -> str:
-    rows = [f"| {field} | {json.dumps(value)} |" for field, value in checkpoint.card.items()]
-    title = Path(name).stem
+def model_card(path_or_name: str | os.PathLike[str]) -> str:
+    """The model card, in Markdown: a pretrained optimizer's own, that in the folder, or one made of what the file says.
+
+    Raises:
+      FileNotFoundError, ValueError: as `load_checkpoint`.
+    """
+    name = os.fspath(path_or_name)
+    written = find_model_card(name)
+    if written is not None:
+        return written
+    checkpoint = load_checkpoint(name)
+    in_folder = Path(name) / README_FILE
+    return in_folder.read_text() if in_folder.is_file() else _made_card(Path(name).stem, name, checkpoint)
+
+
+def _made_card(title: str, name: str, checkpoint: Checkpoint) -> str:
+    said = {**how_used(checkpoint), **{f: json.dumps(value) for f, value in checkpoint.card.items()}}
     lines = [
         f"# {title}",
         "",
-        f"A learned optimizer, architecture `{checkpoint.lopt.config['architecture']}`. `learned_opt.load(folder)`.",
+        f"A learned optimizer, architecture `{checkpoint.lopt.config['architecture']}`.",
         "",
         "| | |",
         "|---|---|",
-        *rows,
+        *(f"| {field} | {value} |" for field, value in said.items()),
+        "",
+        "```python",
+        *usage_lines(name, checkpoint),
+        "```",
         "",
         "Not evaluated: run `python -m eval compare` on it and state the result here.",
         "",

@@ -50,7 +50,7 @@ class MetaTrainConfig:
     local_learning_rate: float = 0.5
     """Learning rate of the local steps."""
     local_optimizer: str = "sgd"
-    """Local optimizer: sgd, adam, rmsprop (Adam without momentum) or normalized_sgd (relative to each tensor)."""
+    """Local optimizer: sgd, adam, adamw, adam_b1_0 (no momentum), relative_rmsprop or normalized_sgd."""
 
     components: tuple[Component, ...] = ()
     """Mixture to meta-train on, each TASK[,FIELD=VALUE]...; a field left out is that of the run; none: its task."""

@@ -13,7 +13,7 @@ NOMINALS_OF = {
 """Learned optimizers, and the hand-made steps that each may be anchored on."""
 NOMINALS = tuple(dict.fromkeys(nominal for nominals in NOMINALS_OF.values() for nominal in nominals))
 META_LOSS_SPLITS = ("train", "outer_valid")
-LOCAL_OPTIMIZERS = ("sgd", "adam", "rmsprop", "normalized_sgd")
+LOCAL_OPTIMIZERS = ("sgd", "adam", "adamw", "adam_b1_0", "relative_rmsprop", "normalized_sgd")
 OBJECTIVES = ("mean", "final", "linear")
 ESTIMATORS = ("pes", "es", "nres", "full_es", "truncated_backprop", "full_backprop")
 COMPONENT_GRADIENTS = ("mean", "clipped")

@@ -1,4 +1,4 @@
-"""A checkpoint as a contender: what its card says about the local steps, and nothing to tune unless asked."""
+"""A checkpoint as a contender: its own local steps, and nothing to tune unless asked."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,7 @@ import optax
 from eval.compare.contenders import Contender, contender
 from eval.compare.grids import Axis, Grid, coarse, log_spaced
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
-from learned_opt.architectures import SINGLE_MACHINE
 from learned_opt.checkpoint import Checkpoint, load_checkpoint
-from learned_opt.optimizers import make_local_optimizer
 
 MULTIPLIER = "multiplier"
 """Name of the factor on a learned update, the only thing of a learned optimizer that may be tuned."""
@@ -26,9 +24,9 @@ def learned(
     tune_multiplier: bool = False,
     name: str | None = None,
 ) -> Contender:
-    """A meta-trained optimizer with the local optimizer and the local learning rate of its card.
+    """A meta-trained optimizer with the local optimizer and the local learning rate of its checkpoint.
 
-    A server optimizer (its card states a local learning rate) runs on top of local SGD; a single-machine one gets the
+    A server optimizer runs on top of local SGD; a single-machine one gets the
     gradient of the whole batch, as data-parallel SGD does.
 
     Args:
@@ -40,8 +38,8 @@ def learned(
 
     Raises:
       FileNotFoundError: no such checkpoint.
-      ValueError: a damaged checkpoint, one for another number of workers, or a server optimizer whose card lacks the
-        local learning rate or names an unknown local optimizer.
+      ValueError: a damaged checkpoint, one for another number of workers, or a server optimizer that does not say
+        what its workers run.
     """
     path = os.fspath(checkpoint)
     loaded = load_checkpoint(path)
@@ -63,7 +61,7 @@ def learned(
         lopt = loaded.lopt.transform(theta)
         return optax.chain(lopt, optax.scale(hparams[MULTIPLIER])) if tune_multiplier else lopt
 
-    details = {"checkpoint": path, "config": config, "card": loaded.card}
+    details = {"checkpoint": path, "config": config, "local_opt": loaded.local_opt, "card": loaded.card}
     name = name or learned_name(path, config["architecture"], taken, tune_multiplier)
     return contender(name, protocol, transform, grid, None if local is None else lambda h: local, details)
 
@@ -85,16 +83,9 @@ def learned_name(path: str, architecture: str, taken: Sequence[str], tune_multip
 
 def _local_optimizer(path: str, loaded: Checkpoint) -> optax.GradientTransformation | None:
     """What the workers run; None for a single-machine optimizer."""
-    card = loaded.card
-    learning_rate = card.get("local_learning_rate")
-    if learning_rate is None and loaded.lopt.config["architecture"] in SINGLE_MACHINE:
+    if loaded.lopt.reads == "gradient":
         return None
-    if not isinstance(learning_rate, int | float) or not learning_rate > 0:
-        raise ValueError(
-            f"{path}: its card has local_learning_rate={learning_rate!r}; save it with "
-            "learned_opt.save(..., local_learning_rate=a positive number)"
-        )
     try:
-        return make_local_optimizer(card.get("local_optimizer", "sgd"), float(learning_rate))
+        return loaded.local_transform()
     except ValueError as error:
-        raise ValueError(f"{path}: its card has {error}") from None
+        raise ValueError(f"{path}: {error}") from None

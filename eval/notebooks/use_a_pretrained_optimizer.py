@@ -55,7 +55,7 @@ print(sum(leaf.size for leaf in jax.tree.leaves(checkpoint.theta)), "meta-parame
 
 # %%
 NUM_WORKERS, NUM_LOCAL_STEPS, BATCH_SIZE = 8, 4, 128
-local_lr = checkpoint.card["local_learning_rate"]
+local_lr = checkpoint.local_opt["learning_rate"]
 family = make_family("fmnist8_mlp32")
 data = jax.device_put(family.data)
 

@@ -20,6 +20,7 @@ from eval.sweep.sweep import Sweep
 from learned_opt.atomic_file import write_atomic
 from learned_opt.checkpoint import Checkpoint, load_checkpoint
 from learned_opt.model_folder import FRONT_MATTER
+from learned_opt.usage import how_used, usage_lines
 
 NOTES = "## Notes"
 ARCHITECTURES = {
@@ -84,8 +85,9 @@ def model_card(name: str, checkpoint: Checkpoint, sweeps: Sequence[Sweep]) -> st
     )
     parts = [
         f"{FRONT_MATTER}# {name}\n",
-        f'{ARCHITECTURES[config["architecture"]]}, {anchor}. `learned_opt.load("{name}")`.\n',
+        f"{ARCHITECTURES[config['architecture']]}, {anchor}.\n",
         _markdown([["", ""], *_facts(checkpoint, card, config)]),
+        "\n".join(["```python", *usage_lines(name, checkpoint), "```\n"]),
     ]
     losses: list[str] = []
     for sweep in sweeps:
@@ -109,14 +111,12 @@ def model_card(name: str, checkpoint: Checkpoint, sweeps: Sequence[Sweep]) -> st
 def _facts(checkpoint: Checkpoint, card: dict[str, Any], config: dict[str, Any]) -> list[list[str]]:
     """What the checkpoint says of itself, row by row."""
     settings = card.get("meta_train_config") or {}
-    workers = f"K = {config['num_workers']} workers, no other number" if "num_workers" in config else ""
-    if config["architecture"] == "lopt_a":
-        workers = "any number of workers"
-    local = card.get("local_learning_rate")
-    steps = "gradients of one machine" if local is None else f"local {card.get('local_optimizer', 'sgd')} at {local:g}"
+    used = how_used(checkpoint)
     size = sum(np.size(leaf) for leaf in jax.tree.leaves(checkpoint.theta))
     rows = [
-        ["for", ", ".join(filter(None, (workers, steps)))],
+        ["reads", used["reads"]],
+        ["local optimizer", used["local optimizer"]],
+        ["workers", used["workers"]],
         ["network", f"{config['hidden_layers']} hidden layers of {config['hidden_size']}; {size:,} meta-parameters"],
     ]
     if settings:

@@ -18,6 +18,7 @@ import jax
 import optax
 
 from learned_opt.algorithms.round import dense_bytes, local_rates, local_steps, server_step, worker_index
+from learned_opt.argument_checks import check_transform, explained_state
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -56,7 +57,15 @@ def local_sgd(
         of its own; receives `key`. None sends it as it is.
       bytes_sent: params -> bytes of what `upload` sends, encoded.
       measure: what was sent by all workers [K, *shape] -> scalars by name, for `RoundInfo.diagnostics`.
+
+    Raises:
+      ValueError: something that is no optax transform; by `round`, a loss that is not (params, key, batch) -> scalar,
+        or a state of another optimizer.
     """
+    check_transform(local_opt, "local_opt")
+    check_transform(server_opt, "server_opt")
+    if upload is not None:
+        check_transform(upload, "upload")
     local = optax.with_extra_args_support(local_opt)
     server = optax.with_extra_args_support(server_opt)
     sender = None if upload is None else optax.with_extra_args_support(upload)
@@ -66,6 +75,12 @@ def local_sgd(
         return RoundState(Shared(params, server.init(params)), worker)
 
     def round_fn(loss_fn, state, key, batches):
+        if not isinstance(state, RoundState) or not isinstance(state.shared, Shared):
+            raise ValueError("state is not one of local_sgd: use what this algorithm's own init and round return")
+        with explained_state(state, init, state.shared.params, "local_sgd"):
+            return one_round(loss_fn, state, key, batches)
+
+    def one_round(loss_fn, state, key, batches):
         (start, server_state), worker = state
         worker_key = jax.random.fold_in(key, worker_index())
         rates = local_rates(server_state)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.round import AxisName, local_rates, scale_by_rates, server_step
+from learned_opt.argument_checks import check_count, check_like, check_transform, explained_state
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -75,10 +76,14 @@ def local_updates(
       upload: transform of the worker's own pseudo-gradient before it is sent, as in `local_sgd`.
 
     Raises:
-      ValueError: H below 1; from `update`, no params.
+      ValueError: H below 1, or something that is no optax transform; from `update`, no params, gradients of other
+        tensors, or a state of another optimizer.
     """
-    if num_local_steps < 1:
-        raise ValueError(f"num_local_steps={num_local_steps}: use at least 1")
+    check_transform(local_opt, "local_opt")
+    check_transform(server_opt, "server_opt")
+    if upload is not None:
+        check_transform(upload, "upload")
+    num_local_steps = check_count(num_local_steps, "num_local_steps")
     local = optax.with_extra_args_support(local_opt)
     server = optax.with_extra_args_support(server_opt)
     sender = None if upload is None else optax.with_extra_args_support(upload)
@@ -119,6 +124,13 @@ def local_updates(
     def update(updates, state, params=None, *, value=None, **extra):
         if params is None:
             raise ValueError("local_updates needs the parameters: call update(gradient, state, params)")
+        if not isinstance(state, LocalUpdatesState):
+            raise ValueError(f"state is a {type(state).__name__}, not one of local_updates: use its own init")
+        check_like(updates, params, "the gradient")
+        with explained_state(state, init, params, "local_updates"):
+            return one_step(updates, state, params, value, extra)
+
+    def one_step(updates, state, params, value, extra):
         extra |= {"anchor": state.global_params} if value is None else {"anchor": state.global_params, "value": value}
         updates, local_state = local.update(updates, state.local_state, params, **extra)
         rates = local_rates(state.server_state)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
+from learned_opt.argument_checks import check_count, checked_loss
 from learned_opt.base import LocalAlgorithm, LossFn, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def local_steps(
       rates: factors on the updates, one for each tensor of `params`; None: 1.
     """
     local = optax.with_extra_args_support(local_opt)
+    loss_fn = checked_loss(loss_fn)
     anchor = params if anchor is None else anchor
     num_steps = jax.tree.leaves(batches)[0].shape[0]
 
@@ -185,7 +187,8 @@ def server_step(
     Args:
       server_opt: receives the mean, and as extra arguments `worker_updates` [K, *shape]; `worker_mean`, which takes a
         function of a worker's own pseudo-gradient to the mean of its results over the workers (one all-reduce where
-        nothing is gathered); `num_workers`; and, where there are losses, `value` (their mean) and `losses` [K, H].
+        nothing is gathered); `num_workers`; where there are losses, `value` (their mean) and `losses` [K, H]; and
+        `pseudo_gradient=True`, by which a learned server optimizer knows that it is not fed gradients.
       server_state: its state.
       params: global parameters that the round began with.
       sent: this worker's pseudo-gradient as it is sent.
@@ -205,6 +208,7 @@ def server_step(
             mean,
             server_state,
             params,
+            pseudo_gradient=True,
             worker_mean=lambda fn: jax.lax.pmean(fn(sent), axis_name),
             num_workers=jax.lax.axis_size(axis_name),
             **extra,
@@ -222,6 +226,7 @@ def server_step(
         mean,
         server_state,
         params,
+        pseudo_gradient=True,
         worker_updates=worker_updates,
         worker_mean=lambda fn: mean_of_workers(jax.vmap(fn)(worker_updates)),
         num_workers=jax.tree.leaves(worker_updates)[0].shape[0],
@@ -246,13 +251,13 @@ def simulate(algorithm: LocalAlgorithm, num_workers: int) -> LocalAlgorithm:
       the algorithm whose state has a leading [K] axis in `worker` and whose batches are [K, H, batch, ...].
 
     Raises:
-      ValueError: K below 1; by `round`, batches of another leading axis.
+      ValueError: K below 1; by `round`, batches of another leading axis, or a state of another algorithm or K.
     """
-    if num_workers < 1:
-        raise ValueError(f"num_workers={num_workers}: use at least 1")
+    num_workers = check_count(num_workers, "num_workers")
 
     def round_fn(loss_fn, state, key, batches):
         _check_workers(batches, num_workers)
+        _check_state(state, num_workers)
         per_worker: Any = RoundState(shared=None, worker=0)
         over_workers: Any = 0
         no_axis: Any = None
@@ -281,10 +286,11 @@ def spread(algorithm: LocalAlgorithm, num_workers: int, mesh: jax.sharding.Mesh)
       mesh: its devices, in their order; from `make_worker_mesh` or any other.
 
     Raises:
-      ValueError: K below 1 or not divisible by the devices; by `round`, batches of another leading axis.
+      ValueError: K below 1 or not divisible by the devices; by `round`, batches of another leading axis, or a state of
+        another algorithm or K.
     """
-    devices = mesh.size
-    if num_workers < 1 or num_workers % devices:
+    devices, num_workers = mesh.size, check_count(num_workers, "num_workers")
+    if num_workers % devices:
         raise ValueError(f"num_workers={num_workers}: use a positive multiple of the mesh's {devices} devices")
     over_devices = jax.sharding.Mesh(
         mesh.devices.reshape(-1), (WORKER_DEVICES,), axis_types=(jax.sharding.AxisType.Auto,)
@@ -296,6 +302,7 @@ def spread(algorithm: LocalAlgorithm, num_workers: int, mesh: jax.sharding.Mesh)
 
     def round_fn(loss_fn, state, key, batches):
         _check_workers(batches, num_workers)
+        _check_state(state, num_workers)
         # Gathered values are equal on every device, which shard_map's replication check cannot see.
         return jax.shard_map(
             lambda state, key, batches: on_device.round(loss_fn, state, key, batches),
@@ -324,4 +331,15 @@ def _check_workers(batches, num_workers):
             raise ValueError(
                 f"batches has a leaf of shape {leaf.shape}, expected [workers, local steps, batch, ...] with "
                 f"{num_workers} workers"
+            )
+
+
+def _check_state(state, num_workers):
+    if not isinstance(state, RoundState):
+        raise ValueError(f"state is a {type(state).__name__}: use what the algorithm's own init and round return")
+    for leaf in jax.tree.leaves(state.worker):
+        if jnp.shape(leaf)[:1] != (num_workers,):
+            raise ValueError(
+                f"state.worker has a leaf of shape {jnp.shape(leaf)}, expected {num_workers} workers first: use the "
+                "state of this algorithm's own init"
             )

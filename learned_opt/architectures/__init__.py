@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
@@ -22,21 +22,25 @@ SINGLE_MACHINE = ("adafac_mlp_lopt",)
 """Those that are fed gradients; the others are fed what workers did in their local steps."""
 
 
-def from_config(config: dict[str, Any]) -> LearnedOptimizer:
+def from_config(
+    config: dict[str, Any], architectures: Mapping[str, Callable[..., LearnedOptimizer]] | None = None
+) -> LearnedOptimizer:
     """The inverse of `LearnedOptimizer.config`.
 
     Args:
       config: `{"architecture": name, **arguments of that architecture}`; missing arguments take
         their defaults.
+      architectures: name -> function, beside the library's own.
 
     Raises:
       ValueError: an unknown architecture, an unknown argument, or a bad value.
     """
     arguments = dict(config)
     name = arguments.pop("architecture", None)
-    build = ARCHITECTURES.get(str(name))
+    known = {**ARCHITECTURES, **(architectures or {})}
+    build = known.get(str(name))
     if build is None:
-        raise ValueError(f"architecture={name!r}{_hint(name, ARCHITECTURES)}")
+        raise ValueError(f"architecture={name!r}{_hint(name, known)}")
     fields = list(inspect.signature(build).parameters)
     for field in arguments:
         if field not in fields:

@@ -91,11 +91,20 @@ def _write(
     run_dir = Path(config.run_dir)
     meta = {"config": to_json(config), "elapsed": log.elapsed}
     run_store.save_checkpoint(run_dir, run_store.StoredCheckpoint(step, arrays, meta), config.keep_checkpoints)
-    card = _card(config, step, log.elapsed)
-    save(run_dir / OPTIMIZER_FILE, trainer.lopt, theta, **card)
+    card, local_opt = _card(config, step, log.elapsed), _local_opt(config)
+    save(run_dir / OPTIMIZER_FILE, trainer.lopt, theta, local_opt=local_opt, **card)
     if config.export_every and step % config.export_every == 0:
         (run_dir / EXPORTS).mkdir(exist_ok=True)
-        save(run_dir / EXPORTS / f"step_{step:08d}.safetensors", trainer.lopt, theta, **card)
+        save(run_dir / EXPORTS / f"step_{step:08d}.safetensors", trainer.lopt, theta, local_opt=local_opt, **card)
+
+
+def _local_opt(config: MetaTrainConfig) -> dict[str, Any] | None:
+    """What the workers ran: that of all components where they agree, else the run's own."""
+    if config.optimizer in SINGLE_MACHINE:
+        return None
+    recipes = [{"name": c.local_optimizer, "learning_rate": c.local_learning_rate} for c in single_runs(config).values()]
+    own = {"name": config.local_optimizer, "learning_rate": config.local_learning_rate}
+    return recipes[0] if all(recipe == recipes[0] for recipe in recipes) else own
 
 
 def _card(config: MetaTrainConfig, step: int, elapsed: float) -> dict[str, Any]:
@@ -109,8 +118,6 @@ def _card(config: MetaTrainConfig, step: int, elapsed: float) -> dict[str, Any]:
         "num_local_steps": config.num_local_steps,
         "batch_size": config.batch_size,
     }
-    if config.optimizer not in SINGLE_MACHINE:
-        card |= {"local_learning_rate": config.local_learning_rate, "local_optimizer": config.local_optimizer}
     return card | {
         "meta_steps": step,
         "meta_train_seconds": round(elapsed, 1),

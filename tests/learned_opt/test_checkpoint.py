@@ -1,6 +1,6 @@
-"""A checkpoint comes back to the last bit, or is refused with one line that names the file and the
-fault."""
+"""A checkpoint comes back to the last bit, or is refused with one line that names the file and the fault."""
 
+import hashlib
 import json
 import pickle
 import struct
@@ -8,15 +8,20 @@ import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import safetensors.numpy
 
-from learned_opt import checkpoint
+from learned_opt import checkpoint_file, rebuilding
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
 from learned_opt.architectures.lagg import lagg_a, lopt_a
-from learned_opt.checkpoint import load, load_checkpoint, save
+from learned_opt.base import LearnedOptimizer
+from learned_opt.checkpoint import load_checkpoint, save
+from learned_opt.loading import load
 
 _LOPT = lagg_a(num_workers=3, hidden_size=4)
+_KEY = jax.random.key(0)
+_RECIPE = {"name": "sgd", "learning_rate": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +32,7 @@ def theta():
 @pytest.fixture
 def path(tmp_path, theta):
     path = tmp_path / "lagg.safetensors"
-    save(path, _LOPT, theta, task="fmnist8_mlp32", num_workers=3, local_learning_rate=0.5)
+    save(path, _LOPT, theta, local_opt=_RECIPE, task="fmnist8_mlp32", num_workers=3)
     return path
 
 
@@ -107,7 +112,7 @@ def test_giant_header(path):
 
 
 def test_too_large(path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_MAX_BYTES", 1000)
+    monkeypatch.setattr(checkpoint_file, "_MAX_BYTES", 1000)
     _refused(path, "1000 bytes")
 
 
@@ -128,7 +133,7 @@ def _forge(path, theta, config=_LOPT.config, **changes):
     flat |= {f"mlp/{k}": v for k, v in theta["mlp"].items()}
     tensors = {**flat, **changes}
     tensors = {k: v for k, v in tensors.items() if v is not None}
-    path.write_bytes(checkpoint._encode(tensors, config, {}))
+    path.write_bytes(checkpoint_file.encode(tensors, config, None, {}))
 
 
 @pytest.mark.parametrize(
@@ -169,10 +174,10 @@ def test_wrong_architecture(path, theta, config, words):
 
 
 def test_newer_version(path, theta, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(checkpoint_file, "FORMAT_VERSION", 3)
     _forge(path, theta)
     monkeypatch.undo()
-    _refused(path, "version 2", "upgrade")
+    _refused(path, "version 3", "upgrade")
 
 
 @pytest.mark.parametrize(
@@ -183,6 +188,7 @@ def test_newer_version(path, theta, monkeypatch):
         {"learned_opt": "[" * 100_000},
         {"learned_opt": "[1]"},
         {"learned_opt": json.dumps({"format_version": 1, "config": [], "card": {}, "sha256": "x"})},
+        {"learned_opt": json.dumps({"format_version": 2, "config": {}, "local_opt": 1, "card": {}, "sha256": "x"})},
         {"learned_opt": json.dumps({"format_version": 1, "config": {}, "card": {}, "sha256": "\ud800"})},
     ],
 )
@@ -208,11 +214,64 @@ def test_pretrained_names_resolve(tmp_path, monkeypatch, path):
         load("lag")
 
 
-def test_shipped_checkpoints_load():
+def test_shipped_checkpoints_load_with_their_recipe():
     from learned_opt.pretrained import pretrained_names
 
     for name in pretrained_names():
-        assert load_checkpoint(name).card
+        loaded = load_checkpoint(name)
+        assert loaded.card and (loaded.local_opt is None) == (loaded.lopt.reads == "gradient")
+    assert load_checkpoint("lopt_generalist").local_opt == {"name": "adam_b1_0", "learning_rate": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("adafac_generalist", "ea1ed2c20ba15e77"),
+        ("lagg_fmnist8_k8_h4", "2a2f954d6569bc3c"),
+        ("lopt_generalist", "d79fe3e812f5229c"),
+    ],
+)
+def test_shipped_meta_parameters_are_those_that_were_published(name, digest):
+    """Recorded from the files of format 1."""
+    theta = rebuilding.named_leaves(load_checkpoint(name).theta)
+    assert hashlib.sha256(b"".join(theta[key].tobytes() for key in sorted(theta))).hexdigest()[:16] == digest
+
+
+def _learned_sgd(rate=0.1, sizes=(2,)):
+    def init(key):
+        del key
+        return {"log_rate": jnp.zeros(sizes, jnp.float32)}
+
+    return LearnedOptimizer(
+        init,
+        lambda theta, num_steps=None: optax.with_extra_args_support(optax.set_to_zero()),
+        {"architecture": "learned_sgd", "rate": rate},
+    )
+
+
+def test_an_architecture_of_ones_own(tmp_path):
+    lopt = _learned_sgd(0.25)
+    theta, path = lopt.init(jax.random.key(0)), tmp_path / "own.safetensors"
+    mine = {"learned_sgd": _learned_sgd}
+    with pytest.raises(ValueError, match=r"nothing could load this file: pass save\(..., architectures={'learned_sgd'"):
+        save(path, lopt, theta)
+    assert not path.exists()
+    save(path, lopt, theta, architectures=mine)
+    assert load_checkpoint(path, mine).lopt.config == lopt.config
+    with pytest.raises(ValueError, match="architecture='learned_sgd'"):
+        load_checkpoint(path)
+
+
+def test_a_config_that_rebuilds_something_else_is_not_saved(tmp_path):
+    forgetful = _learned_sgd(0.25)._replace(config={"architecture": "learned_sgd"})
+    with pytest.raises(ValueError, match="must hold every argument of the function"):
+        save(tmp_path / "x", forgetful, forgetful.init(jax.random.key(0)), architectures={"learned_sgd": _learned_sgd})
+    other_theta = _learned_sgd(sizes=(3,))
+    with pytest.raises(ValueError, match=r"log_rate has shape \(3,\).*nothing could load this file"):
+        save(tmp_path / "x", other_theta, other_theta.init(_KEY), architectures={"learned_sgd": _learned_sgd})
+    not_json = _learned_sgd(rate=jnp.float32(1))
+    with pytest.raises(ValueError, match="config entry rate=.* is not JSON"):
+        save(tmp_path / "x", not_json, not_json.init(_KEY), architectures={"learned_sgd": _learned_sgd})
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])

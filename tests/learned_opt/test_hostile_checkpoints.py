@@ -16,11 +16,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 import safetensors.numpy
 
 from learned_opt.architectures.lagg import lagg_a
+from learned_opt.base import LearnedOptimizer
 from learned_opt.checkpoint import load_checkpoint, save
+from learned_opt.rebuilding import rebuild
 
 _LOPT = lagg_a(num_workers=2, hidden_size=4)
 _CANARY = "canary"
@@ -33,7 +36,8 @@ class _Runs:
 
 def _genuine(folder: Path) -> tuple[dict[str, np.ndarray], dict]:
     """Tensors and our header of a good file."""
-    save(folder / "good", _LOPT, _LOPT.init(jax.random.key(0)), task="fmnist8_mlp32")
+    recipe = {"name": "sgd", "learning_rate": 0.1}
+    save(folder / "good", _LOPT, _LOPT.init(jax.random.key(0)), local_opt=recipe, task="fmnist8_mlp32")
     data = (folder / "good").read_bytes()
     (folder / "good").unlink()
     text = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["learned_opt"]
@@ -88,6 +92,9 @@ def hostile_files(folder: Path) -> dict[str, bytes]:
     def configured(**changes):
         return _forged(tensors, header | {"config": config | changes})
 
+    def recipe(**changes):
+        return _forged(tensors, header | {"local_opt": header["local_opt"] | changes})
+
     def lying(old, new):
         def edit(text):
             assert old in text
@@ -128,6 +135,21 @@ def hostile_files(folder: Path) -> dict[str, bytes]:
         "a billion units": configured(hidden_size=10**9),
         "a billion layers": configured(hidden_layers=10**9),
         "a billion workers": configured(num_workers=10**9),
+        "a billion billion units": configured(hidden_size=10**18),
+        "a hundred thousand layers": configured(hidden_layers=10**5),
+        "layers without tensors": configured(hidden_layers=len(tensors)),
+        "layers are many lists": configured(hidden_layers=[[4] * 1000] * 100),
+        "a long list": configured(hidden_size=[4] * 10**5),
+        "five thousand tensors": _forged({f"t{i}": np.zeros(1, np.float32) for i in range(5000)}, header),
+        "recipe is code": recipe(name="os:system"),
+        "recipe of another library": recipe(name="optax.sgd"),
+        "recipe with a path": recipe(name="../../mine.py:make"),
+        "recipe is text": _forged(tensors, header | {"local_opt": "sgd"}),
+        "recipe with an endless name": recipe(name="a" * 10**5),
+        "recipe with an endless number": edited('"learning_rate": 0.1', '"learning_rate": 1' + "0" * 4000),
+        "recipe with an infinite rate": edited('"learning_rate": 0.1', '"learning_rate": 1e999'),
+        "recipe with a deep argument": recipe(momentum=[[[[]]]]),
+        "recipe with another argument": recipe(accumulator_dtype="float16"),
         "units are text": configured(hidden_size="4" * 10_000),
         "units are infinite": edited('"hidden_size": 4', '"hidden_size": 1e999'),
         "unknown field": configured(on_load="rm -rf"),
@@ -216,3 +238,46 @@ def test_pickle_would_have_run(tmp_path, monkeypatch):
     pickle.loads(pickle.dumps(_Runs()))
     with pytest.raises(FileExistsError):
         pickle.loads(pickle.dumps(_Runs()))
+
+
+def _counting(built: list):
+    """An architecture of any number of parts, each with a tensor of its own, which notes every part it makes."""
+
+    def parts(num_parts=2, size=4, heads=2, horizon=100):
+        if size % heads:
+            raise ValueError(f"size={size}: use a multiple of heads={heads}")
+
+        def init(key):
+            built.extend(range(num_parts))
+            return {f"part{i}": jax.random.normal(key, (size, heads)) for i in range(num_parts)}
+
+        config = {"architecture": "parts", "num_parts": num_parts, "size": size, "heads": heads, "horizon": horizon}
+        return LearnedOptimizer(
+            init, lambda theta, num_steps=None: optax.with_extra_args_support(optax.set_to_zero()), config
+        )
+
+    return {"parts": parts}
+
+
+def _rebuilt(built: list, num_tensors: int, shape: tuple[int, ...], **config):
+    tensors = {f"part{i}": np.ones(shape, np.float32) for i in range(num_tensors)}
+    return rebuild("file", {"architecture": "parts", **config}, tensors, _counting(built))
+
+
+def test_work_is_bounded_without_knowing_the_architecture():
+    built = []
+    with pytest.raises(ValueError, match="needs more tensors than the file's 3"):
+        _rebuilt(built, 3, (4, 2), num_parts=10**6)
+    assert len(built) < 10
+    with pytest.raises(ValueError, match="part0 has shape"):
+        _rebuilt(built, 3, (4, 2), num_parts=3, size=10**6)
+    with pytest.raises(ValueError, match="num_parts is an integer beyond"):
+        _rebuilt(built, 3, (4, 2), num_parts=10**6 + 1)
+    with pytest.raises(ValueError, match="5000 tensors, at most 4096"):
+        _rebuilt(built, 5000, (4, 2), num_parts=5000)
+
+
+def test_large_integers_that_cost_nothing_are_read():
+    built = []
+    lopt, theta = _rebuilt(built, 3, (96, 8), num_parts=3, size=96, heads=8, horizon=20_000)
+    assert lopt.config["horizon"] == 20_000 and len(theta) == 3

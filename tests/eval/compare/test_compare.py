@@ -158,7 +158,7 @@ def save_checkpoint(path, lopt, **card):
 
 def test_an_untrained_nominal_checkpoint_is_local_sgd_to_the_last_bit(tmp_path):
     lopt = lagg_a(num_workers=K, hidden_size=4, nominal="average")
-    path = save_checkpoint(tmp_path / "a.safetensors", lopt, local_learning_rate=0.5)
+    path = save_checkpoint(tmp_path / "a.safetensors", lopt, local_opt={"name": "sgd", "learning_rate": 0.5})
     only = Contender("local_sgd", contender("local_sgd").make, {"lr": Axis((0.5,))})
     results = compare(TOY, [path, path], tmp_path, contenders=[only], family=toy_family())
     base, first, second = results.contenders
@@ -176,9 +176,8 @@ def test_a_single_machine_checkpoint_gets_the_whole_batch(tmp_path):
 @pytest.mark.parametrize(
     ("lopt", "card", "message"),
     [
-        (lagg_a(num_workers=5, hidden_size=4), {"local_learning_rate": 0.5}, "5 workers"),
-        (lagg_a(num_workers=K, hidden_size=4), {}, "local_learning_rate=None; save it with"),
-        (lagg_a(num_workers=K, hidden_size=4), {"local_learning_rate": -1}, "rate=-1; save"),
+        (lagg_a(num_workers=5, hidden_size=4), {"local_opt": {"name": "sgd", "learning_rate": 0.5}}, "5 workers"),
+        (lagg_a(num_workers=K, hidden_size=4), {}, "does not say what its workers run: save it with"),
     ],
 )
 def test_unsuitable_checkpoints(tmp_path, lopt, card, message):

@@ -11,6 +11,7 @@ from eval import __main__ as cli
 from eval.report.model_card import model_card
 from eval.results import save_results
 from learned_opt.checkpoint import load_checkpoint
+from learned_opt.pretrained import find_model_card
 from tests.eval.made_up import contender, results
 from tests.eval.toy import TOY
 
@@ -21,7 +22,7 @@ FALLING = np.linspace(3, 1, 6) + np.zeros((3, 1))
 def checkpoint(tmp_path):
     lopt = learned_opt.lagg_a(num_workers=8, hidden_size=4, nominal="momentum")
     path = tmp_path / "mine.safetensors"
-    learned_opt.save(path, lopt, lopt.init(jax.random.key(0)), local_learning_rate=0.5)
+    learned_opt.save(path, lopt, lopt.init(jax.random.key(0)), local_opt={"name": "sgd", "learning_rate": 0.5})
     return str(path)
 
 
@@ -46,7 +47,8 @@ def test_says_where_it_wins_and_where_it_loses(tmp_path, checkpoint):
     out = tmp_path / "card.md"
     assert write("mine", [good, bad], checkpoint, out) == 0
     text = out.read_text()
-    assert "K = 8 workers, no other number, local sgd at 0.5" in text
+    assert "| reads | every worker's pseudo-gradient |\n| local optimizer | sgd at 0.5 |\n| workers | 8 only |" in text
+    assert 'learned_opt.load_algorithm("mine", num_workers=8, num_local_steps=4)' in text
     # The target 1 is met by half the curve at its fourth point of six (0.5 * 1.8), 0.9 at the fourth too.
     assert "| good | 1.50 | 1.50 | 1.50 | 0.7 | 0.8 (diloco) |" in text
     assert "| bad | never | never | never | 0.9 | 0.8 (diloco) |" in text
@@ -70,6 +72,8 @@ def test_keeps_its_notes_and_nothing_else(tmp_path, checkpoint):
 def test_describes_every_pretrained_optimizer(name):
     text = model_card(name, load_checkpoint(name), [])
     assert f"# {name}" in text and "| meta-trained on | " in text
+    head, _, _ = text.partition("Whatever is not listed above was not measured.")
+    assert (find_model_card(name) or "").startswith(head + "## Results")
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,14 @@ def test_odd_axes(name, values, message):
 
 
 def test_an_optimizer_tied_to_k_takes_part_where_it_can(tmp_path):
-    tied = checkpoint(tmp_path / "tied.safetensors", lagg_a(num_workers=4, hidden_size=4), local_learning_rate=0.5)
-    free = checkpoint(tmp_path / "free.safetensors", lopt_a(hidden_size=4), local_learning_rate=0.5)
+    tied = checkpoint(
+        tmp_path / "tied.safetensors",
+        lagg_a(num_workers=4, hidden_size=4),
+        local_opt={"name": "sgd", "learning_rate": 0.5},
+    )
+    free = checkpoint(
+        tmp_path / "free.safetensors", lopt_a(hidden_size=4), local_opt={"name": "sgd", "learning_rate": 0.5}
+    )
     plan = axis_plan("num_workers", TOY, [f"tied={tied}", f"free={free}"], values=(2, 4))
     names = [[c.name for c in cell_contenders(plan, cell)][7:] for cell in plan.cells]
     assert names == [["free"], ["tied", "free"]]
@@ -111,25 +117,29 @@ def test_an_optimizer_tied_to_k_takes_part_where_it_can(tmp_path):
 
 
 def test_two_contenders_of_one_name_are_refused(tmp_path):
-    path = checkpoint(tmp_path / "a.safetensors", lopt_a(hidden_size=4), local_learning_rate=0.5)
+    path = checkpoint(
+        tmp_path / "a.safetensors", lopt_a(hidden_size=4), local_opt={"name": "sgd", "learning_rate": 0.5}
+    )
     plan = suite_plan("fmnist8_mlp32", SUITE_PROTOCOL, [f"sgd={path}"])
     with pytest.raises(ValueError, match="two contenders are called 'sgd'"):
         cell_contenders(plan, plan.cells[0])
 
 
-def test_the_local_optimizer_of_the_card(tmp_path):
+def test_the_local_optimizer_of_the_checkpoint(tmp_path):
     adam = checkpoint(
-        tmp_path / "a.safetensors", lopt_a(hidden_size=4), local_learning_rate=0.1, local_optimizer="adam"
+        tmp_path / "a.safetensors", lopt_a(hidden_size=4), local_opt={"name": "adam", "learning_rate": 0.1}
     )
     state = learned(adam, TOY).make({}).init({"w": np.zeros(3, np.float32)})
     assert [leaf.shape for leaf in jax.tree.leaves(state.local_state)] == [(2,), (2, 3), (2, 3)]
-    odd = checkpoint(tmp_path / "b.safetensors", lopt_a(hidden_size=4), local_learning_rate=0.1, local_optimizer="x")
-    with pytest.raises(ValueError, match="b.safetensors: its card has local_optimizer='x'"):
+    odd = checkpoint(tmp_path / "b.safetensors", lopt_a(hidden_size=4))
+    with pytest.raises(ValueError, match="b.safetensors: this lopt_a does not say what its workers run"):
         learned(odd, TOY)
 
 
 def test_a_multiplier_is_tuned_only_when_asked_and_with_a_baselines_budget(tmp_path):
-    path = checkpoint(tmp_path / "a.safetensors", lopt_a(hidden_size=4), local_learning_rate=0.1)
+    path = checkpoint(
+        tmp_path / "a.safetensors", lopt_a(hidden_size=4), local_opt={"name": "sgd", "learning_rate": 0.1}
+    )
     assert learned(path, TOY).grid == {}
     tuned = learned(path, TOY, tune_multiplier=True)
     assert len(tuned.grid["multiplier"].values) == 27 and tuned.name == "lopt_a_tuned"

@@ -1,0 +1,145 @@
+"""Mistakes of a user's, each in one line, before anything is compiled.
+
+What costs nothing is checked in advance. A state that another optimizer made is found out only after something has
+failed on it: the check would have to build a state on every call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt.base import LossFn
+
+
+def check_count(value: Any, name: str) -> int:
+    """A whole number, at least 1.
+
+    Raises:
+      ValueError: anything else.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}={value!r}: use a whole number, at least 1") from None
+    if number < 1:
+        raise ValueError(f"{name}={number}: use at least 1")
+    return number
+
+
+def check_transform(value: Any, name: str) -> None:
+    """Refuses what is no optax transform: a learning rate, a name, a class, an optimizer without its theta.
+
+    Raises:
+      ValueError: saying what to pass instead.
+    """
+    if callable(getattr(value, "init", None)) and callable(getattr(value, "update", None)):
+        return
+    if isinstance(value, str):
+        advice = f"load it: learned_opt.load({value!r}), or learned_opt.make_local_optimizer for a hand-designed one"
+    elif isinstance(value, int | float):
+        advice = f"use an optax transform, e.g. optax.sgd({value!r})"
+    elif callable(getattr(value, "transform", None)):
+        advice = "use the transform that its method transform returns"
+        value = type(value).__name__
+    elif callable(value):
+        advice = "call it first; use the optax transform that it returns"
+        value = getattr(value, "__name__", value)
+    else:
+        advice = "use an optax transform"
+    raise ValueError(f"{name}={str(value)[:100]}: {advice}")
+
+
+def checked_loss(loss_fn: LossFn) -> LossFn:
+    """The loss, with a clear error where it does not take (params, key, batch) or does not return a scalar."""
+
+    def loss(params, key, batch):
+        try:
+            value = loss_fn(params, key, batch)
+        except TypeError as error:
+            if _takes(loss_fn, 3):
+                raise
+            raise ValueError(
+                f"loss_fn is called with (params, key, batch), which {_name(loss_fn)} does not take: give it these "
+                f"three arguments ({error})"
+            ) from error
+        if isinstance(value, tuple | list | dict):
+            raise ValueError(
+                f"loss_fn returns a {type(value).__name__}, not a scalar: return the loss alone, no auxiliary values"
+            )
+        if jnp.shape(value) != ():
+            raise ValueError(f"loss_fn returns shape {jnp.shape(value)}, not a scalar: return the mean over the batch")
+        return value
+
+    return loss
+
+
+def check_like(tree: Any, like: Any, name: str, like_name: str = "params") -> None:
+    """Refuses a tree of another structure, or with a tensor of another shape, than `like`.
+
+    Raises:
+      ValueError: naming the first tensor that differs.
+    """
+    try:
+        others = jax.tree.structure(tree).flatten_up_to(like)
+    except (ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{name} and {like_name} are trees of other structure ({reason})") from None
+    for (path, leaf), other in zip(jax.tree_util.tree_leaves_with_path(tree), others, strict=True):
+        shape, expected = _shape(leaf), _shape(other)
+        if shape != expected:
+            where = jax.tree_util.keystr(path, simple=True, separator="/") or "the only tensor"
+            raise ValueError(f"{name} has shape {shape} at {where}, {like_name} {expected}: pass those of one model")
+
+
+@contextlib.contextmanager
+def explained_state(state: Any, init: Callable[[Any], Any], params: Any, what: str) -> Iterator[None]:
+    """Turns a failure into a clear one where `state` is not what `init(params)` makes.
+
+    Raises:
+      ValueError: the state is of another form; every other exception passes.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        try:
+            expected = jax.eval_shape(init, params)
+        except Exception:
+            raise error from None
+        if _form(state) == _form(expected):
+            raise
+        raise ValueError(
+            f"the state given to {what} was made by another optimizer or for other parameters: use its own init"
+        ) from error
+
+
+def _form(tree):
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [_shape(leaf) for leaf in leaves]
+
+
+def _shape(leaf):
+    try:
+        return jnp.shape(leaf)
+    except (TypeError, ValueError):
+        return None
+
+
+def _takes(function, num_arguments):
+    try:
+        inspect.signature(function).bind(*range(num_arguments))
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
+def _name(function):
+    return getattr(function, "__name__", type(function).__name__)

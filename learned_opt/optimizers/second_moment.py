@@ -1,0 +1,51 @@
+"""The direction of RMSProp with Adam's bias correction (Kingma & Ba 2015, arXiv 1412.6980, with b1 = 0):
+
+    v <- b2 v + (1 - b2) g^2;   d = g / (sqrt(v / (1 - b2^t)) + eps)
+
+It differs from `optax.rmsprop`, whose v decays faster (0.9) and starts at 0 uncorrected. There is no first moment, not
+even one that stays zero, and v is float32 whatever the dtype of the parameters.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int, PyTree
+
+
+class SecondMomentState(NamedTuple):
+    """State of the optimizers that take this direction.
+
+    Attributes:
+      count: steps taken.
+      second_moment: v, float32.
+    """
+
+    count: Int[Array, ""]
+    second_moment: PyTree
+
+
+def init_second_moment(params: Any) -> SecondMomentState:
+    """Zeros."""
+    zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
+    return SecondMomentState(jnp.zeros((), jnp.int32), zeros)
+
+
+def second_moment_direction(
+    gradient: Any, state: SecondMomentState, b2: float | Array, eps: float | Array
+) -> tuple[PyTree[Float[Array, "..."]], SecondMomentState]:
+    """(d, new state); d is float32."""
+    count = jnp.asarray(optax.safe_increment(state.count))
+    second_moment = jax.tree.map(
+        lambda g, v: (1 - b2) * jnp.square(g.astype(jnp.float32)) + b2 * v, gradient, state.second_moment
+    )
+    correction = 1 - jnp.power(jnp.asarray(b2, jnp.float32), count.astype(jnp.float32))
+    direction = jax.tree.map(
+        lambda g, v: g.astype(jnp.float32) / (jnp.sqrt(v / correction) + eps), gradient, second_moment
+    )
+    return direction, SecondMomentState(count, second_moment)
