@@ -10,7 +10,8 @@ and sets
     b'      = b + (1 - b)(1 - exp(z_3)) its momentum: 1 - b' = (1 - b) exp(z_3)
 
 with every z = (its bound) tanh(output). A per-parameter MLP, fed the pseudo-gradient, the momentum, their statistics
-over the workers and the controller's hidden units (its features where it has none), adds a correction in units of the pseudo-gradient's root mean square,
+over the workers and the controller's hidden units (its features where it has none), adds a correction in units of the
+pseudo-gradient's root mean square,
 
     x <- x - a' (D + b' m) - a' rms(D) d exp(g),      (d, g) = MLP(...)
 

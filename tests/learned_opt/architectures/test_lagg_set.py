@@ -108,7 +108,7 @@ def noisy_loss(params, key, batch):
 @pytest.mark.parametrize(("num_workers", "num_local_steps"), [(1, 1), (16, 2)])
 def test_one_theta_serves_any_number_of_workers_and_steps(num_workers, num_local_steps):
     lopt = lagg_set(6, 4)
-    theta = trained(lopt, 0.2)
+    theta = trained(lopt, 0.05)
     algorithm = simulate(local_sgd(optax.sgd(0.05), lopt.transform(theta, num_steps=10)), num_workers)
     rng = np.random.default_rng(0)
     shape = (num_workers, num_local_steps, 8)
