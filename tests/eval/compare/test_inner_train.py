@@ -27,10 +27,8 @@ def quiet(done, total):
 
 
 def local_sgd_contender(protocol):
-    def make(h):
-        return local_sgd(optax.sgd(h["lr"]), fedavg(), protocol.num_workers, protocol.num_local_steps)
-
-    return Contender("local_sgd", make, {"lr": Axis((0.1, 0.2, 0.3, 0.4))})
+    del protocol
+    return Contender("local_sgd", lambda h: local_sgd(optax.sgd(h["lr"]), fedavg()), {"lr": Axis((0.1, 0.2, 0.3, 0.4))})
 
 
 def train(protocol, settings, keep_snapshots=True, stage=FINAL) -> Any:
@@ -148,7 +146,7 @@ def test_a_diverged_run_has_infinite_loss():
 
 def test_the_cost_of_a_contender():
     starts = draw_starts(FAMILY, TOY, TRAIN, FINAL, TOY.num_seeds)
-    momentum = Contender("m", lambda h: local_sgd(optax.sgd(0.1, 0.9), optax.sgd(1.0), 2, 2), {})
+    momentum = Contender("m", lambda h: local_sgd(optax.sgd(0.1, 0.9), optax.sgd(1.0)), {})
     trainer = make_trainer(FAMILY, momentum, TOY, TRAIN, starts)
     assert trainer.cost()["seconds_per_round"] is None
     trainer.train([{}], starts, quiet)

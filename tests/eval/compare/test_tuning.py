@@ -23,7 +23,7 @@ VALID = make_evaluator(FAMILY, FAMILY.data, "inner_valid")
 
 def make(h):
     lr = jnp.where(h["lr"] > 100, jnp.nan, h["lr"])
-    return local_sgd(optax.sgd(lr), fedavg(), TOY.num_workers, TOY.num_local_steps)
+    return local_sgd(optax.sgd(lr), fedavg())
 
 
 def run_tuning(values, protocol=TOY, calls=None):

@@ -8,7 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from eval.diagnostics.worker_agreement import DIAGNOSTICS, MonitorState, monitored, worker_diagnostics
+from eval.diagnostics.worker_agreement import DIAGNOSTICS, worker_diagnostics
+from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.round import simulate
 
 
 def by_definition(updates):
@@ -54,16 +56,27 @@ def test_the_noise_scale_is_unbiased_enough_to_find_the_truth():
     assert ratio / signal == pytest.approx(3, rel=0.05)
 
 
-def test_a_monitored_optimizer_is_the_same_optimizer():
-    opt = optax.sgd(0.5, 0.9)
-    watched = monitored(opt)
+def test_they_are_those_of_what_the_workers_sent_and_change_nothing():
+    def loss(params, key, batch):
+        del key
+        return jnp.mean((params["w"][None] - batch["x"]) ** 2)
+
     params = {"w": jnp.arange(3.0)}
-    state, watched_state = opt.init(params), watched.init(params)
-    workers = {"w": jnp.float32(np.random.default_rng(0).normal(size=(4, 3)))}
-    mean = {"w": jnp.mean(workers["w"], axis=0)}
-    for _ in range(2):
-        steps, state = opt.update(mean, state, params)
-        watched_steps, watched_state = watched.update(mean, watched_state, params, worker_updates=workers, value=1.0)
-        jax.tree.map(np.testing.assert_array_equal, watched_steps, steps)
-    assert isinstance(watched_state, MonitorState)
-    np.testing.assert_array_equal(watched_state.diagnostics["coherence"], worker_diagnostics(workers)["coherence"])
+    batches = {"x": jnp.float32(np.random.default_rng(0).normal(size=(4, 2, 5, 3)))}
+    key = jax.random.key(0)
+    plain, watched = (
+        simulate(local_sgd(optax.sgd(0.5), optax.sgd(0.5, 0.9), measure=measure), 4)
+        for measure in (None, worker_diagnostics)
+    )
+    state, _ = plain.round(loss, plain.init(params), key, batches)
+    watched_state, info = watched.round(loss, watched.init(params), key, batches)
+    jax.tree.map(np.testing.assert_array_equal, watched_state, state)
+    # SGD on the squared distance: y <- y - 0.5 * 2 / 3 (y - mean of the batch), twice.
+    sent = []
+    for worker in np.float64(batches["x"]):
+        y = np.arange(3.0)
+        for batch in worker:
+            y = y - (y - batch.mean(axis=0)) / 3
+        sent.append(np.arange(3.0) - y)
+    for name, expected in by_definition(np.array(sent)).items():
+        np.testing.assert_allclose(info.diagnostics[name], expected, rtol=1e-4, err_msg=name)

@@ -130,7 +130,8 @@ def test_the_local_optimizer_of_the_checkpoint(tmp_path):
         tmp_path / "a.safetensors", lopt_a(hidden_size=4), local_opt={"name": "adam", "learning_rate": 0.1}
     )
     state = learned(adam, TOY).make({}).init({"w": np.zeros(3, np.float32)})
-    assert [leaf.shape for leaf in jax.tree.leaves(state.local_state)] == [(2,), (2, 3), (2, 3)]
+    # Adam's count and two moments, of one worker.
+    assert [leaf.shape for leaf in jax.tree.leaves(state.worker)] == [(), (3,), (3,)]
     odd = checkpoint(tmp_path / "b.safetensors", lopt_a(hidden_size=4))
     with pytest.raises(ValueError, match="b.safetensors: this lopt_a does not say what its workers run"):
         learned(odd, TOY)

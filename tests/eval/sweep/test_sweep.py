@@ -68,7 +68,7 @@ def test_a_cell_that_another_process_holds_is_left_to_it(tmp_path):
 CHILD = """
 import time
 from eval.sweep.sweep import run_sweep
-from tests.eval import test_sweep as t
+from tests.eval.sweep import test_sweep as t
 def family(cell):
     if cell.name == "b":
         print("inside b", flush=True)
