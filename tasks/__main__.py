@@ -1,7 +1,8 @@
-"""Command line: `python -m tasks` lists the suites, `python -m tasks NAME ...` some families or suites.
+"""Command line: `python -m tasks` lists the families of all suites, `python -m tasks NAME ...` some of them.
 
-One line per family: parameters, bytes of data, milliseconds of one gradient of 32 examples on this machine, and the
-loss of the best constant guess, in the family's own unit.
+One line per family: parameters, dataset, network, description. With `--time` every family is built, and its line has
+bytes of data, milliseconds of one gradient of 32 examples on this machine, and the loss of the best constant guess, in
+the family's own unit.
 """
 
 import dataclasses
@@ -23,10 +24,12 @@ MIN_SECONDS = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Lists task families with their size and cost."""
+    """Lists task families; --time measures them."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
     """Families or suites (meta_train, meta_valid, meta_test); none for all."""
+    time: bool = False
+    """Build every family: its data, the time of a gradient here and the loss of a constant guess. Takes minutes."""
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder with datasets that are not embedded; default: the environment variable LEARNED_OPT_DATA."""
 
@@ -41,23 +44,37 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"tasks: error: {error}", file=sys.stderr)
         return 2
+    header, row = (TIMED_HEADER, timed_row) if command.time else (HEADER, listed_row)
     width = max(map(len, names))
-    columns = f"{'params':>8} {'data MB':>8} {'ms/grad':>8} {'constant':>8}  description"
     suite = None
     for name in names:
         if suite != (suite := next(suite for suite, entries in SUITES.items() if name in entries)):
-            print(f"\n{suite}\n{'name':<{width}} {columns}")
-        entry = FAMILIES[name]
-        row = f"{name:<{width}} {entry.num_params:>8,}"
-        try:
-            family = make_family(name)
-        except FileNotFoundError as error:
-            print(f"{row}  {error}")
-            continue
-        megabytes = sum(leaf.nbytes for leaf in jax.tree.leaves(family.data)) / 1e6
-        row += f" {megabytes:>8.2f} {gradient_ms(family):>8.2f} {family.uninformed_loss:>8.3f}"
-        print(f"{row}  {entry.description}", flush=True)
+            print(f"\n{suite}\n{'name':<{width}} {header}")
+        print(f"{name:<{width}} {row(name)}", flush=True)
     return 0
+
+
+HEADER = f"{'params':>8}  {'dataset':<26}  {'network':<27}  description"
+TIMED_HEADER = f"{'params':>8} {'data MB':>8} {'ms/grad':>8} {'constant':>8}  description"
+
+
+def listed_row(name: str) -> str:
+    """What the suite says of a family, without building it."""
+    entry = FAMILIES[name]
+    return f"{entry.num_params:>8,}  {entry.dataset:<26}  {entry.architecture:<27}  {entry.description}"
+
+
+def timed_row(name: str) -> str:
+    """What a family is and costs; for one whose dataset is missing, what to do."""
+    entry = FAMILIES[name]
+    row = f"{entry.num_params:>8,}"
+    try:
+        family = make_family(name)
+    except FileNotFoundError as error:
+        return f"{row}  {error}"
+    megabytes = sum(leaf.nbytes for leaf in jax.tree.leaves(family.data)) / 1e6
+    row += f" {megabytes:>8.2f} {gradient_ms(family):>8.2f} {family.uninformed_loss:>8.3f}"
+    return f"{row}  {entry.description}"
 
 
 def gradient_ms(family: TaskFamily, batch_size: int = BATCH_SIZE) -> float:

@@ -43,8 +43,20 @@ def test_names_of_suites_stand_for_their_families():
         make_family("meta_test")
 
 
+def test_the_list_builds_nothing(capsys, monkeypatch):
+    def must_not_run(name):
+        raise AssertionError(name)
+
+    monkeypatch.setattr("tasks.__main__.make_family", must_not_run)
+    assert main([]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert lines.keys() == {*FAMILIES, *SUITES, "name"}
+    for text in ("56,970", " cifar10 ", " cnn ", "CIFAR-10, three 3x3 convolutions"):
+        assert text in lines["cifar10_cnn"]
+
+
 def test_the_table_shows_what_was_asked_for(capsys):
-    assert main(["quadratics32", "xor_clusters"]) == 0
+    assert main(["quadratics32", "xor_clusters", "--time"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line]
     assert [line.split()[0] for line in lines] == [
         "meta_train",
@@ -62,7 +74,7 @@ def test_the_table_shows_what_was_asked_for(capsys):
 
 def test_a_missing_dataset_is_a_line_of_the_table_and_an_unknown_name_an_error(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("LEARNED_OPT_DATA", "undone after the test, as what the command sets is")
-    assert main(["cifar10_cnn", "--data-dir", str(tmp_path)]) == 0
+    assert main(["cifar10_cnn", "--time", "--data-dir", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "56,970" in shown and "LEARNED_OPT_DATA" in shown
     assert main(["xor_cluster"]) == 2
