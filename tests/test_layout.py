@@ -21,8 +21,17 @@ OPTIONAL_DEPENDENCIES = {
     "learned_opt/model_folder.py": {"huggingface_hub"},
 }
 MAX_LINES = 400
+MEDIAN_LINES = 150
+MAX_FILES = 25
 TESTS = set((ROOT / "tests").rglob("*.py"))
+
 PYTHON_FILES = sorted(TESTS.union(*((ROOT / layer).rglob("*.py") for layer in MAY_IMPORT)))
+ROOMS = {
+    ".".join(path.parent.relative_to(ROOT).parts)
+    for path in PYTHON_FILES
+    if path not in TESTS and len(path.relative_to(ROOT).parts) > 2 and path.parent.name not in ("notebooks", "data")
+}
+"""Folders below the four, by dotted name."""
 
 
 def in_root(path: Path) -> str:
@@ -54,6 +63,47 @@ def without_type_checking(tree: ast.Module) -> ast.Module:
 
 def forbidden_imports(source: str, layer: str) -> set[str]:
     return top_level_imports(ast.parse(source)) & (set(MAY_IMPORT) - MAY_IMPORT[layer])
+
+
+def imported_modules(tree: ast.AST) -> set[str]:
+    """Dotted names of the modules of ours that a file imports anywhere."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name for name in names if name.split(".")[0] in MAY_IMPORT}
+
+
+def room_of(module: str, rooms: set[str]) -> str | None:
+    """The room that a module lies in; None for files of the four folders themselves, their faces and grounds."""
+    parts = module.split(".")
+    candidates = (".".join(parts[:end]) for end in range(len(parts), 1, -1))
+    return next((room for room in candidates if room in rooms), None)
+
+
+def room_imports(sources: dict[str, str], rooms: set[str]) -> dict[str, set[str]]:
+    """Room -> other rooms that its files import; `sources` are texts by dotted module name."""
+    found: dict[str, set[str]] = {room: set() for room in rooms}
+    for module, text in sources.items():
+        room = room_of(module, rooms)
+        others = {room_of(name, rooms) for name in imported_modules(ast.parse(text))}
+        if room is not None:
+            found[room] |= {other for other in others if other is not None and other != room}
+    return found
+
+
+def circle(imports: dict[str, set[str]]) -> list[str]:
+    """Rooms that import each other in a ring; empty if there are none."""
+    left = dict(imports)
+    while left:
+        free = [room for room, others in left.items() if not others & left.keys()]
+        if not free:
+            return sorted(left)
+        for room in free:
+            del left[room]
+    return []
 
 
 def pickle_uses(source: str) -> list[str]:
@@ -91,6 +141,34 @@ def test_file_is_short(path):
     assert len(path.read_text().splitlines()) <= MAX_LINES
 
 
+@pytest.mark.parametrize("layer", MAY_IMPORT)
+def test_files_are_short_as_a_rule(layer):
+    lengths = sorted(len(p.read_text().splitlines()) for p in PYTHON_FILES if in_root(p).startswith(f"{layer}/"))
+    assert lengths[len(lengths) // 2] < MEDIAN_LINES
+
+
+def test_no_folder_is_crowded():
+    folders = [path.parent for path in PYTHON_FILES]
+    crowded = {in_root(folder): folders.count(folder) for folder in folders if folders.count(folder) > MAX_FILES}
+    assert crowded == {}
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_every_room_says_what_lives_there(room):
+    init = ROOT.joinpath(*room.split("."), "__init__.py")
+    docstring = ast.get_docstring(ast.parse(init.read_text())) if init.exists() else None
+    assert docstring and len(docstring) > 20, f"{in_root(init)}: say in its docstring what lives there"
+
+
+def test_rooms_do_not_import_each_other_in_a_circle():
+    sources = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text()
+        for path in PYTHON_FILES
+        if path not in TESTS
+    }
+    assert circle(room_imports(sources, ROOMS)) == []
+
+
 def test_no_grab_bag_files_and_no_package_below_tests():
     names = {path.stem for path in PYTHON_FILES} | {path.parent.name for path in PYTHON_FILES}
     assert names & {"utils", "util", "common", "misc", "helpers"} == set()
@@ -108,5 +186,14 @@ def test_the_checks_above_see_violations():
     assert forbidden_imports("import meta_train.estimators.es as es", "eval") == {"meta_train"}
     assert pickle_uses("import numpy as np\nnp.load(p, allow_pickle=True)") != []
     assert pickle_uses("from pickle import load") == ["pickle"]
+    rooms = {"eval.a", "eval.b", "eval.b.c"}
+    sources = {"eval.a.x": "from eval.b.y import z", "eval.b.y": "import eval.base", "eval.b.c.w": "import eval.a.x"}
+    imports = room_imports(sources, rooms)
+    assert imports == {"eval.a": {"eval.b"}, "eval.b": set(), "eval.b.c": {"eval.a"}} and circle(imports) == []
+    assert circle(room_imports({**sources, "eval.b.v": "from eval.a import x"}, rooms)) == [
+        "eval.a",
+        "eval.b",
+        "eval.b.c",
+    ]
     pruned = without_type_checking(ast.parse("if TYPE_CHECKING:\n  import flax\nimport jax"))
     assert top_level_imports(pruned) == {"jax"}
