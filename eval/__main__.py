@@ -1,147 +1,14 @@
-"""Command line: `python -m eval compare | suite | axis | report`; each explains itself with --help."""
+"""Command line: `python -m eval compare | suite | axis | report | card`; each explains itself with --help."""
 
-import contextlib
 import dataclasses
-import difflib
-import io
-import re
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import tyro
-
-Checkpoints = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="PATH")]
-
-
-@dataclasses.dataclass(frozen=True)
-class Compare:
-    """Compare meta-trained optimizers with tuned baselines."""
-
-    protocol: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROTOCOL")]
-    """demo or fmnist8_k8_h4."""
-    checkpoint: Checkpoints = ()
-    """Checkpoint file or name of a pretrained optimizer; may be given several times."""
-    out_dir: str = "runs/eval"
-    """Folder for results.json, table.md and curves.png."""
-    overwrite: bool = False
-    """Replace the results of an earlier comparison in out_dir."""
-    baselines: str | None = None
-    """Results file of the same protocol whose tuned baselines are used instead of tuning again."""
-    num_seeds: int | None = None
-    """Final runs per contender; the protocol's own number by default."""
-    num_rounds: int | None = None
-    """Rounds of every run; the protocol's own number by default."""
-    seed: int | None = None
-    """Root of all randomness; the protocol's own by default."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ProtocolFlags:
-    """What every contender of every cell is given; the default protocol's values where not set."""
-
-    num_rounds: int | None = None
-    """Communication rounds of every run."""
-    num_workers: int | None = None
-    """Workers, K."""
-    num_local_steps: int | None = None
-    """Local steps between two rounds, H."""
-    batch_size: int | None = None
-    """Examples per worker and local step, B."""
-    num_seeds: int | None = None
-    """Final runs per contender."""
-    seed: int | None = None
-    """Root of all randomness."""
-    tuning: str | None = None
-    """full (27 settings for each tuned contender before its grid grows) or coarse (9)."""
-    tuning_seeds: int | None = None
-    """Runs per setting while tuning."""
-    max_extensions: int | None = None
-    """How often a grid may grow."""
-    eval_every: int | None = None
-    """Rounds between two points of a curve."""
-    num_curve_examples: int | None = None
-    """Training examples the curve is measured on."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Suite:
-    """Compare optimizers on every task family of a suite."""
-
-    suite: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SUITE")]
-    """meta_test, meta_valid, meta_train, all, or families separated by commas."""
-    protocol: Annotated[ProtocolFlags, tyro.conf.arg(name="")] = ProtocolFlags()
-    checkpoint: Checkpoints = ()
-    """Checkpoint file or pretrained name, or NAME=PATH; may be given several times."""
-    optax: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """module:function of another optimizer: (EvalProtocol) -> eval.compare.contenders.Contender."""
-    tune_multiplier: bool = False
-    """Tune a factor on the learned updates with the budget of a baseline."""
-    baselines: str | None = None
-    """Run folder whose tuned baselines are used for the cells that it has."""
-    run_dir: str | None = None
-    """Run folder; runs/suite_SUITE by default. Run the same command again to go on, or elsewhere to help."""
-    retry_failed: bool = False
-    """Run cells again that failed before."""
-
-
-@dataclasses.dataclass(frozen=True)
-class AxisSweep:
-    """Vary one thing, tune everyone anew at each of its values, and draw the curve."""
-
-    axis: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AXIS")]
-    """num_local_steps, num_workers, batch_size, num_rounds, width, depth, dirichlet_alpha, label_noise,
-    gradient_noise or parameter_scale."""
-    protocol: Annotated[ProtocolFlags, tyro.conf.arg(name="")] = ProtocolFlags()
-    task: str = "fmnist8_mlp32"
-    """Task family; width and depth bring their own."""
-    values: Annotated[str | None, tyro.conf.arg(metavar="V,V,...")] = None
-    """Values in place of the default ones; multiples of the rounds for num_rounds."""
-    checkpoint: Checkpoints = ()
-    """Checkpoint file or pretrained name, or NAME=PATH; may be given several times."""
-    optax: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """module:function of another optimizer: (EvalProtocol) -> eval.compare.contenders.Contender."""
-    tune_multiplier: bool = False
-    """Tune a factor on the learned updates with the budget of a baseline."""
-    baselines: str | None = None
-    """Run folder whose tuned baselines are used for the cells that it has."""
-    run_dir: str | None = None
-    """Run folder; runs/axis_AXIS by default."""
-    retry_failed: bool = False
-    """Run cells again that failed before."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """One page from run folders, the same tables as CSV and Markdown beside it."""
-
-    run: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")]
-    """Run folders of suites, axes or comparisons."""
-    out_dir: str | None = None
-    """Folder for report.html, report.md and tables/; the first run's by default."""
-    latency: float = 0.05
-    """Simulated seconds a round costs in any case."""
-    bandwidth: float = 12.5e6
-    """Simulated bytes a second from each worker."""
-    gradient_seconds: float = 0.0
-    """Simulated seconds of one minibatch gradient; 0 counts communication alone."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Card:
-    """The model card of a learned optimizer from run folders; a section "Notes" that it has stays."""
-
-    name: tyro.conf.Positional[str]
-    """Of the optimizer in the runs, and the pretrained one unless --checkpoint says otherwise."""
-    run: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")]
-    """Run folders of suites, axes or comparisons."""
-    checkpoint: str | None = None
-    """Checkpoint file."""
-    out: str | None = None
-    """File to write; NAME.md by default."""
-
-
-COMMANDS = {"compare": Compare, "suite": Suite, "axis": AxisSweep, "report": Report, "card": Card}
+from eval.commands import COMMANDS, AxisSweep, Card, Command, Compare, ParticipantFlags, ProtocolFlags, Report, Suite
+from eval.machine.command_line import fail, parse_command
 
 USER_OS_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
 """What a mistyped path raises."""
@@ -151,135 +18,155 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit code.
 
     0 done, 1 the machine failed (disk full) or a cell of a sweep did, 2 a user's mistake, 130 interrupted; all but 0
-    print one line on standard error.
+    print one line on standard error. Mistakes are found before the work begins: a ValueError after that is a fault, and
+    leaves with its traceback.
     """
     try:
-        command = parse(sys.argv[1:] if arguments is None else arguments)
-        if isinstance(command, Compare):
-            run_compare(command)
-        elif isinstance(command, Report):
-            run_report(command)
-        elif isinstance(command, Card):
-            run_card(command)
-        else:
-            return run_cells(command)
-    except (ValueError, *USER_OS_ERRORS) as error:
-        return _fail(error, 2)
+        try:
+            command = parse_command(
+                COMMANDS, "python -m eval", __doc__, sys.argv[1:] if arguments is None else arguments
+            )
+            work = prepare(command)
+        except (ValueError, *USER_OS_ERRORS) as error:
+            return fail("eval", error, 2)
+        return work()
     except OSError as error:
-        return _fail(error, 1)
+        return fail("eval", error, 1)
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
-    return 0
+        return fail("eval", "interrupted", 130)
 
 
-def parse(arguments: list[str]) -> Compare | Suite | AxisSweep | Report | Card:
-    """The command of the arguments.
+def prepare(command: Command) -> Callable[[], int]:
+    """Checks everything that a user may have got wrong; returns the work, which returns the exit code.
 
     Raises:
-      ValueError: an unknown command or flag, or a value of the wrong type.
-      SystemExit: with code 0 after --help.
+      ValueError, OSError: a mistake.
     """
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        raise ValueError(f"unknown command {arguments[0]!r}: use {', '.join(COMMANDS)}")
-    messages = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(messages):
-            return tyro.extras.subcommand_cli_from_dict(
-                COMMANDS, prog="python -m eval", description=__doc__, args=arguments
-            )
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        raise ValueError(_one_line(messages.getvalue())) from None
+    if isinstance(command, Compare | Suite | AxisSweep) and command.data_dir is not None:
+        if not Path(command.data_dir).is_dir():
+            raise FileNotFoundError(f"--data-dir {command.data_dir}: there is no such folder")
+        # Where tasks.datasets looks, and what child processes inherit.
+        os.environ["LEARNED_OPT_DATA"] = command.data_dir
+    if isinstance(command, Compare):
+        return prepare_compare(command)
+    if isinstance(command, Report):
+        return prepare_report(command)
+    if isinstance(command, Card):
+        return prepare_card(command)
+    return prepare_sweep(command)
 
 
-def run_compare(command: Compare) -> None:
-    """Checks the arguments before JAX is asked for anything, then compares."""
-    from eval.protocol import PROTOCOLS
+def prepare_compare(command: Compare) -> Callable[[], int]:
+    """One comparison."""
+    from eval.protocol import make_protocol
 
-    if command.protocol not in PROTOCOLS:
-        close = difflib.get_close_matches(command.protocol, PROTOCOLS) or list(PROTOCOLS)
-        raise ValueError(f"unknown protocol {command.protocol!r}: use {' or '.join(close)}")
-    changes = {
-        field: value for field in ("num_seeds", "num_rounds", "seed") if (value := getattr(command, field)) is not None
-    }
-    protocol = dataclasses.replace(PROTOCOLS[command.protocol], **changes)
-    earlier = Path(command.out_dir) / "results.json"
-    if earlier.exists() and not command.overwrite:
-        raise ValueError(f"{earlier} exists: choose another --out-dir or pass --overwrite")
+    task = {} if command.task is None else {"task": command.task}
+    protocol = dataclasses.replace(make_protocol(command.protocol), **_changes(command.flags), **task)
+    folder = Path(command.out_dir)
+    if (folder / "results.json").exists() and not command.overwrite:
+        raise ValueError(f"{folder / 'results.json'} exists: choose another --out-dir or pass --overwrite")
 
-    from eval.compare.compare import compare
+    from eval.compare.compare import prepare as prepare_comparison
+    from eval.compare.compare import run
     from eval.machine.devices import use_all_cores
     from eval.machine.progress import show_progress
+    from eval.report.comparison import write_comparison
+    from eval.report.report import write_report
     from eval.report.table import plain_table
 
     use_all_cores()
-    with show_progress() as progress:
-        results = compare(
-            protocol,
-            command.checkpoint,
-            command.out_dir,
-            progress,
-            baselines_from=command.baselines,
-        )
-    print(plain_table(results))
-    print(f"wrote results.json, table.md and curves.png to {Path(command.out_dir)}")
+    comparison = prepare_comparison(
+        protocol, command.participants.checkpoint, folder, baselines_from=command.baselines_from, **_who(command)
+    )
+
+    def work() -> int:
+        with show_progress() as progress:
+            results = run(comparison, progress)
+        write_comparison(results, folder)
+        print(plain_table(results))
+        print(f"wrote results.json, table.md and curves.png to {folder}, and {write_report([folder])}")
+        return 0
+
+    return work
 
 
-def run_cells(command: Suite | AxisSweep) -> int:
-    """Runs what is left of a sweep, then writes its report; 1 if a cell failed here."""
+def prepare_sweep(command: Suite | AxisSweep) -> Callable[[], int]:
+    """What is left of a sweep, then its report; 1 if a cell failed here."""
     from eval.machine.devices import use_all_cores
 
     use_all_cores()
     from eval.machine.progress import show_sweep_progress
     from eval.report.report import write_report
     from eval.sweep.axes import AXIS_PROTOCOL, axis_family, axis_plan
+    from eval.sweep.plan import reference_name
     from eval.sweep.suite import SUITE_PROTOCOL, suite_family, suite_plan
-    from eval.sweep.sweep import run_sweep
+    from eval.sweep.sweep import check_sweep, run_cells
 
-    changes = {k: v for k, v in dataclasses.asdict(command.protocol).items() if v is not None}
-    shared = {
-        "contenders": command.optax,
-        "tune_multiplier": command.tune_multiplier,
-        "baselines_from": command.baselines,
-    }
+    changes, checkpoints = _changes(command.protocol), command.participants.checkpoint
+    shared = {"baselines_from": command.baselines_from, **_who(command)}
     if isinstance(command, Suite):
-        protocol = dataclasses.replace(SUITE_PROTOCOL, **changes)
-        plan = suite_plan(command.suite, protocol, command.checkpoint, **shared)
-        make_family, default = suite_family, f"runs/suite_{command.suite.replace(',', '_')}"
+        plan = suite_plan(command.suite, dataclasses.replace(SUITE_PROTOCOL, **changes), checkpoints, **shared)
+        make_family, default = suite_family, f"runs/suite_{reference_name(plan.name)}"
     else:
         protocol = dataclasses.replace(AXIS_PROTOCOL, task=command.task, **changes)
-        values = _numbers(command.values)
-        plan = axis_plan(command.axis, protocol, command.checkpoint, values=values, **shared)
-        make_family, default = axis_family(command.axis), f"runs/axis_{command.axis}"
-    if command.baselines is not None and not Path(command.baselines, "cells").is_dir():
-        raise FileNotFoundError(f"--baselines {command.baselines}: not the run folder of a suite or an axis")
+        plan = axis_plan(command.axis, protocol, checkpoints, values=_numbers(command.values), **shared)
+        make_family, default = axis_family(command.axis), f"runs/axis_{reference_name(command.axis)}"
+    if command.baselines_from is not None and not Path(command.baselines_from, "cells").is_dir():
+        raise FileNotFoundError(f"--baselines-from {command.baselines_from}: not the run folder of a suite or an axis")
     run_dir = command.run_dir or default
-    with show_sweep_progress(len(plan.cells)) as progress:
-        outcome = run_sweep(plan, run_dir, make_family, progress, retry_failed=command.retry_failed)
-    if outcome.elsewhere:
-        print(f"{len(outcome.elsewhere)} cells are running in other processes; they write the report when done")
-    print(f"wrote {write_report([run_dir])}")
-    if outcome.failed:
-        return _fail(f"{len(outcome.failed)} cells failed: {', '.join(outcome.failed)}; see the report", 1)
-    return 0
+    check_sweep(plan, run_dir, make_family, retry_failed=command.retry_failed)
+
+    def work() -> int:
+        with show_sweep_progress(len(plan.cells)) as progress:
+            outcome = run_cells(plan, run_dir, make_family, progress, retry_failed=command.retry_failed)
+        if outcome.elsewhere:
+            print(f"{len(outcome.elsewhere)} cells are running in other processes; they write the report when done")
+        print(f"wrote {write_report([run_dir])}")
+        if outcome.failed:
+            names = ", ".join(outcome.failed)
+            return fail("eval", f"{len(outcome.failed)} cells failed: {names}; see the report", 1)
+        return 0
+
+    return work
 
 
-def run_report(command: Report) -> None:
-    """Writes a report."""
-    from eval.report.report import write_report
+def prepare_report(command: Report) -> Callable[[], int]:
+    """A report."""
+    from eval.report.report import load_runs, write_report
     from eval.scores.measures import Network
 
     network = Network(command.latency, command.bandwidth, command.gradient_seconds)
-    print(f"wrote {write_report(command.run, command.out_dir, network)}")
+    load_runs(command.run)
+
+    def work() -> int:
+        print(f"wrote {write_report(command.run, command.out_dir, network)}")
+        return 0
+
+    return work
 
 
-def run_card(command: Card) -> None:
-    """Writes a model card."""
+def prepare_card(command: Card) -> Callable[[], int]:
+    """A model card: its errors are all in what it reads."""
     from eval.report.model_card import write_model_card
 
     source, path = command.checkpoint or command.name, command.out or f"{command.name}.md"
-    print(f"wrote {write_model_card(command.name, source, command.run, path)}")
+    written = write_model_card(command.name, source, command.run, path)
+    return lambda: print(f"wrote {written}") or 0
+
+
+def _changes(flags: ProtocolFlags) -> dict[str, Any]:
+    """The protocol fields that the command line sets."""
+    return {field: value for field, value in dataclasses.asdict(flags).items() if value is not None}
+
+
+def _who(command: Compare | Suite | AxisSweep) -> dict[str, Any]:
+    """Who takes part beside the checkpoints."""
+    flags: ParticipantFlags = command.participants
+    return {
+        "baselines": tuple(name.strip() for name in flags.baselines.split(",") if name.strip()),
+        "contenders": flags.contender,
+        "tune_multiplier": flags.tune_multiplier,
+    }
 
 
 def _numbers(text: str | None) -> tuple[float, ...]:
@@ -287,20 +174,6 @@ def _numbers(text: str | None) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError:
         raise ValueError(f"--values {text}: use numbers separated by commas") from None
-
-
-def _fail(error: object, code: int) -> int:
-    print(f"eval: error: {' '.join(str(error).split())}", file=sys.stderr)
-    return code
-
-
-def _one_line(message: str) -> str:
-    """tyro's message without its box, its title and the help text of the flag."""
-    lines = [line for line in message.splitlines() if not line.startswith(("╭", "╰"))]
-    text = " ".join(" ".join(lines).replace("│", " ").replace("─", " ").split())
-    text = text.partition("Argument helptext")[0].partition("For full help")[0]
-    text = re.sub(r"(Perhaps you meant: [\w-]+).*", r"\1", text)
-    return f"{text.strip() or 'bad command line'}; see python -m eval --help"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,10 @@ Tuning sees the inner-validation split only; the test split is read once, after 
 """
 
 import dataclasses
+from typing import Any
+
+from eval.references import made_by
+from learned_opt.names import hint
 
 TUNING_BUDGETS = {"full": 27, "coarse": 9}
 """Settings of every tuned contender's first grid."""
@@ -66,3 +70,31 @@ PROTOCOLS = {
 }
 """Protocols by name: `demo` for the embedded demo, `fmnist8_k8_h4` for the preset
 lagg_fmnist8_k8_h4."""
+
+
+def make_protocol(reference: str) -> EvalProtocol:
+    """The protocol of a name of PROTOCOLS, fields changed where the reference gives them, or what `module:function`
+    returns.
+
+    Raises:
+      ValueError: nothing of that name, an odd field, or a function that returns something else.
+    """
+
+    def changed(protocol: EvalProtocol):
+        def make(**fields: Any) -> EvalProtocol:
+            for field in fields:
+                if field not in protocol.__dataclass_fields__:
+                    raise ValueError(f"protocol: no field {field!r}; {hint(field, protocol.__dataclass_fields__)}")
+            return dataclasses.replace(protocol, **fields)
+
+        return make
+
+    made = made_by(reference, {name: changed(protocol) for name, protocol in PROTOCOLS.items()}, "protocol")
+    if not isinstance(made, EvalProtocol):
+        raise ValueError(f"protocol: {reference!r} returned {type(made).__name__}: return an EvalProtocol")
+    return made
+
+
+def protocol_from_record(fields: dict[str, Any]) -> EvalProtocol:
+    """The protocol that a file holds, files of earlier versions included."""
+    return EvalProtocol(**fields)

@@ -9,16 +9,19 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from eval.protocol import EvalProtocol
+from eval.protocol import EvalProtocol, protocol_from_record
 from learned_opt.atomic_file import write_atomic
 
-FORMAT_VERSION = 2
-"""Version 1 had neither diagnostics nor cost."""
+FORMAT_VERSION = 3
+"""Version 1 had neither diagnostics nor cost, version 2 no kinds."""
+
+Kind = Literal["baseline", "learned", "anchor", "other"]
+"""A baseline, a learned optimizer, the hand-made step that a learned one builds on, or somebody else's contender."""
 
 
 class ContenderResult(NamedTuple):
@@ -26,6 +29,7 @@ class ContenderResult(NamedTuple):
 
     Attributes:
       name: as in `Contender`.
+      kind: as in `Contender`.
       details: as in `Contender`.
       hparams: the tuned setting, empty for a learned optimizer.
       tuning: budget and table, from `tuning_record`.
@@ -39,6 +43,7 @@ class ContenderResult(NamedTuple):
     """
 
     name: str
+    kind: Kind
     details: dict[str, Any]
     hparams: dict[str, float]
     tuning: dict[str, Any]
@@ -104,7 +109,7 @@ def load_results(path: str | os.PathLike[str]) -> Results:
         raise ValueError(f"{name}: format version {version}, this code reads up to {FORMAT_VERSION}")
     try:
         return Results(
-            protocol=EvalProtocol(**document["protocol"]),
+            protocol=protocol_from_record(document["protocol"]),
             provenance=dict(document["provenance"]),
             contenders=tuple(_contender(fields) for fields in document["contenders"]),
         )
@@ -120,7 +125,14 @@ def _contender(fields: dict[str, Any]) -> ContenderResult:
     }
     rounds = np.asarray(fields["rounds"], np.int64)
     diagnostics = {name: np.asarray(values, np.float32) for name, values in fields.get("diagnostics", {}).items()}
+    fields = {"kind": _kind_before_version_3(fields["details"]), **fields}
     return ContenderResult(**{**fields, **arrays, "rounds": rounds, "final": final, "diagnostics": diagnostics})
+
+
+def _kind_before_version_3(details: dict[str, Any]) -> Kind:
+    if "checkpoint" in details:
+        return "learned"
+    return "other" if "made_by" in details else "baseline"
 
 
 def _array(nested: Any) -> np.ndarray:

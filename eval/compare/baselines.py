@@ -1,85 +1,160 @@
-"""The seven tuned baselines.
+"""The tuned baselines by name, and groups of them.
+
+    sgd adam dp_adamw dp_muon        data-parallel: one step a round, on its K H B examples
+    local_sgd slowmo diloco fedadam  SGD workers under a server optimizer
+    diloco_adam diloco_adamw         DiLoCo's own form (Douillard et al. 2023, arXiv 2311.08105) has AdamW workers
 
 Every baseline has a grid of GRID_SIZE settings (9 under coarse tuning) and the same rule for its growth
-(eval/compare/grids.py). Learning rates are constant, for the baselines and for the local steps under a learned server
-optimizer.
+(eval/compare/grids.py). Literal tables: to add a baseline is to add a function and its line.
 """
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import optax
 
 from eval.compare.contenders import Contender, contender
-from eval.compare.grids import Axis, coarse, log_spaced
+from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
+from eval.scores.targets import DILOCO, LOCAL_SGD
 from learned_opt.algorithms.server import diloco, fedadam, fedavg, slowmo
+from learned_opt.names import hint
 
 GRID_SIZE = TUNING_BUDGETS["full"]
 """Settings of every baseline's grid."""
 
-LOCAL_SGD, DILOCO = "local_sgd", "diloco"
-"""Names of the two baselines whose final training loss is a target."""
-
-BASELINES = ("sgd", "adam", LOCAL_SGD, "slowmo", DILOCO, "diloco_adam", "fedadam")
-"""Names of all of them, in the order of tables."""
+LOCAL_LR = GridAxis((0.25, 0.5, 1.0))
+SERVER_LR = GridAxis((0.3, 0.7, 1.4))
+MOMENTUM = GridAxis((0.5, 0.8, 0.9), decay=True)
 
 
-def baselines(protocol: EvalProtocol) -> tuple[Contender, ...]:
-    """Data-parallel SGD and Adam (one step on the K H B examples of a round), Local SGD, SlowMo, DiLoCo with SGD
-    workers and with Adam workers (the paper's own form, with Adam for AdamW), and FedAdam."""
-    local_lr = Axis((0.25, 0.5, 1.0))
-    momentum = Axis((0.5, 0.8, 0.9), decay=True)
-    server_lr = Axis((0.3, 0.7, 1.4))
+def _baseline(name: str, protocol: EvalProtocol, transform, grid: Grid, local=None) -> Contender:
+    return contender(name, protocol, transform, budgeted(grid, protocol.tuning), local, kind="baseline")
 
-    def sgd_workers(h):
-        return optax.sgd(h["local_lr"])
 
-    everyone = (
-        contender("sgd", protocol, lambda h: optax.sgd(h["lr"]), {"lr": Axis(log_spaced(0.01, 10.0, GRID_SIZE))}),
-        contender(
-            "adam",
-            protocol,
-            lambda h: optax.adam(h["lr"], b1=h["b1"]),
-            {"lr": Axis(log_spaced(0.001, 0.1, 9)), "b1": momentum},
-        ),
-        contender(
-            LOCAL_SGD,
-            protocol,
-            lambda h: fedavg(),
-            {"local_lr": Axis(log_spaced(0.03, 3.0, GRID_SIZE))},
-            sgd_workers,
-        ),
-        contender(
-            "slowmo",
-            protocol,
-            lambda h: slowmo(h["slow_lr"], h["momentum"], h["local_lr"]),
-            {"local_lr": local_lr, "slow_lr": Axis((0.5, 1.0, 2.0)), "momentum": momentum},
-            sgd_workers,
-        ),
-        contender(
-            DILOCO,
-            protocol,
-            lambda h: diloco(h["server_lr"], h["momentum"]),
-            {"local_lr": local_lr, "server_lr": server_lr, "momentum": momentum},
-            sgd_workers,
-        ),
-        contender(
-            "diloco_adam",
-            protocol,
-            lambda h: diloco(h["server_lr"], h["momentum"]),
-            {"local_lr": Axis((0.001, 0.003, 0.01)), "server_lr": server_lr, "momentum": momentum},
-            lambda h: optax.adam(h["local_lr"]),
-        ),
-        contender(
-            "fedadam",
-            protocol,
-            lambda h: fedadam(h["server_lr"], tau=h["tau"]),
-            {
-                "local_lr": local_lr,
-                "server_lr": Axis((0.01, 0.03, 0.1)),
-                "tau": Axis((1e-5, 1e-4, 1e-3)),
-            },
-            sgd_workers,
-        ),
+def _sgd_workers(h: Mapping[str, Any]) -> optax.GradientTransformation:
+    return optax.sgd(h["local_lr"])
+
+
+def _sgd(protocol: EvalProtocol) -> Contender:
+    return _baseline("sgd", protocol, lambda h: optax.sgd(h["lr"]), {"lr": GridAxis(log_spaced(0.01, 10.0, GRID_SIZE))})
+
+
+def _adam(protocol: EvalProtocol) -> Contender:
+    grid = {"lr": GridAxis(log_spaced(0.001, 0.1, 9)), "b1": MOMENTUM}
+    return _baseline("adam", protocol, lambda h: optax.adam(h["lr"], b1=h["b1"]), grid)
+
+
+def _dp_adamw(protocol: EvalProtocol) -> Contender:
+    grid = {"lr": GridAxis(log_spaced(0.001, 0.1, 9)), "weight_decay": GridAxis((0.001, 0.01, 0.1))}
+    return _baseline("dp_adamw", protocol, lambda h: optax.adamw(h["lr"], weight_decay=h["weight_decay"]), grid)
+
+
+def _dp_muon(protocol: EvalProtocol) -> Contender:
+    """Muon (Jordan et al. 2024) on matrices with optax's Adam on the rest, at the same learning rate."""
+    grid = {"lr": GridAxis(log_spaced(0.001, 0.1, 9)), "momentum": GridAxis((0.8, 0.9, 0.95), decay=True)}
+    return _baseline("dp_muon", protocol, lambda h: optax.contrib.muon(h["lr"], beta=h["momentum"]), grid)
+
+
+def _local_sgd(protocol: EvalProtocol) -> Contender:
+    grid = {"local_lr": GridAxis(log_spaced(0.03, 3.0, GRID_SIZE))}
+    return _baseline(LOCAL_SGD, protocol, lambda h: fedavg(), grid, _sgd_workers)
+
+
+def _slowmo(protocol: EvalProtocol) -> Contender:
+    grid = {"local_lr": LOCAL_LR, "slow_lr": GridAxis((0.5, 1.0, 2.0)), "momentum": MOMENTUM}
+    return _baseline(
+        "slowmo", protocol, lambda h: slowmo(h["slow_lr"], h["momentum"], h["local_lr"]), grid, _sgd_workers
     )
-    if protocol.tuning == "full":
-        return everyone
-    return tuple(c._replace(grid=coarse(c.grid)) for c in everyone)
+
+
+def _diloco(protocol: EvalProtocol) -> Contender:
+    grid = {"local_lr": LOCAL_LR, "server_lr": SERVER_LR, "momentum": MOMENTUM}
+    return _baseline(DILOCO, protocol, lambda h: diloco(h["server_lr"], h["momentum"]), grid, _sgd_workers)
+
+
+def _diloco_adam(protocol: EvalProtocol) -> Contender:
+    grid = {"local_lr": GridAxis((0.001, 0.003, 0.01)), "server_lr": SERVER_LR, "momentum": MOMENTUM}
+    return _baseline(
+        "diloco_adam",
+        protocol,
+        lambda h: diloco(h["server_lr"], h["momentum"]),
+        grid,
+        lambda h: optax.adam(h["local_lr"]),
+    )
+
+
+def _diloco_adamw(protocol: EvalProtocol, momentum: float = 0.9) -> Contender:
+    grid = {
+        "local_lr": GridAxis((0.001, 0.003, 0.01)),
+        "server_lr": SERVER_LR,
+        "weight_decay": GridAxis((0.001, 0.01, 0.1)),
+    }
+    return _baseline(
+        "diloco_adamw",
+        protocol,
+        lambda h: diloco(h["server_lr"], momentum),
+        grid,
+        lambda h: optax.adamw(h["local_lr"], weight_decay=h["weight_decay"]),
+    )
+
+
+def _fedadam(protocol: EvalProtocol) -> Contender:
+    grid = {"local_lr": LOCAL_LR, "server_lr": GridAxis((0.01, 0.03, 0.1)), "tau": GridAxis((1e-5, 1e-4, 1e-3))}
+    return _baseline("fedadam", protocol, lambda h: fedadam(h["server_lr"], tau=h["tau"]), grid, _sgd_workers)
+
+
+BASELINES: dict[str, Callable[..., Contender]] = {
+    "sgd": _sgd,
+    "adam": _adam,
+    LOCAL_SGD: _local_sgd,
+    "slowmo": _slowmo,
+    DILOCO: _diloco,
+    "diloco_adam": _diloco_adam,
+    "fedadam": _fedadam,
+    "diloco_adamw": _diloco_adamw,
+    "dp_adamw": _dp_adamw,
+    "dp_muon": _dp_muon,
+}
+"""Name -> (protocol, ...) -> contender, in the order of tables."""
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "core": (
+        "sgd",
+        "adam",
+        LOCAL_SGD,
+        "slowmo",
+        DILOCO,
+        "diloco_adam",
+        "fedadam",
+        "diloco_adamw",
+        "dp_adamw",
+        "dp_muon",
+    ),
+    "targets": (LOCAL_SGD, DILOCO),
+    "all": tuple(BASELINES),
+    "none": (),
+}
+"""Names that stand for several baselines."""
+
+
+def make_baselines(protocol: EvalProtocol, names: Sequence[str] = ("core",)) -> tuple[Contender, ...]:
+    """The baselines of these names and groups, each once, in the order of BASELINES.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    wanted = baseline_names(names)
+    return tuple(make(protocol) for name, make in BASELINES.items() if name in wanted)
+
+
+def baseline_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names with the groups among them written out.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    for name in names:
+        if name not in GROUPS and name not in BASELINES:
+            raise ValueError(f"baselines: {name!r} is unknown; {hint(name, (*GROUPS, *BASELINES))}")
+    return tuple(dict.fromkeys(baseline for name in names for baseline in GROUPS.get(name, (name,))))

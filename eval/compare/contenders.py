@@ -4,8 +4,6 @@ With `local` it is the server optimizer over the mean pseudo-gradient of local S
 transform `local`; without, it gets one gradient a round, of the whole batch.
 """
 
-import importlib
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +12,7 @@ import optax
 from eval.compare.grids import Grid
 from eval.diagnostics.worker_agreement import worker_diagnostics
 from eval.protocol import EvalProtocol
+from eval.results import Kind
 from learned_opt.algorithms.data_parallel import data_parallel
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.base import LocalAlgorithm
@@ -30,12 +29,14 @@ class Contender(NamedTuple):
       make: hyper-parameters by name (scalars, possibly traced) -> algorithm of one worker.
       grid: axes by hyper-parameter; empty for what is not tuned.
       details: JSON values for the results file (a checkpoint's path and card).
+      kind: what it is in tables and figures; only baselines set targets.
     """
 
     name: str
     make: Callable[[Mapping[str, Any]], LocalAlgorithm]
     grid: Grid
-    details: dict[str, Any] = {}
+    details: Mapping[str, Any] = {}
+    kind: Kind = "other"
 
 
 def contender(
@@ -45,19 +46,21 @@ def contender(
     grid: Grid,
     local: MakeTransform | None = None,
     details: Mapping[str, Any] | None = None,
+    kind: Kind = "other",
 ) -> Contender:
-    """Any optax transform as a contender; the baselines and the learned optimizers come through here too.
+    """Any optax transform as a contender; the baselines and the learned optimizers are made by it too.
 
     It sees gradients (or pseudo-gradients) of training batches, the parameters, and the extra arguments `value` (the
     loss) and `worker_updates`; never an example, and nothing of another split.
 
     Args:
       name: in tables and files.
-      protocol: K and H.
+      protocol: of the comparison.
       transform: the server optimizer with `local`, otherwise the optimizer of data-parallel training.
       grid: what is tuned; empty for nothing.
       local: the workers' own optimizer.
       details: JSON values for the results file.
+      kind: as in `Contender`.
     """
     measure = worker_diagnostics if protocol.worker_diagnostics and protocol.num_workers > 1 else None
 
@@ -66,25 +69,4 @@ def contender(
             return data_parallel(transform(hparams))
         return local_sgd(local(hparams), transform(hparams), measure=measure)
 
-    return Contender(name, make, grid, dict(details or {}))
-
-
-def import_contender(reference: str, protocol: EvalProtocol) -> Contender:
-    """The contender that `module:function` makes; the function takes the protocol.
-
-    Raises:
-      ValueError: not of that form, no such module or function, or it returns something else.
-    """
-    module_name, colon, function_name = reference.partition(":")
-    if not colon or not module_name or not function_name:
-        raise ValueError(f"{reference!r}: name a contender as module:function")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        make = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{reference!r}: {error}") from None
-    made = make(protocol)
-    if not isinstance(made, Contender):
-        raise ValueError(f"{reference!r} returned {type(made).__name__}: return an eval.compare.contenders.Contender")
-    return made._replace(details={**made.details, "made_by": reference})
+    return Contender(name, make, grid, dict(details or {}), kind)

@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Float, PyTree
 
-from eval.compare.inner_train import RUNS
+from eval.compare.runner import RUNS
 from eval.compare.split_metrics import diverged_is_inf, split_metrics
 from tasks.base import TaskFamily
 

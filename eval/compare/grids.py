@@ -14,7 +14,7 @@ from typing import NamedTuple
 Setting = dict[str, float]
 
 
-class Axis(NamedTuple):
+class GridAxis(NamedTuple):
     """One hyper-parameter.
 
     Attributes:
@@ -27,7 +27,7 @@ class Axis(NamedTuple):
     decay: bool = False
 
 
-Grid = dict[str, Axis]
+Grid = dict[str, GridAxis]
 
 
 def log_spaced(low: float, high: float, number: int) -> tuple[float, ...]:
@@ -60,8 +60,13 @@ def grow(grid: Grid, best: Setting) -> tuple[Grid, list[Setting]]:
         values = (*before, *values, *after)
         place = values.index(best[name])
         axes[name] = axis._replace(values=values)
-        near[name] = Axis(values[place - max(len(before), min(place, 1)) : place + max(len(after), 1) + 1])
+        near[name] = GridAxis(values[place - max(len(before), min(place, 1)) : place + max(len(after), 1) + 1])
     return axes, settings(near)
+
+
+def budgeted(grid: Grid, tuning: str) -> Grid:
+    """The grid under a budget of `eval.protocol.TUNING_BUDGETS`; written for "full"."""
+    return grid if tuning == "full" else coarse(grid)
 
 
 def coarse(grid: Grid) -> Grid:
@@ -77,14 +82,14 @@ def coarse(grid: Grid) -> Grid:
     return {**grid, tuned[-1]: grid[tuned[-1]]._replace(values=(values[len(values) // 2],))}
 
 
-def _before(axis: Axis) -> tuple[float, ...]:
+def _before(axis: GridAxis) -> tuple[float, ...]:
     first, second = axis.values[:2]
     if axis.decay:
         return () if first == 0 else (_rounded(max(0.0, 1 - (1 - first) ** 2 / (1 - second))),)
     return _beyond(first, first / second)[::-1]
 
 
-def _after(axis: Axis) -> tuple[float, ...]:
+def _after(axis: GridAxis) -> tuple[float, ...]:
     last, previous = axis.values[-1], axis.values[-2]
     if axis.decay:
         return (_rounded(1 - (1 - last) ** 2 / (1 - previous)),)

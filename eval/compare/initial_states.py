@@ -1,9 +1,8 @@
-"""Where the runs of a comparison start: initial parameters and the keys of every round, one set per
-seed.
+"""Where the runs of a comparison start: initial parameters and the keys of every round, one set per seed.
 
-They depend on the protocol's seed, the stage and the seed number only, so all contenders start from
-the same parameters and see the same batches. Drawing them once, in a program of its own, also keeps
-the random-number code, which is what takes longest to compile, out of every contender's program.
+They depend on the protocol's seed, the stage and the seed number only, so all contenders start from the same parameters
+and see the same batches. Drawing them once, in a program of its own, also keeps the random-number code, which is what
+takes longest to compile, out of every contender's program.
 """
 
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ TUNING, FINAL = 0, 1
 winner on."""
 
 
-class Starts(NamedTuple):
+class InitialStates(NamedTuple):
     """One start per seed, numpy arrays with a leading [seeds] axis.
 
     Attributes:
@@ -38,13 +37,13 @@ class Starts(NamedTuple):
     round_keys: UInt32[Array, "seeds rounds words"]
 
 
-def draw_starts(
+def draw_initial_states(
     family: TaskFamily,
     protocol: EvalProtocol,
     data: Mapping[str, PyTree],
     stage: int,
     num_seeds: int,
-) -> Starts:
+) -> InitialStates:
     """Draws the starts of a stage.
 
     Args:
@@ -63,7 +62,7 @@ def draw_starts(
             seed_key = jax.random.fold_in(stage_key, seed_id)
             task_key, init_key, batch_key, round_key = jax.random.split(seed_key, 4)
             task_config = family.sample(task_key)
-            return Starts(
+            return InitialStates(
                 task_config,
                 family.task(task_config, data).init(init_key),
                 jax.random.key_data(jax.random.split(batch_key, protocol.num_rounds)),

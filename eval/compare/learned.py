@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from eval.compare.contenders import Contender, contender
-from eval.compare.grids import Axis, Grid, coarse, log_spaced
+from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
 from learned_opt.checkpoint import Checkpoint, load_checkpoint
 
@@ -24,10 +24,10 @@ def learned(
     tune_multiplier: bool = False,
     name: str | None = None,
 ) -> Contender:
-    """A meta-trained optimizer with the local optimizer and the local learning rate of its checkpoint.
+    """A meta-trained optimizer with the local optimizer that it was trained with.
 
-    A server optimizer runs on top of local SGD; a single-machine one gets the
-    gradient of the whole batch, as data-parallel SGD does.
+    One that reads gradients gets that of the whole batch, as data-parallel SGD does; the others are server optimizers
+    on top of local SGD.
 
     Args:
       checkpoint: a file, or the name of a pretrained optimizer.
@@ -38,54 +38,75 @@ def learned(
 
     Raises:
       FileNotFoundError: no such checkpoint.
-      ValueError: a damaged checkpoint, one for another number of workers, or a server optimizer that does not say
-        what its workers run.
+      ValueError: a damaged checkpoint, one for another number of workers, or a server optimizer without a local one.
     """
     path = os.fspath(checkpoint)
     loaded = load_checkpoint(path)
-    config = loaded.lopt.config
-    needed = workers_needed(loaded)
+    needed = loaded.lopt.num_workers
     if needed not in (None, protocol.num_workers):
         raise ValueError(
             f"{path}: built for {needed} workers, the protocol has num_workers="
             f"{protocol.num_workers}; choose a protocol with {needed} or another checkpoint"
         )
-    local = _local_optimizer(path, loaded)
+    local = local_transform(path, loaded)
     theta = jax.tree.map(jnp.asarray, loaded.theta)
     grid: Grid = {}
     if tune_multiplier:
-        grid = {MULTIPLIER: Axis(log_spaced(0.1, 10.0, TUNING_BUDGETS["full"]))}
-        grid = grid if protocol.tuning == "full" else coarse(grid)
+        grid = budgeted({MULTIPLIER: GridAxis(log_spaced(0.1, 10.0, TUNING_BUDGETS["full"]))}, protocol.tuning)
 
     def transform(hparams: Mapping[str, Any]) -> optax.GradientTransformation:
-        lopt = loaded.lopt.transform(theta)
+        lopt = loaded.lopt.transform(theta, num_steps=protocol.num_rounds)
         return optax.chain(lopt, optax.scale(hparams[MULTIPLIER])) if tune_multiplier else lopt
 
-    details = {"checkpoint": path, "config": config, "local_opt": loaded.local_opt, "card": loaded.card}
-    name = name or learned_name(path, config["architecture"], taken, tune_multiplier)
-    return contender(name, protocol, transform, grid, None if local is None else lambda h: local, details)
+    details = {
+        "checkpoint": path,
+        "config": loaded.lopt.config,
+        "local_opt": loaded.local_opt,
+        "card": loaded.card,
+    }
+    name = name or learned_name(path, loaded, taken, tune_multiplier)
+    workers = None if local is None else lambda hparams: local
+    return contender(name, protocol, transform, grid, workers, details, kind="learned")
 
 
-def workers_needed(loaded: Checkpoint) -> int | None:
-    """K of an optimizer that is tied to it, None for one that takes any."""
-    return loaded.lopt.config.get("num_workers")
+def local_transform(path: str, loaded: Checkpoint) -> optax.GradientTransformation | None:
+    """What the workers run; None for an optimizer that reads gradients.
 
-
-def learned_name(path: str, architecture: str, taken: Sequence[str], tune_multiplier: bool) -> str:
-    """A pretrained optimizer's own name, a file's architecture; numbered where taken."""
-    is_file = os.sep in path or path.endswith(".safetensors")
-    base = (architecture if is_file else path) + ("_tuned" if tune_multiplier else "")
-    name, number = base, 2
-    while name in taken:
-        name, number = f"{base}_{number}", number + 1
-    return name
-
-
-def _local_optimizer(path: str, loaded: Checkpoint) -> optax.GradientTransformation | None:
-    """What the workers run; None for a single-machine optimizer."""
+    Raises:
+      ValueError: the checkpoint does not say.
+    """
     if loaded.lopt.reads == "gradient":
         return None
     try:
         return loaded.local_transform()
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def named_checkpoints(
+    checkpoints: Sequence[str | os.PathLike[str]], tune_multiplier: bool = False, taken: Sequence[str] = ()
+) -> tuple[tuple[str, str], ...]:
+    """(name in tables, file or pretrained name) of each; `NAME=FILE` chooses the name.
+
+    Raises:
+      ValueError: a damaged checkpoint.
+      FileNotFoundError: no such checkpoint.
+    """
+    named: list[tuple[str, str]] = []
+    for checkpoint in checkpoints:
+        label, equals, path = os.fspath(checkpoint).partition("=")
+        label, path = (label, path) if equals else ("", label)
+        loaded = load_checkpoint(path)
+        in_use = [*taken, *(name for name, _ in named)]
+        named.append((label or learned_name(path, loaded, in_use, tune_multiplier), path))
+    return tuple(named)
+
+
+def learned_name(path: str, loaded: Checkpoint, taken: Sequence[str], tune_multiplier: bool) -> str:
+    """A pretrained optimizer's own name, a file's architecture; numbered where taken."""
+    is_file = os.sep in path or path.endswith(".safetensors")
+    base = (loaded.lopt.config["architecture"] if is_file else path) + ("_tuned" if tune_multiplier else "")
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base}_{number}", number + 1
+    return name

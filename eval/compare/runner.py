@@ -6,6 +6,7 @@ tuning, a grid that grows and the final runs need one compile. What the curve ne
 every `eval_every` rounds; eval/compare/curves.py turns them into losses with a program that all contenders share.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -19,8 +20,8 @@ from jaxtyping import PyTree
 
 from eval.compare.contenders import Contender
 from eval.compare.grids import settings
+from eval.compare.initial_states import InitialStates
 from eval.compare.split_metrics import diverged_is_inf
-from eval.compare.starts import Starts
 from eval.protocol import EvalProtocol
 from learned_opt.algorithms.round import simulate
 from learned_opt.base import LocalAlgorithm
@@ -54,7 +55,7 @@ class Runs(NamedTuple):
     diagnostics: dict[str, Any]
 
 
-class Trainer(NamedTuple):
+class Runner(NamedTuple):
     """One contender, traced.
 
     Attributes:
@@ -63,20 +64,24 @@ class Trainer(NamedTuple):
       cost: () -> `compile_seconds`, `seconds_per_round` of the last call's runs (gradients and batches included; a
         wave of runs counts as one), `state_bytes` of server and worker state together, `memory_bytes` of temporaries
         on one device; None where unknown.
+      wave_size: runs that are trained side by side; any other number is filled up.
+      fingerprint: () -> SHA-256 of the program: equal ones give the same bits on the same inputs, JAX and device.
     """
 
     train: Callable[..., Runs]
     cost: Callable[[], dict[str, float | None]]
+    wave_size: int
+    fingerprint: Callable[[], str]
 
 
-def make_trainer(
+def make_runner(
     family: TaskFamily,
     contender: Contender,
     protocol: EvalProtocol,
     data: Mapping[str, PyTree],
-    starts: Starts,
+    starts: InitialStates,
     pool: Executor | None = None,
-) -> Trainer:
+) -> Runner:
     """Traces one contender's training and starts its compilation.
 
     Args:
@@ -121,7 +126,7 @@ def make_trainer(
 
     def train(
         settings_: Sequence[Hparams],
-        starts: Starts,
+        starts: InitialStates,
         progress: Callable[[int, int], None],
         keep_snapshots: bool = False,
     ) -> Runs:
@@ -152,10 +157,13 @@ def make_trainer(
             "memory_bytes": None if memory is None else int(memory.temp_size_in_bytes),
         }
 
-    return Trainer(train, cost)
+    def fingerprint() -> str:
+        return hashlib.sha256(lowered.as_text().encode()).hexdigest()
+
+    return Runner(train, cost, wave_size, fingerprint)
 
 
-def _chunk_size(protocol: EvalProtocol, starts: Starts, num_runs: int) -> int:
+def _chunk_size(protocol: EvalProtocol, starts: InitialStates, num_runs: int) -> int:
     """Runs vmapped together: one on a CPU, where a device is one core; on accelerators what fits."""
     if jax.default_backend() == "cpu":
         return 1
@@ -178,7 +186,7 @@ def _timed_compile(lowered: Any) -> tuple[Any, float]:
     return program, time.monotonic() - start
 
 
-def _state_bytes(contender: Contender, hparams: Hparams, protocol: EvalProtocol, starts: Starts) -> int:
+def _state_bytes(contender: Contender, hparams: Hparams, protocol: EvalProtocol, starts: InitialStates) -> int:
     """Shared state once and worker state K times, less the parameters that are evaluated."""
 
     def state(params):
@@ -198,7 +206,7 @@ def _train_one(
     family: TaskFamily,
     algorithm: LocalAlgorithm,
     protocol: EvalProtocol,
-    start: Starts,
+    start: InitialStates,
     data: Mapping[str, PyTree],
 ) -> Runs:
     task = family.task(start.task_config, data)

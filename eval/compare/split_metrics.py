@@ -3,8 +3,9 @@
 Finished runs are evaluated by a program of its own, compiled once for all contenders and settings.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +19,21 @@ CHUNK = 8192
 
 Metrics = dict[str, Float[Array, ""]]
 
-EvaluateFn = Callable[[PyTree, PyTree], dict[str, np.ndarray]]
-"""(parameters [runs, ...], task configurations [seeds, ...]) -> metric -> [runs], inf where it is
-not finite. Run i is of seed i % seeds."""
+
+class Evaluator(NamedTuple):
+    """Evaluates finished runs on one split.
+
+    Attributes:
+      metrics: (parameters [runs, ...], task configurations [seeds, ...]) -> metric -> [runs], inf where it is not
+        finite. Run i is of seed i % seeds.
+      fingerprint: (the same arguments) -> SHA-256 of the program; see `Runner`.
+    """
+
+    metrics: Callable[[PyTree, PyTree], dict[str, np.ndarray]]
+    fingerprint: Callable[[PyTree, PyTree], str]
 
 
-def make_evaluator(family: TaskFamily, data: Mapping[str, PyTree], split: str) -> EvaluateFn:
+def make_evaluator(family: TaskFamily, data: Mapping[str, PyTree], split: str) -> Evaluator:
     """Prepares the evaluation of finished runs on one split.
 
     Args:
@@ -46,7 +56,11 @@ def make_evaluator(family: TaskFamily, data: Mapping[str, PyTree], split: str) -
         metrics = jax.device_get(metrics)
         return jax.tree.map(lambda *values: diverged_is_inf(np.stack(values)), *metrics)
 
-    return evaluate_runs
+    def fingerprint(params, task_configs):
+        first = jax.tree.map(lambda x: x[0], (params, task_configs))
+        return hashlib.sha256(evaluate.lower(*first, data).as_text().encode()).hexdigest()
+
+    return Evaluator(evaluate_runs, fingerprint)
 
 
 def diverged_is_inf(values: Any) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""Chooses hyper-parameters by the loss on the inner-validation split after the last round; nothing
-else is read.
+"""Chooses hyper-parameters by the loss on the inner-validation split after the last round; nothing else is read.
 
-A setting's score is its mean over the tuning seeds; a run that diverged scores inf, and stays in
-the table.
+A setting's score is its mean over the tuning seeds; a run that diverged scores inf, and stays in the table. Settings
+are trained a few at a time and kept as soon as they are scored, so an interruption costs the few that are running.
 """
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,16 +13,10 @@ import numpy as np
 
 from eval.compare.contenders import Contender
 from eval.compare.grids import Setting, grow, settings
-from eval.compare.inner_train import Runs
-from eval.compare.split_metrics import EvaluateFn
-from eval.compare.starts import Starts
-
-
-class Trial(NamedTuple):
-    """One setting and its score: the mean inner-validation loss, inf if a run diverged."""
-
-    hparams: Setting
-    loss: float
+from eval.compare.initial_states import InitialStates
+from eval.compare.runner import Runner
+from eval.compare.split_metrics import Evaluator
+from eval.compare.trial_store import NOT_STORED, Trial, TrialStore, setting_key, trial_record
 
 
 class Tuning(NamedTuple):
@@ -31,6 +26,7 @@ class Tuning(NamedTuple):
       best: the setting with the lowest loss, the first of equals.
       trials: all settings in the order they were run.
       num_runs: training runs used, settings times tuning seeds.
+      seconds: that training and scoring took, those before an interruption included.
       extensions: how often the grid grew.
       interior: whether the best setting has all its neighbours in the table; where not, tuning
         stopped at the allowance.
@@ -39,47 +35,59 @@ class Tuning(NamedTuple):
     best: Setting
     trials: tuple[Trial, ...]
     num_runs: int
+    seconds: float
     extensions: int
     interior: bool
 
 
-NOT_TUNED = Tuning({}, (), 0, 0, True)
-
-
 def tune(
     contender: Contender,
-    train: Callable[..., Runs],
-    starts: Starts,
-    valid_metrics: EvaluateFn,
+    runner: Runner,
+    starts: InitialStates,
+    valid: Evaluator,
     max_extensions: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    store: TrialStore = NOT_STORED,
 ) -> Tuning:
     """Runs the contender's grid and its extensions.
 
     Args:
-      contender: an empty grid costs nothing.
-      train: of the contender's `Trainer`.
+      contender: one whose grid has a single setting, or none, costs nothing.
+      runner: of the contender.
       starts: of the stage TUNING, one per tuning seed.
-      valid_metrics: from `make_evaluator(..., "inner_valid")`.
+      valid: from `make_evaluator(..., "inner_valid")`.
       max_extensions: how often the grid may grow.
       progress: called with runs done and runs planned.
+      store: holds what an interrupted tuning has run already.
     """
-    if not contender.grid:
-        return NOT_TUNED
     grid, pending = contender.grid, settings(contender.grid)
+    if len(pending) == 1:
+        return Tuning(pending[0], (), 0, 0.0, 0, True)
     num_seeds = len(starts.batch_keys)
+    # As many settings as fill whole waves.
+    group_size = runner.wave_size // math.gcd(runner.wave_size, num_seeds)
+    before, seconds = store.load()
+    known = {setting_key(trial.hparams): trial for trial in before}
     scores: dict[tuple[float, ...], Trial] = {}
     extensions = 0
     while True:
-        done = len(scores) * num_seeds
-        runs = train(pending, starts, lambda new, total, done=done: progress(done + new, done + total))
-        losses = valid_metrics(runs.params, starts.task_config)["loss"]
-        losses = losses.reshape(len(pending), num_seeds)
-        for hparams, loss in zip(pending, np.asarray(losses, np.float64).mean(axis=1), strict=True):
-            scores[tuple(hparams.values())] = Trial(hparams, float(loss))
+        missing = [hparams for hparams in pending if setting_key(hparams) not in known]
+        done, total = len(scores) + len(pending) - len(missing), len(scores) + len(pending)
+        progress(done * num_seeds, total * num_seeds)
+        for first in range(0, len(missing), group_size):
+            start = time.monotonic()
+            group = missing[first : first + group_size]
+            runs = runner.train(group, starts, _runs_of(progress, (done + first) * num_seeds, total * num_seeds))
+            losses = valid.metrics(runs.params, starts.task_config)["loss"].reshape(len(group), num_seeds)
+            for hparams, loss in zip(group, np.asarray(losses, np.float64).mean(axis=1), strict=True):
+                known[setting_key(hparams)] = Trial(hparams, float(loss))
+            seconds += time.monotonic() - start
+            store.save(list(known.values()), seconds)
+        # Known ones join here, so that the grid grows as it would have without an interruption.
+        scores |= {setting_key(hparams): known[setting_key(hparams)] for hparams in pending}
         best = min(scores.values(), key=lambda trial: trial.loss)
         grid, near = grow(grid, best.hparams)
-        pending = [hparams for hparams in near if tuple(hparams.values()) not in scores]
+        pending = [hparams for hparams in near if setting_key(hparams) not in scores]
         if not pending or extensions == max_extensions:
             break
         extensions += 1
@@ -87,6 +95,7 @@ def tune(
         best=best.hparams,
         trials=tuple(scores.values()),
         num_runs=len(scores) * num_seeds,
+        seconds=seconds,
         extensions=extensions,
         interior=not pending,
     )
@@ -94,10 +103,15 @@ def tune(
 
 def tuning_record(tuning: Tuning) -> dict[str, Any]:
     """The tuning as JSON values; a diverged setting has loss null."""
-    trials = [{"hparams": t.hparams, "loss": t.loss if np.isfinite(t.loss) else None} for t in tuning.trials]
     return {
         "num_runs": tuning.num_runs,
+        "seconds": round(tuning.seconds, 1),
         "extensions": tuning.extensions,
         "interior": tuning.interior,
-        "trials": trials,
+        "trials": [trial_record(trial) for trial in tuning.trials],
     }
+
+
+def _runs_of(progress: Callable[[int, int], None], before: int, total: int) -> Callable[[int, int], None]:
+    """Progress of a group of runs as part of all of them."""
+    return lambda done, _: progress(before + done, total)

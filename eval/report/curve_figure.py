@@ -5,15 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.report.table import targets
+from eval.report.line_styles import line_styles
 from eval.results import Results
 from eval.scores.scores import seed_band
-
-BASELINE_COLOURS = ("#999999", "#56b4e9", "#0072b2", "#009e73", "#e69f00", "#cc79a7")
-"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
-
-LEARNED_COLOURS = ("#d55e00", "#000000", "#7b3294", "#8c510a")
-
+from eval.scores.targets import BEST, TARGETS, targets
 
 LOSS_TICKS = (1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8)
 
@@ -30,18 +25,17 @@ def draw_curves(results: Results, path: str | os.PathLike[str]) -> None:
     # The Figure class alone draws without a display and without pyplot's global state.
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
     axes = figure.subplots()
-    baseline_colours, learned_colours = iter(BASELINE_COLOURS * 9), iter(LEARNED_COLOURS * 9)
+    styles = line_styles(results.contenders)
     lowest, highest = np.inf, 0.0
     for contender in results.contenders:
-        is_baseline = "checkpoint" not in contender.details
         band = seed_band(contender.train_loss)
-        colour = next(baseline_colours if is_baseline else learned_colours)
-        width, order = (1.4, 2) if is_baseline else (2.4, 3)
+        colour, width, order, dashes = styles[contender.name]
         axes.plot(
             contender.rounds,
             band.mean,
             color=colour,
             linewidth=width,
+            linestyle=dashes,
             zorder=order,
             label=f"{contender.name}  {band.mean[-1]:.3f}",
         )
@@ -68,11 +62,11 @@ def draw_curves(results: Results, path: str | os.PathLike[str]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     # Highest first, each label on the far side of its line: the two losses are often close.
     sides = (("bottom", 2), ("top", -2))
-    goals = sorted(targets(results), key=lambda target: -target.loss)
+    goals = sorted((t for t in targets(results).values() if t.name != BEST), key=lambda target: -target.loss)
     for target, (side, offset) in zip(goals, sides, strict=False):
         axes.axhline(target.loss, color="0.4", linestyle=":", linewidth=1, zorder=1)
         axes.annotate(
-            f"final loss of {target.name}",
+            f"final loss of {TARGETS[target.name]}",
             (first[0], target.loss),
             xytext=(4, offset),
             textcoords="offset points",

@@ -6,27 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from eval.compare.baselines import BASELINES, DILOCO, LOCAL_SGD
-from eval.report.curve_figure import BASELINE_COLOURS, LEARNED_COLOURS
-from eval.report.tables import TARGET_NAMES, contender_names
+from eval.report.line_styles import LineStyle, everyone, line_styles
+from eval.report.tables import contender_names
 from eval.results import Results
-from eval.scores.measures import speed_up_scores, target_setters
-from eval.scores.scores import final_loss, seed_band
+from eval.scores.measures import speed_up_scores
+from eval.scores.scores import seed_band
 from eval.scores.statistics import bootstrap, iqm, performance_profile
-from eval.sweep.axes import AXES, meta_training_range
+from eval.scores.targets import DILOCO, LOCAL_SGD, TARGETS, targets
+from eval.sweep.axes import meta_training_range
 from eval.sweep.sweep import Sweep
 
 CELLS_PER_ROW = 3
 LOSS_TICKS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 LOG_AXIS_FACTOR = 8
 """An axis whose positive values span more than this factor is drawn logarithmically."""
-
-
-def colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for every contender: the baselines' are fixed, the others take the remaining ones in turn."""
-    fixed = dict(zip(BASELINES, (*BASELINE_COLOURS, "#b2df8a"), strict=True))
-    others = [name for name in names if name not in fixed]
-    return {**fixed, **{name: LEARNED_COLOURS[i % len(LEARNED_COLOURS)] for i, name in enumerate(others)}}
 
 
 def draw_svg(draw: Callable[[Any], None], width: float, height: float) -> str:
@@ -47,17 +40,18 @@ def aggregate_figure(cells: Sequence[Results]) -> str:
     from matplotlib.ticker import MaxNLocator
 
     names = contender_names(cells)
-    colour = colours(names)
+    styles = line_styles(list(everyone(cells).values()))
 
     def draw(figure):
-        panels = figure.subplots(1, len(TARGET_NAMES), sharey=True)
-        for axes, (target, title) in zip(panels, TARGET_NAMES.items(), strict=True):
+        panels = figure.subplots(1, len(TARGETS), sharey=True)
+        for axes, (target, title) in zip(panels, TARGETS.items(), strict=True):
             for place, name in enumerate(names):
                 scores = speed_up_scores(cells, name, target)
                 if scores.size:
                     found = bootstrap(iqm, scores)
-                    axes.plot([found.low, found.high], [place, place], color=colour[name], linewidth=5, alpha=0.35)
-                    axes.plot(found.point, place, "o", color=colour[name], markersize=6)
+                    colour = styles[name].colour
+                    axes.plot([found.low, found.high], [place, place], color=colour, linewidth=5, alpha=0.35)
+                    axes.plot(found.point, place, "o", color=colour, markersize=6)
             axes.axvline(1, color="0.4", linestyle=":", linewidth=1)
             axes.set_title(f"over {title}", fontsize=10)
             axes.set_yticks(range(len(names)), names)
@@ -73,7 +67,7 @@ def aggregate_figure(cells: Sequence[Results]) -> str:
 def profile_figure(cells: Sequence[Results]) -> str:
     """Share of the runs whose speed-up exceeds a threshold, over Local SGD and over DiLoCo."""
     names = contender_names(cells)
-    colour = colours(names)
+    styles = line_styles(list(everyone(cells).values()))
 
     def draw(figure):
         panels = figure.subplots(1, 2, sharey=True)
@@ -87,17 +81,18 @@ def profile_figure(cells: Sequence[Results]) -> str:
             for name in names:
                 scores = speed_up_scores(cells, name, target)
                 if scores.size:
-                    width = 1.3 if name in BASELINES else 2.2
+                    colour, width, _, dashes = styles[name]
                     axes.step(
                         thresholds,
                         performance_profile(scores, list(thresholds)),
-                        color=colour[name],
+                        color=colour,
                         linewidth=width,
+                        linestyle=dashes,
                         where="post",
                         label=name,
                     )
             axes.axvline(1, color="0.4", linestyle=":", linewidth=1)
-            axes.set_xlabel(f"speed-up over {TARGET_NAMES[target]}")
+            axes.set_xlabel(f"speed-up over {TARGETS[target]}")
             axes.set_ylim(0, 1.02)
             axes.set_xlim(0, thresholds[-1])
             _plain(axes)
@@ -109,8 +104,7 @@ def profile_figure(cells: Sequence[Results]) -> str:
 
 def curves_figure(cells: dict[str, Results]) -> str:
     """Training curves of every cell, seed mean and range."""
-    names = contender_names(list(cells.values()))
-    colour = colours(names)
+    styles = line_styles(list(everyone(list(cells.values())).values()))
     columns = min(CELLS_PER_ROW, len(cells))
     rows = -(-len(cells) // columns)
 
@@ -119,7 +113,7 @@ def curves_figure(cells: dict[str, Results]) -> str:
         for axes in panels[len(cells) :]:
             axes.set_visible(False)
         for axes, (cell, results) in zip(panels, cells.items(), strict=False):
-            _draw_cell(axes, cell, results, colour)
+            _draw_cell(axes, cell, results, styles)
         _legend(figure, panels[: len(cells)])
 
     return draw_svg(draw, 3.2 * max(columns, 2), (2.5 if rows > 1 else 3.4) * rows + 0.7)
@@ -128,23 +122,23 @@ def curves_figure(cells: dict[str, Results]) -> str:
 def axis_figure(sweep: Sweep) -> str:
     """Speed-up over Local SGD and test loss along an axis; where an optimizer was meta-trained is shaded in its
     colour."""
-    names = contender_names(list(sweep.finished.values()))
-    colour = colours(names)
-    spec = AXES[sweep.plan.name]
+    finished = list(sweep.finished.values())
+    names, styles = contender_names(finished), line_styles(list(everyone(finished).values()))
 
     def draw(figure):
         panels = figure.subplots(1, 2)
         shaded = set()
         for name in names:
             speed, loss = _axis_points(sweep, name)
-            width = 1.2 if name in BASELINES else 2.2
+            colour, width, _, dashes = styles[name]
+            line = {"color": colour, "linewidth": width, "linestyle": dashes, "marker": "o", "markersize": 3}
             for axes, (x, points) in zip(panels, (speed, loss), strict=True):
                 if len(x):
-                    axes.plot(x, points[0], "o-", color=colour[name], linewidth=width, markersize=3, label=name)
-                    axes.fill_between(x, points[1], points[2], color=colour[name], alpha=0.15, linewidth=0)
-            for band in _ranges(sweep, name, spec.card_field):
+                    axes.plot(x, points[0], label=name, **line)
+                    axes.fill_between(x, points[1], points[2], color=colour, alpha=0.15, linewidth=0)
+            for band in _ranges(sweep, name, sweep.plan.card_field):
                 for axes in panels:
-                    _shade(axes, band, colour[name])
+                    _shade(axes, band, colour)
                 shaded.add(band)
         values = [cell.value for cell in sweep.plan.cells if cell.value is not None]
         logarithmic = min(values) > 0 and max(values) / min(values) > LOG_AXIS_FACTOR
@@ -153,7 +147,7 @@ def axis_figure(sweep: Sweep) -> str:
                 axes.set_xscale("log")
             axes.set_xticks(values, [f"{value:g}" for value in values])
             axes.minorticks_off()
-            axes.set_xlabel(spec.label + (" (shaded: meta-training)" if shaded else ""))
+            axes.set_xlabel((sweep.plan.label or sweep.plan.name) + (" (shaded: meta-training)" if shaded else ""))
             _plain(axes)
         panels[0].axhline(1, color="0.4", linestyle=":", linewidth=1)
         panels[0].set_ylabel("speed-up over Local SGD (IQM)")
@@ -201,26 +195,27 @@ def _shade(axes, band, colour) -> None:
     )
 
 
-def _draw_cell(axes, cell: str, results: Results, colour: dict[str, str]) -> None:
+def _draw_cell(axes, cell: str, results: Results, styles: dict[str, LineStyle]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     lowest, highest = np.inf, 0.0
     for contender in results.contenders:
         band = seed_band(contender.train_loss)
-        is_baseline = contender.name in BASELINES
+        colour, width, order, dashes = styles[contender.name]
         axes.plot(
             contender.rounds,
             band.mean,
-            color=colour[contender.name],
-            linewidth=1.1 if is_baseline else 2.0,
-            zorder=2 if is_baseline else 3,
+            color=colour,
+            linewidth=width,
+            linestyle=dashes,
+            zorder=order,
             label=contender.name,
         )
-        axes.fill_between(contender.rounds, band.low, band.high, color=colour[contender.name], alpha=0.15, linewidth=0)
+        axes.fill_between(contender.rounds, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
         finite = band.low[np.isfinite(band.low)]
         lowest, highest = min([lowest, *finite]), max([highest, *finite[:1]])
-    for target in target_setters(results).values():
-        axes.axhline(final_loss(target.train_loss), color="0.5", linestyle=":", linewidth=0.8, zorder=1)
+    for target in targets(results).values():
+        axes.axhline(target.loss, color="0.5", linestyle=":", linewidth=0.8, zorder=1)
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

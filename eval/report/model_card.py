@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from eval.compare.baselines import BASELINES
 from eval.report.report import load_run, protocol_in_words
-from eval.report.tables import NEVER, TARGET_NAMES, aggregate_table
+from eval.report.tables import NEVER, aggregate_table
 from eval.results import Results
 from eval.scores.measures import Measures, measures
-from eval.sweep.axes import AXES
+from eval.scores.targets import TARGETS
 from eval.sweep.sweep import Sweep
 from learned_opt.atomic_file import write_atomic
 from learned_opt.checkpoint import Checkpoint, load_checkpoint
@@ -152,14 +151,14 @@ def _tasks(settings: dict[str, Any], card: dict[str, Any]) -> str:
 def _title(sweep: Sweep) -> str:
     protocol = next(iter(sweep.finished.values())).protocol
     if sweep.plan.kind == "axis":
-        return f"{AXES[sweep.plan.name].label}, on {protocol.task}"
+        return f"{sweep.plan.label or sweep.plan.name}, on {protocol.task}"
     where = f"{len(sweep.finished)} families" if sweep.plan.kind == "suite" else sweep.plan.name
     return f"{where} at H = {protocol.num_local_steps}"
 
 
 def _reading(results: Results, name: str) -> _Reading:
     everyone = measures(results)
-    losses = {m.name: m.final["test"]["loss"] for m in everyone if m.name in BASELINES}
+    losses = {m.name: m.final["test"]["loss"] for m in everyone if m.kind == "baseline"}
     finite = {rival: loss for rival, loss in losses.items() if np.isfinite(loss)} or {NEVER: np.inf}
     rival = min(finite, key=finite.__getitem__)
     own = next(m for m in everyone if m.name == name)
@@ -174,10 +173,10 @@ def _over_all_cells(name: str, cells: list[Results]) -> str:
 
 
 def _cell_rows(readings: dict[str, _Reading]) -> list[list[str]]:
-    rows = [["cell", *(f"speed-up over {target}" for target in TARGET_NAMES.values())]]
+    rows = [["cell", *(f"speed-up over {target}" for target in TARGETS.values())]]
     rows[0] += ["test loss", "of the best tuned in it"]
     for cell, (own, rival, rivals_loss, _) in readings.items():
-        ups = [_speed_up(own, target) for target in TARGET_NAMES]
+        ups = [_speed_up(own, target) for target in TARGETS]
         rows.append([cell, *ups, f"{own.final['test']['loss']:.4g}", f"{rivals_loss:.4g} ({rival})"])
     return rows
 
@@ -195,9 +194,7 @@ def _losses(readings: dict[str, _Reading]) -> list[str]:
     for cell, (own, rival, rivals_loss, num_local_steps) in readings.items():
         said = []
         slower = [
-            TARGET_NAMES[target]
-            for target, cost in own.to_target.items()
-            if cost.speed_up is None or cost.speed_up <= 1
+            TARGETS[target] for target, cost in own.to_target.items() if cost.speed_up is None or cost.speed_up <= 1
         ]
         if slower:
             said.append(f"not faster than {' or '.join(slower)}")

@@ -16,8 +16,9 @@ from eval.report.page import Section, html_page, markdown_page
 from eval.report.tables import Table
 from eval.results import Results, load_results
 from eval.scores.measures import DEFAULT_NETWORK, Network, speed_up_scores
-from eval.sweep.axes import AXES
-from eval.sweep.sweep import PLAN_FILE, Cell, Plan, Sweep, load_sweep
+from eval.scores.targets import TARGETS
+from eval.sweep.plan import PLAN_FILE, Cell, SweepPlan, reference_name
+from eval.sweep.sweep import Sweep, load_sweep
 from learned_opt.atomic_file import write_atomic
 
 
@@ -33,8 +34,25 @@ def load_run(path: str | os.PathLike[str]) -> Sweep:
         return load_sweep(folder)
     file = folder / "results.json" if folder.is_dir() else folder
     results = load_results(file)
-    cell = Cell(results.protocol.task, results.protocol)
-    return Sweep(Plan("compare", results.protocol.task, (cell,)), {cell.name: results}, {}, ())
+    cell = Cell(reference_name(results.protocol.task), results.protocol)
+    return Sweep(SweepPlan("compare", results.protocol.task, (cell,)), {cell.name: results}, {}, ())
+
+
+def load_runs(runs: Sequence[str | os.PathLike[str]]) -> list[Sweep]:
+    """Several runs, for one report.
+
+    Raises:
+      FileNotFoundError: no such run.
+      ValueError: an unreadable file, two cells of one name, or nothing at all to report.
+    """
+    if not runs:
+        raise ValueError("no run given: name at least one run folder")
+    sweeps = [load_run(run) for run in runs]
+    names = [name for sweep in sweeps for name in sweep.finished]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two of the runs have a cell {name!r}: report them one by one")
+    return sweeps
 
 
 def write_report(
@@ -53,12 +71,9 @@ def write_report(
       The HTML file.
 
     Raises:
-      FileNotFoundError: no such run.
-      ValueError: an unreadable file, two cells of one name, or nothing at all to report.
+      FileNotFoundError, ValueError: as `load_runs`.
     """
-    if not runs:
-        raise ValueError("no run given: name at least one run folder")
-    sweeps = [load_run(run) for run in runs]
+    sweeps = load_runs(runs)
     folder = Path(out_dir if out_dir is not None else runs[0])
     folder = folder.parent if folder.is_file() else folder
     title = "Evaluation: " + ", ".join(f"{s.plan.kind} {s.plan.name}" for s in sweeps)
@@ -72,17 +87,8 @@ def write_report(
 
 
 def report_sections(sweeps: Sequence[Sweep], network: Network) -> list[Section]:
-    """What the report says, in its order.
-
-    Raises:
-      ValueError: two cells of one name.
-    """
-    cells: dict[str, Results] = {}
-    for sweep in sweeps:
-        for name, results in sweep.finished.items():
-            if name in cells:
-                raise ValueError(f"two of the runs have a cell {name!r}: report them one by one")
-            cells[name] = results
+    """What the report says, in its order."""
+    cells = {name: results for sweep in sweeps for name, results in sweep.finished.items()}
     number = sum(len(sweep.plan.cells) for sweep in sweeps)
     num_failed = sum(len(sweep.failed) for sweep in sweeps)
     summary = (
@@ -121,7 +127,7 @@ def _protocols_in_words(sweep: Sweep) -> list[str]:
     if sweep.plan.kind != "axis":
         return words
     values = ", ".join(f"{cell.value:g}" for cell in sweep.plan.cells)
-    return [*words[:1], f"That is the first cell; along the axis, {AXES[sweep.plan.name].label} is {values}."]
+    return [*words[:1], f"That is the first cell; along the axis, {sweep.plan.label or sweep.plan.name} is {values}."]
 
 
 def _result_sections(sweeps: Sequence[Sweep], cells: dict[str, Results], network: Network) -> list[Section]:
@@ -153,11 +159,7 @@ def _result_sections(sweeps: Sequence[Sweep], cells: dict[str, Results], network
 
 
 def _scores(cells: Sequence[Results]):
-    return (
-        speed_up_scores(cells, name, target)
-        for name in report_tables.contender_names(cells)
-        for target in report_tables.TARGET_NAMES
-    )
+    return (speed_up_scores(cells, name, target) for name in report_tables.contender_names(cells) for target in TARGETS)
 
 
 def _left_out(sweeps: Sequence[Sweep]) -> list[str]:
@@ -200,7 +202,7 @@ def _checkpoint_table(cells: Sequence[Results]) -> Table:
     rows = [["optimizer", "checkpoint", "architecture", "card"]]
     seen = set()
     for contender in (c for results in cells for c in results.contenders):
-        if "checkpoint" in contender.details and contender.name not in seen:
+        if contender.kind == "learned" and contender.name not in seen:
             seen.add(contender.name)
             card = ", ".join(
                 f"{key} {value}"

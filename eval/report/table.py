@@ -2,43 +2,19 @@
 rows."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from eval.compare.baselines import DILOCO, LOCAL_SGD
 from eval.results import ContenderResult, Results
-from eval.scores.scores import Reach, final_loss, num_diverged, reach, speed_up
-
-TARGETS = (LOCAL_SGD, DILOCO)
-"""Baselines whose final training loss is a target."""
+from eval.scores.scores import Reach, num_diverged, reach, speed_up
+from eval.scores.targets import BEST, Target, targets
 
 NEVER = "-"
 
 
-class Target(NamedTuple):
-    """A baseline's final training loss, and the round at which the baseline itself first had it."""
-
-    name: str
-    loss: float
-    rounds: int | None
-
-
-def targets(results: Results) -> list[Target]:
-    """The targets of the baselines that took part and did not diverge."""
-    found = []
-    for contender in results.contenders:
-        if contender.name in TARGETS:
-            loss = final_loss(contender.train_loss)
-            if np.isfinite(loss):
-                rounds = reach(contender.rounds, contender.train_loss, loss).rounds
-                found.append(Target(contender.name, loss, rounds))
-    return found
-
-
 def rows(results: Results) -> list[list[str]]:
     """Header and one row per contender."""
-    goals = targets(results)
+    goals = [target for name, target in targets(results).items() if name != BEST]
     metrics = metric_names(results)
     header = ["optimizer", "train loss", "valid loss", "test loss", *(f"test {name}" for name in metrics)]
     for goal in goals:
@@ -85,8 +61,7 @@ def legend(results: Results) -> list[str]:
         "test split was read once, at the end. Rounds (earliest..latest seed) are the first after "
         f"which the seed-mean training loss on {p.num_curve_examples} fixed images was at or below "
         f"the baseline's final one; {NEVER}: never. Speed-up: the baseline's own rounds to that "
-        "loss over the contender's. kB: sent by one worker, one float32 parameter change or "
-        "gradient a round.",
+        "loss over the contender's. kB: sent by one worker.",
         "",
     ]
     for contender in results.contenders:
@@ -94,7 +69,7 @@ def legend(results: Results) -> list[str]:
             setting = ", ".join(f"{name} {value:g}" for name, value in contender.hparams.items())
             edge = "" if contender.tuning["interior"] else " (on the edge of its grid)"
             lines.append(f"- {contender.name}: {setting}{edge}")
-        elif "checkpoint" in contender.details:
+        elif contender.kind == "learned":
             lines.append(f"- {contender.name}: {contender.details['checkpoint']}, not tuned")
     return lines
 

@@ -10,17 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.compare.baselines import DILOCO, LOCAL_SGD
 from eval.diagnostics.worker_agreement import DIAGNOSTICS
 from eval.results import Results
-from eval.scores.measures import BEST, Measures, Network, measures, speed_up_scores, target_setters
-from eval.scores.scores import final_loss
+from eval.scores.measures import Measures, Network, measures, speed_up_scores
 from eval.scores.statistics import Interval, bootstrap, iqm, probability_of_improvement
-from eval.sweep.axes import AXES
+from eval.scores.targets import BEST, DILOCO, LOCAL_SGD, TARGETS, targets
 from eval.sweep.sweep import Sweep
 
 NEVER = "-"
-TARGET_NAMES = {LOCAL_SGD: "Local SGD", DILOCO: "DiLoCo", BEST: "best tuned"}
 
 
 class Table(NamedTuple):
@@ -47,7 +44,7 @@ def contender_names(cells: Sequence[Results]) -> list[str]:
 def aggregate_table(cells: Sequence[Results]) -> Table:
     """One row per contender over all cells."""
     header = ["optimizer", "cells"]
-    for target in TARGET_NAMES.values():
+    for target in TARGETS.values():
         header += [f"speed-up over {target}, IQM (95%)", "cells faster"]
     header += ["DiLoCo's test loss / its own, IQM (95%)", "P(lower test loss than DiLoCo)"]
     header += ["diverged runs", "tuning runs"]
@@ -55,7 +52,7 @@ def aggregate_table(cells: Sequence[Results]) -> Table:
     for name in contender_names(cells):
         taken = [m for results in cells for m in measures(results) if m.name == name]
         row = [name, str(len(taken))]
-        for target in TARGET_NAMES:
+        for target in TARGETS:
             scores = speed_up_scores(cells, name, target)
             row += [_interval(bootstrap(iqm, scores) if scores.size else None), _cells_faster(taken, target)]
         ratios, own, theirs = loss_ratio_scores(cells, name)
@@ -79,18 +76,18 @@ def aggregate_table(cells: Sequence[Results]) -> Table:
 def cell_table(cell: str, results: Results, network: Network) -> Table:
     """One row per contender of one comparison."""
     everyone = measures(results, network)
-    setters = target_setters(results)
+    goals = targets(results)
     metrics = [metric for metric in everyone[0].final["test"] if metric != "loss"]
     header = ["optimizer", "train loss", "valid loss", "test loss", *(f"test {metric}" for metric in metrics)]
-    for target, setter in setters.items():
-        label = f"{TARGET_NAMES[target]} ({setter.name})" if target == BEST else TARGET_NAMES[target]
-        header += [f"rounds to {label} {final_loss(setter.train_loss):.4g}", "speed-up"]
+    for name, target in goals.items():
+        label = f"{TARGETS[name]} ({target.setter.name})" if name == BEST else TARGETS[name]
+        header += [f"rounds to {label} {target.loss:.4g}", "speed-up"]
     header += ["gradients", "kB", "simulated s", "diverged", "setting", "tuning runs"]
     rows = [header]
     for contender, m in zip(results.contenders, everyone, strict=True):
         row = [m.name, *(_number(m.final[split]["loss"], 4) for split in ("train", "inner_valid", "test"))]
         row += [_number(m.final["test"][metric], 4) for metric in metrics]
-        for target in setters:
+        for target in goals:
             cost = m.to_target[target]
             row += [_whole(cost.rounds), NEVER if cost.speed_up is None else f"{cost.speed_up:.2f}"]
         first = next(iter(m.to_target.values()), None)
@@ -103,7 +100,7 @@ def cell_table(cell: str, results: Results, network: Network) -> Table:
             str(m.tuning_runs),
         ]
         rows.append(row)
-    goal = TARGET_NAMES[next(iter(setters))] if setters else "no target"
+    goal = TARGETS[next(iter(goals))] if goals else "no target"
     note = (
         f"Means over {results.protocol.num_seeds} seeds; rounds are read off the seed-mean training curve. Gradients "
         f"(minibatch gradients of all workers), kB (sent by one worker) and simulated seconds are to the target "
@@ -114,7 +111,7 @@ def cell_table(cell: str, results: Results, network: Network) -> Table:
 
 def axis_table(sweep: Sweep) -> Table:
     """One row per contender and value of an axis sweep."""
-    rows = [["optimizer", AXES[sweep.plan.name].label, "speed-up over Local SGD, IQM (95%)"]]
+    rows = [["optimizer", sweep.plan.label or sweep.plan.name, "speed-up over Local SGD, IQM (95%)"]]
     rows[0] += ["speed-up over DiLoCo, IQM (95%)", "test loss", "diverged runs"]
     for name in contender_names(list(sweep.finished.values())):
         for cell in sweep.plan.cells:

@@ -1,6 +1,6 @@
 """What a comparison says about each contender: how good, how soon, at what price, and against whom.
 
-A target is a baseline's final training loss. Two readings of the speed-up over that baseline:
+Two readings of the speed-up over the baseline that set a target (eval/scores/targets.py):
 
     on the mean curves   rounds in which the baseline's seed-mean curve first had its own final loss, over the
                          contender's (the table of one comparison)
@@ -8,8 +8,8 @@ A target is a baseline's final training loss. Two readings of the speed-up over 
                          (`speed_ups`, for aggregates)
 
 A contender that never gets there, or that diverges later, has speed-up 0: it lowers the aggregate instead of leaving
-it. A copy of the baseline scores exactly 1 in both. Data-parallel training and local SGD compute the same gradients a
-round and send the same bytes, so a ratio of rounds is one of gradient evaluations, bytes and simulated seconds too.
+it. A copy of the baseline scores exactly 1 in both. All compute the same gradients a round, so a ratio of rounds is one
+of gradient evaluations too, and, between contenders that send the same, of bytes and simulated seconds.
 """
 
 import dataclasses
@@ -19,14 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from eval.compare.baselines import BASELINES, DILOCO, LOCAL_SGD
-from eval.results import ContenderResult, Results
-from eval.scores.scores import final_loss, num_diverged, reach, speed_up
-
-BEST = "best_tuned"
-"""Name of the target set by whichever baseline has the lowest final training loss."""
-
-TARGETS = (LOCAL_SGD, DILOCO, BEST)
+from eval.results import ContenderResult, Kind, Results
+from eval.scores.scores import num_diverged, reach, speed_up
+from eval.scores.targets import Target, targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +66,7 @@ class Measures(NamedTuple):
 
     Attributes:
       name: of the contender.
-      is_learned: whether it came from a checkpoint.
+      kind: as in the results.
       final: split -> metric -> mean over seeds, inf if one diverged.
       to_target: target -> what reaching it took; targets whose baseline took part and did not diverge.
       diverged: share of the final runs whose training loss is not finite.
@@ -82,7 +77,7 @@ class Measures(NamedTuple):
     """
 
     name: str
-    is_learned: bool
+    kind: Kind
     final: dict[str, dict[str, float]]
     to_target: dict[str, Cost]
     diverged: float
@@ -90,15 +85,6 @@ class Measures(NamedTuple):
     interior: bool
     diagnostics: dict[str, float]
     cost: dict[str, float | None]
-
-
-def target_setters(results: Results) -> dict[str, ContenderResult]:
-    """Target -> the baseline that sets it; baselines that did not take part or diverged set none."""
-    finite = {c.name: c for c in results.contenders if c.name in BASELINES and np.isfinite(final_loss(c.train_loss))}
-    setters = {name: finite[name] for name in (LOCAL_SGD, DILOCO) if name in finite}
-    if finite:
-        setters[BEST] = min(finite.values(), key=lambda c: final_loss(c.train_loss))
-    return setters
 
 
 def measures(results: Results, network: Network = DEFAULT_NETWORK) -> list[Measures]:
@@ -131,10 +117,10 @@ def speed_up_scores(cells: Sequence[Results], name: str, target: str) -> Float[n
     """
     columns = []
     for results in cells:
-        setter = target_setters(results).get(target)
+        goal = targets(results).get(target)
         found = [c for c in results.contenders if c.name == name]
-        if setter is not None and found:
-            column = speed_ups(found[0], setter)
+        if goal is not None and found:
+            column = speed_ups(found[0], goal.setter)
             if np.isfinite(column).all():
                 columns.append(column)
     if len({len(column) for column in columns}) > 1:
@@ -142,19 +128,12 @@ def speed_up_scores(cells: Sequence[Results], name: str, target: str) -> Float[n
     return np.stack(columns, axis=1) if columns else np.zeros((0, 0))
 
 
-def final_test_losses(results: Results, name: str) -> Float[np.ndarray, "seeds"]:
-    """Final test loss of every seed of one contender."""
-    return next(c.final["test"]["loss"] for c in results.contenders if c.name == name)
-
-
 def _measure(contender: ContenderResult, results: Results, network: Network) -> Measures:
     final = {
         split: {metric: float(np.mean(values, dtype=np.float64)) for metric, values in metrics.items()}
         for split, metrics in contender.final.items()
     }
-    to_target = {
-        target: _cost(contender, setter, results, network) for target, setter in target_setters(results).items()
-    }
+    to_target = {name: _cost(contender, target, results, network) for name, target in targets(results).items()}
     diagnostics = {}
     for name, values in contender.diagnostics.items():
         defined = values[np.isfinite(values)]
@@ -162,7 +141,7 @@ def _measure(contender: ContenderResult, results: Results, network: Network) -> 
     losses = contender.final["train"]["loss"]
     return Measures(
         name=contender.name,
-        is_learned="checkpoint" in contender.details,
+        kind=contender.kind,
         final=final,
         to_target=to_target,
         diverged=num_diverged(losses) / len(losses),
@@ -173,17 +152,15 @@ def _measure(contender: ContenderResult, results: Results, network: Network) -> 
     )
 
 
-def _cost(contender: ContenderResult, setter: ContenderResult, results: Results, network: Network) -> Cost:
+def _cost(contender: ContenderResult, target: Target, results: Results, network: Network) -> Cost:
     p = results.protocol
-    target = final_loss(setter.train_loss)
-    rounds = reach(contender.rounds, contender.train_loss, target).rounds
+    rounds = reach(contender.rounds, contender.train_loss, target.loss).rounds
     if rounds is None:
         return Cost(None, None, None, None, None)
-    own = reach(setter.rounds, setter.train_loss, target).rounds
     return Cost(
         rounds=rounds,
         gradients=rounds * p.num_workers * p.num_local_steps,
         bytes=rounds * contender.bytes_per_round,
         seconds=network.seconds(rounds, p.num_local_steps, contender.bytes_per_round),
-        speed_up=speed_up(own, rounds),
+        speed_up=speed_up(target.rounds, rounds),
     )

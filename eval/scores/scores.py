@@ -1,15 +1,9 @@
-"""Numbers read off training curves: rounds to a target, bytes sent, speed-up and the spread over
-seeds.
-
-A target is the final training loss of a tuned baseline, measured on the curve's own images and
-averaged over its seeds.
-"""
+"""Numbers read off training curves: rounds to a loss, speed-up and the spread over seeds."""
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Float, Int
 
 
 class Band(NamedTuple):
@@ -56,7 +50,7 @@ def reach(rounds: Int[np.ndarray, "points"], curves: Float[np.ndarray, "seeds po
 
 
 def final_loss(curves: Float[np.ndarray, "seeds points"]) -> float:
-    """The target that a contender sets: the seed mean of the last point of its curves."""
+    """The seed mean of the last point of the curves."""
     return float(_seed_mean(curves)[-1])
 
 
@@ -69,18 +63,6 @@ def speed_up(baseline_rounds: int | None, rounds: int | None) -> float | None:
     if baseline_rounds is None or rounds is None:
         return None
     return baseline_rounds / rounds
-
-
-def bytes_per_round(params: PyTree) -> int:
-    """Bytes that one worker sends in a round: one float32 per parameter, uncompressed.
-
-    Local SGD and everything built on it send the worker's parameter change, data-parallel training
-    sends one gradient: the same size. What the server sends back is not counted.
-
-    Args:
-      params: of one run.
-    """
-    return 4 * sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
 
 
 def seed_band(curves: Float[np.ndarray, "seeds points"]) -> Band:

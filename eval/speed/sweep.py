@@ -13,12 +13,13 @@ import time
 
 import jax
 
-from eval.compare.baselines import LOCAL_SGD, baselines
+from eval.compare.baselines import make_baselines
 from eval.compare.grids import settings
-from eval.compare.inner_train import make_trainer
-from eval.compare.starts import TUNING, draw_starts
+from eval.compare.initial_states import TUNING, draw_initial_states
+from eval.compare.runner import make_runner
 from eval.machine.devices import use_all_cores
 from eval.protocol import EvalProtocol
+from eval.scores.targets import LOCAL_SGD
 from tasks.suites import make_family
 
 PROTOCOL = EvalProtocol(task="fmnist8_mlp32", num_rounds=200, eval_every=200)
@@ -31,9 +32,9 @@ def seconds(mode: str) -> float:
         use_all_cores()
     family = make_family(PROTOCOL.task)
     data = {"train": family.data["train"]}
-    starts = draw_starts(family, PROTOCOL, data, TUNING, PROTOCOL.tuning_seeds)
-    contender = next(c for c in baselines(PROTOCOL) if c.name == LOCAL_SGD)
-    train = make_trainer(family, contender, PROTOCOL, data, starts).train
+    starts = draw_initial_states(family, PROTOCOL, data, TUNING, PROTOCOL.tuning_seeds)
+    (contender,) = make_baselines(PROTOCOL, (LOCAL_SGD,))
+    train = make_runner(family, contender, PROTOCOL, data, starts).train
     everything = settings(contender.grid)
     groups = [everything] if mode == "sweep" else [[setting] for setting in everything]
     train(everything[:1], starts, lambda *_: None)

@@ -5,14 +5,18 @@ part of the axis is shaded in the figure.
 """
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from eval.compare.learned import named_checkpoints
 from eval.protocol import EvalProtocol
-from eval.sweep.suite import SUITE_PROTOCOL, named_checkpoints
-from eval.sweep.sweep import Cell, Plan, fits
+from eval.references import made_by
+from eval.sweep.plan import Cell, SweepPlan, reference_name
+from eval.sweep.suite import SUITE_PROTOCOL
+from eval.sweep.sweep import fits
+from eval.task_families import make_family
+from learned_opt.names import parse
 from tasks.augmentation import (
     with_dirichlet_workers,
     with_gradient_noise,
@@ -22,7 +26,6 @@ from tasks.augmentation import (
 from tasks.base import TaskFamily
 from tasks.datasets.load import load_dataset
 from tasks.families.images.image_mlp import image_mlp
-from tasks.suites import FAMILIES, make_family
 
 BASE_WIDTH = 32
 """Units of a hidden layer on the depth axis, and the smallest width of the width axis."""
@@ -30,7 +33,7 @@ BASE_WIDTH = 32
 AXIS_PROTOCOL = dataclasses.replace(SUITE_PROTOCOL, task="fmnist8_mlp32")
 
 
-class Axis(NamedTuple):
+class SweepAxis(NamedTuple):
     """One axis.
 
     Attributes:
@@ -39,13 +42,15 @@ class Axis(NamedTuple):
       field: the protocol field that it sets, None if it changes the family.
       card_field: where a card states the meta-training value.
       change: (family of the protocol's task, value, protocol) -> family.
+      whole: whether its values are whole numbers of at least 1.
     """
 
     label: str
     values: tuple[float, ...]
-    field: str | None
-    card_field: str | None
+    field: str | None = None
+    card_field: str | None = None
     change: Callable[[TaskFamily, float, EvalProtocol], TaskFamily] = lambda family, value, protocol: family
+    whole: bool = False
 
 
 def _mlp(hidden_sizes: Sequence[int], name: str) -> TaskFamily:
@@ -54,47 +59,49 @@ def _mlp(hidden_sizes: Sequence[int], name: str) -> TaskFamily:
 
 POWERS_OF_TWO = tuple(float(2**i) for i in range(7))
 
-AXES: dict[str, Axis] = {
-    "num_local_steps": Axis("local steps H", POWERS_OF_TWO, "num_local_steps", "num_local_steps"),
-    "num_workers": Axis("workers K", POWERS_OF_TWO, "num_workers", "num_workers"),
-    "batch_size": Axis("batch size B", (8, 16, 32, 64, 128, 256), "batch_size", "batch_size"),
-    "num_rounds": Axis("communication rounds", (0.5, 1, 2, 5, 10), "num_rounds", "max_unroll_length"),
-    "width": Axis(
+AXES: dict[str, SweepAxis] = {
+    "num_local_steps": SweepAxis("local steps H", POWERS_OF_TWO, "num_local_steps", "num_local_steps", whole=True),
+    "num_workers": SweepAxis("workers K", POWERS_OF_TWO, "num_workers", "num_workers", whole=True),
+    "batch_size": SweepAxis("batch size B", (8, 16, 32, 64, 128, 256), "batch_size", "batch_size", whole=True),
+    "num_rounds": SweepAxis("communication rounds", (0.5, 1, 2, 5, 10), "num_rounds", "max_unroll_length"),
+    "width": SweepAxis(
         "units of the hidden layer",
         (32, 64, 128, 256),
         None,
         None,
         lambda family, value, protocol: _mlp((int(value),), f"fmnist8_mlp{int(value)}"),
+        whole=True,
     ),
-    "depth": Axis(
+    "depth": SweepAxis(
         f"hidden layers of {BASE_WIDTH} units",
         (1, 2, 3, 4),
         None,
         None,
         lambda family, value, protocol: _mlp((BASE_WIDTH,) * int(value), f"fmnist8_mlp{BASE_WIDTH}x{int(value)}"),
+        whole=True,
     ),
-    "dirichlet_alpha": Axis(
+    "dirichlet_alpha": SweepAxis(
         "concentration alpha of the workers' labels",
         (0.1, 0.3, 1, 3, 10, 100),
         None,
         None,
         lambda family, value, protocol: with_dirichlet_workers(family, value, protocol.num_workers),
     ),
-    "label_noise": Axis(
+    "label_noise": SweepAxis(
         "share of training labels drawn anew",
         (0, 0.1, 0.2, 0.4),
         None,
         None,
         lambda family, value, protocol: with_label_noise(family, (value, value)),
     ),
-    "gradient_noise": Axis(
+    "gradient_noise": SweepAxis(
         "standard deviation of the gradient noise",
         (1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
         None,
         None,
         lambda family, value, protocol: with_gradient_noise(family, (value, value)),
     ),
-    "parameter_scale": Axis(
+    "parameter_scale": SweepAxis(
         "scale of the parametrisation",
         (0.01, 0.1, 1, 10, 100),
         None,
@@ -104,7 +111,17 @@ AXES: dict[str, Axis] = {
 }
 """The axes by name. To add one is to add an entry."""
 
-WHOLE_NUMBERS = ("num_local_steps", "num_workers", "batch_size", "width", "depth")
+
+def make_axis(reference: str) -> SweepAxis:
+    """The axis of a name of AXES, or what `module:function` returns.
+
+    Raises:
+      ValueError: nothing of that name, or it returned something else.
+    """
+    made = made_by(reference, {name: lambda axis=axis: axis for name, axis in AXES.items()}, "axis")
+    if not isinstance(made, SweepAxis):
+        raise ValueError(f"axis: {reference!r} returned {type(made).__name__}: return an eval.sweep.axes.SweepAxis")
+    return made
 
 
 def axis_plan(
@@ -113,32 +130,41 @@ def axis_plan(
     checkpoints: Sequence[str | os.PathLike[str]] = (),
     *,
     values: Sequence[float] = (),
+    baselines: Sequence[str] = ("core",),
     contenders: Sequence[str] = (),
     tune_multiplier: bool = False,
     baselines_from: str | None = None,
-) -> Plan:
+) -> SweepPlan:
     """The plan of an axis sweep; run it with `run_sweep(plan, run_dir, axis_family(name))`.
 
     Args:
-      name: of AXES.
+      name: see `make_axis`.
       protocol: of the cells, where the axis does not say otherwise.
-      checkpoints, contenders, tune_multiplier, baselines_from: as for `eval.sweep.suite.suite_plan`.
+      checkpoints, baselines, contenders, tune_multiplier, baselines_from: as for `eval.sweep.suite.suite_plan`.
       values: in place of the axis's own, ascending in the figure.
 
     Raises:
-      ValueError: an unknown axis or task, an unsuitable value, a damaged checkpoint, or one that fits no value.
+      ValueError: an unknown axis, an unsuitable value, a damaged checkpoint, or one that fits no value.
       FileNotFoundError: no such checkpoint.
     """
-    if name not in AXES:
-        raise ValueError(f"unknown axis {name!r}: use one of {', '.join(AXES)}")
-    if protocol.task not in FAMILIES:
-        near = difflib.get_close_matches(protocol.task, FAMILIES) or sorted(FAMILIES)
-        raise ValueError(f"unknown task family {protocol.task!r}: did you mean {' or '.join(near)}?")
-    cells = tuple(_cell(name, float(value), protocol) for value in sorted(values or AXES[name].values))
+    axis = make_axis(name)
+    prefix = reference_name(parse(name).target.rpartition(":")[2])
+    cells = tuple(_cell(prefix, axis, float(value), protocol) for value in sorted(values or axis.values))
     if len({cell.name for cell in cells}) < len(cells):
         raise ValueError(f"values={tuple(values)}: one comes twice")
     named = named_checkpoints(checkpoints, tune_multiplier)
-    plan = Plan("axis", name, cells, named, tuple(contenders), tune_multiplier, baselines_from)
+    plan = SweepPlan(
+        kind="axis",
+        name=name,
+        cells=cells,
+        checkpoints=named,
+        contenders=tuple(contenders),
+        tune_multiplier=tune_multiplier,
+        baselines_from=baselines_from,
+        baselines=tuple(baselines),
+        label=axis.label,
+        card_field=axis.card_field,
+    )
     for label, path in named:
         if not any(fits(plan, path, cell) for cell in cells):
             raise ValueError(f"{label} ({path}) serves none of the values of the axis {name}: choose other values")
@@ -148,9 +174,11 @@ def axis_plan(
 def axis_family(name: str) -> Callable[[Cell], TaskFamily]:
     """What makes the family of a cell of this axis."""
 
+    axis = make_axis(name)
+
     def make(cell: Cell) -> TaskFamily:
         value = 0.0 if cell.value is None else cell.value
-        return AXES[name].change(make_family(cell.protocol.task), value, cell.protocol)
+        return axis.change(make_family(cell.protocol.task), value, cell.protocol)
 
     return make
 
@@ -178,19 +206,15 @@ def meta_training_range(card: dict[str, Any], field: str | None) -> tuple[float,
     return (min(numbers), max(numbers)) if numbers else None
 
 
-def _cell(name: str, value: float, protocol: EvalProtocol) -> Cell:
-    field = AXES[name].field
-    if name in WHOLE_NUMBERS and (value != int(value) or value < 1):
-        raise ValueError(f"{name}={value:g}: use whole numbers of at least 1")
-    if name == "num_rounds":
+def _cell(prefix: str, axis: SweepAxis, value: float, protocol: EvalProtocol) -> Cell:
+    if axis.whole and (value != int(value) or value < 1):
+        raise ValueError(f"{prefix}={value:g}: use whole numbers of at least 1")
+    if axis.field == "num_rounds":
         # As many points on every curve, so that longer ones are not read more often.
         eval_every = max(1, round(protocol.eval_every * value))
         rounds = max(1, round(protocol.num_rounds * value / eval_every)) * eval_every
-        return Cell(
-            f"num_rounds_{rounds}",
-            dataclasses.replace(protocol, num_rounds=rounds, eval_every=eval_every),
-            float(rounds),
-        )
-    if field is not None:
-        protocol = dataclasses.replace(protocol, **{field: int(value)})
-    return Cell(f"{name}_{value:g}", protocol, value)
+        changed = dataclasses.replace(protocol, num_rounds=rounds, eval_every=eval_every)
+        return Cell(f"{prefix}_{rounds}", changed, float(rounds))
+    if axis.field is not None:
+        protocol = dataclasses.replace(protocol, **{axis.field: int(value)})
+    return Cell(f"{prefix}_{value:g}", protocol, value)

@@ -10,12 +10,14 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from eval.compare.learned import learned_name
+from eval.compare.learned import named_checkpoints
 from eval.protocol import EvalProtocol
-from eval.sweep.sweep import Cell, Plan
-from learned_opt.checkpoint import load_checkpoint
+from eval.references import made_by
+from eval.sweep.plan import Cell, SweepPlan, reference_name
+from eval.task_families import FAMILY_TABLE, make_family, written_out
+from learned_opt.names import hint
 from tasks.base import TaskFamily
-from tasks.suites import FAMILIES, SUITES, make_family, names_of
+from tasks.suites import FAMILIES, SUITES
 
 SUITE_PROTOCOL = EvalProtocol(
     task="suite",
@@ -31,40 +33,48 @@ SUITE_PROTOCOL = EvalProtocol(
 learning rates 64 times beyond the first grids, which were chosen for small image classifiers."""
 
 ALL = "all"
-"""The suite of every family."""
+"""The suite of every family of tasks.suites."""
 
 
-def suite_families(suite: str) -> tuple[str, ...]:
-    """The families of a suite of tasks.suites, of all, or of a list of families and suites separated by commas.
+def suite_families(suite: str | Sequence[str]) -> tuple[str, ...]:
+    """References of the families of a suite.
+
+    Args:
+      suite: suites of tasks.suites, "all", references of families (see eval/task_families.py), and functions that
+        return such references: one after the other, or separated by commas where none has arguments.
 
     Raises:
       ValueError: nothing named, an unknown name, or one that comes twice.
     """
-    names = [name.strip() for name in suite.split(",") if name.strip()]
+    parts = [suite] if isinstance(suite, str) else suite
+    names = [name.strip() for part in parts for name in ([part] if "=" in part else part.split(",")) if name.strip()]
     if not names:
-        raise ValueError(f"suite {suite!r}: use {', '.join((*SUITES, ALL))}, or families separated by commas")
-    for name in names:
-        if names.count(name) > 1:
+        raise ValueError(f"no suite named: use {', '.join((*SUITES, ALL))}, or families separated by commas")
+    found = [reference for name in names for reference in _families_of(name)]
+    for name in found:
+        if found.count(name) > 1:
             raise ValueError(f"suite {suite!r} names {name} more than once")
-    return tuple(FAMILIES) if names == [ALL] else names_of(names)
+    return tuple(found)
 
 
 def suite_plan(
-    suite: str,
+    suite: str | Sequence[str],
     protocol: EvalProtocol = SUITE_PROTOCOL,
     checkpoints: Sequence[str | os.PathLike[str]] = (),
     *,
+    baselines: Sequence[str] = ("core",),
     contenders: Sequence[str] = (),
     tune_multiplier: bool = False,
     baselines_from: str | None = None,
-) -> Plan:
+) -> SweepPlan:
     """The plan of a suite evaluation.
 
     Args:
       suite: as for `suite_families`.
       protocol: of every cell; its task does not matter.
       checkpoints: files, pretrained names, or NAME=FILE to choose the name in tables.
-      contenders: module:function of optimizers that take part beside the baselines.
+      baselines: names and groups of `eval.compare.baselines`.
+      contenders: references of who takes part beside them, see `eval.compare.participants.named_contender`.
       tune_multiplier: tune a factor on the learned updates with a baseline's budget.
       baselines_from: run folder whose tuned baselines are used where it has the same cell.
 
@@ -72,9 +82,22 @@ def suite_plan(
       ValueError: an unknown suite, or a damaged checkpoint.
       FileNotFoundError: no such checkpoint.
     """
-    cells = tuple(Cell(name, dataclasses.replace(protocol, task=name)) for name in suite_families(suite))
-    named = named_checkpoints(checkpoints, tune_multiplier)
-    return Plan("suite", suite, cells, named, tuple(contenders), tune_multiplier, baselines_from)
+    references = suite_families(suite)
+    cells = tuple(Cell(reference_name(r), dataclasses.replace(protocol, task=r)) for r in references)
+    names = [cell.name for cell in cells]
+    for cell in cells:
+        if names.count(cell.name) > 1:
+            raise ValueError(f"suite {suite!r}: two of its families would be called {cell.name}: run one elsewhere")
+    return SweepPlan(
+        kind="suite",
+        name=suite if isinstance(suite, str) else ",".join(suite),
+        cells=cells,
+        checkpoints=named_checkpoints(checkpoints, tune_multiplier),
+        contenders=tuple(contenders),
+        tune_multiplier=tune_multiplier,
+        baselines_from=baselines_from,
+        baselines=tuple(baselines),
+    )
 
 
 def suite_family(cell: Cell) -> TaskFamily:
@@ -82,20 +105,17 @@ def suite_family(cell: Cell) -> TaskFamily:
     return make_family(cell.protocol.task)
 
 
-def named_checkpoints(
-    checkpoints: Sequence[str | os.PathLike[str]], tune_multiplier: bool = False
-) -> tuple[tuple[str, str], ...]:
-    """(name in tables, file or pretrained name) of each.
-
-    Raises:
-      ValueError: a damaged checkpoint.
-      FileNotFoundError: no such checkpoint.
-    """
-    named: list[tuple[str, str]] = []
-    for checkpoint in checkpoints:
-        label, equals, path = os.fspath(checkpoint).partition("=")
-        label, path = (label, path) if equals else ("", label)
-        architecture = load_checkpoint(path).lopt.config["architecture"]
-        taken = [name for name, _ in named]
-        named.append((label or learned_name(path, architecture, taken, tune_multiplier), path))
-    return tuple(named)
+def _families_of(name: str) -> tuple[str, ...]:
+    if name == ALL:
+        return tuple(FAMILIES)
+    if name in SUITES:
+        return tuple(SUITES[name])
+    if written_out(name) == name and ":" in name:
+        made = made_by(name, {}, "suite")
+        if not isinstance(made, TaskFamily):
+            if isinstance(made, str) or not all(isinstance(reference, str) for reference in made):
+                raise ValueError(f"suite {name!r} returned {made!r}: return references of task families")
+            return tuple(made)
+    elif written_out(name).split(",")[0] not in FAMILY_TABLE:
+        raise ValueError(f"unknown task family {name!r}: {hint(name, (*SUITES, ALL, *FAMILY_TABLE))}")
+    return (name,)

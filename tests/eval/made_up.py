@@ -17,17 +17,19 @@ PROVENANCE = {
 }
 
 
-def contender(name, curve, test_loss=None, learned=False, **fields):
+def contender(name, curve, test_loss=None, kind="baseline", **fields):
     """curve: [seeds, points]; the last point is the final training loss."""
     curve = np.asarray(curve, np.float32)
     test_loss = curve[:, -1] if test_loss is None else np.asarray(test_loss, np.float32)
     losses = {"train": curve[:, -1], "inner_valid": test_loss, "outer_valid": test_loss, "test": test_loss}
     final = {split: {"loss": loss, "relative_l2": loss / 2} for split, loss in losses.items()}
     details = {}
+    learned = kind == "learned"
     if learned:
         card = {"num_local_steps": 4, "local_learning_rate": 0.5}
         details = {"checkpoint": "a.safetensors", "config": {"architecture": "lopt_a"}, "card": card}
     defaults = {
+        "kind": kind,
         "details": details,
         "hparams": {} if learned else {"lr": 0.1},
         "tuning": {"num_runs": 0 if learned else 27, "extensions": 0, "interior": True, "trials": []},

@@ -15,6 +15,7 @@ def toy_results():
     curve[1, 4:] = np.inf
     contender = ContenderResult(
         name="local_sgd",
+        kind="baseline",
         details={},
         hparams={"lr": 0.1},
         tuning={"num_runs": 2, "extensions": 0, "interior": True, "trials": []},
@@ -57,12 +58,27 @@ def test_a_file_of_version_1_is_read(tmp_path):
     document["format_version"] = 1
     for field in ("tuning", "worker_diagnostics"):
         del document["protocol"][field]
-    for field in ("diagnostics", "cost"):
+    for field in ("diagnostics", "cost", "kind"):
         del document["contenders"][0][field]
     path.write_text(json.dumps(document))
     loaded = load_results(path)
-    assert loaded.protocol == TOY
+    assert loaded.protocol == TOY and loaded.contenders[0].kind == "baseline"
     assert loaded.contenders[0].diagnostics == loaded.contenders[0].cost == {}
+
+
+@pytest.mark.parametrize(
+    ("details", "kind"),
+    [({}, "baseline"), ({"checkpoint": "a", "card": {}}, "learned"), ({"made_by": "m:f"}, "other")],
+)
+def test_kinds_of_a_file_of_version_2(tmp_path, details, kind):
+    path = tmp_path / "a.json"
+    save_results(path, toy_results())
+    document = json.loads(path.read_text())
+    document["format_version"] = 2
+    del document["contenders"][0]["kind"]
+    document["contenders"][0]["details"] = details
+    path.write_text(json.dumps(document))
+    assert load_results(path).contenders[0].kind == kind
 
 
 def test_the_file_is_plain_json_without_nan_or_infinity(tmp_path):
@@ -81,7 +97,7 @@ def test_the_file_is_plain_json_without_nan_or_infinity(tmp_path):
         (b"", "damaged or not JSON"),
         (b"\xff\xfe", "damaged or not JSON"),
         (b"[]", "not a results file"),
-        (b'{"format_version": 99}', "format version 99, this code reads up to 2"),
+        (b'{"format_version": 99}', "format version 99, this code reads up to 3"),
         (b'{"format_version": 1}', "damaged, its fields do not fit"),
         (b'{"format_version": 1, "protocol": 3}', "damaged, its fields do not fit"),
     ],

@@ -8,13 +8,15 @@ import numpy as np
 import optax
 import pytest
 
-from eval.compare.baselines import baselines
-from eval.compare.compare import compare
+from eval.compare.baselines import make_baselines
+from eval.compare.compare import compare, prepare, run
 from eval.compare.contenders import Contender
-from eval.compare.grids import Axis
+from eval.compare.grids import GridAxis
 from eval.compare.learned import learned
-from eval.report.table import markdown_table, plain_table, rows, targets
+from eval.report.comparison import write_comparison
+from eval.report.table import markdown_table, plain_table, rows
 from eval.results import load_results
+from eval.scores.targets import targets
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.server import fedavg
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
@@ -25,18 +27,19 @@ from tests.eval.toy import TOY, toy_data, toy_family
 pytestmark = pytest.mark.optimized
 
 K = TOY.num_workers
-GRID = {"lr": Axis((0.5, 1.0))}
+GRID = {"lr": GridAxis((0.5, 1.0))}
 
 
 def contender(name, factor=1.0):
-    return Contender(name, lambda h: local_sgd(optax.sgd(factor * h["lr"]), fedavg()), GRID)
+    return Contender(name, lambda h: local_sgd(optax.sgd(factor * h["lr"]), fedavg()), GRID, kind="baseline")
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     contenders = [contender("local_sgd"), contender("copy"), contender("diverging", math.nan)]
-    results = compare(TOY, [], folder, contenders=contenders, family=toy_family())
+    results = compare(TOY, [], folder, baselines=(), contenders=contenders, family=toy_family())
+    write_comparison(results, folder)
     return results, folder
 
 
@@ -60,7 +63,7 @@ def test_a_diverging_contender_is_counted_not_dropped(compared):
 def test_a_diverged_baseline_sets_no_target(compared):
     results = compared[0]
     diverged = results.contenders[2]._replace(name="local_sgd")
-    assert targets(results._replace(contenders=(diverged,))) == []
+    assert targets(results._replace(contenders=(diverged,))) == {}
 
 
 def test_the_folder_holds_results_table_and_figure(compared):
@@ -81,6 +84,7 @@ def test_earlier_tuned_baselines_are_trained_again_for_other_seeds(compared, tmp
         tmp_path,
         lambda stage, done, total: stages.append(stage),
         baselines_from=folder / "results.json",
+        baselines=(),
         contenders=[contender("local_sgd")],
         family=toy_family(),
     )
@@ -96,9 +100,9 @@ def test_earlier_results_under_the_same_protocol_are_taken_over(compared, tmp_pa
     def make(hparams):
         raise AssertionError("trained again")
 
-    again = Contender("local_sgd", make, GRID)
-    options = {"baselines_from": folder / "results.json", "family": toy_family()}
-    results = compare(TOY, [], tmp_path, contenders=[again], **options)
+    again = Contender("local_sgd", make, GRID, kind="baseline")
+    source = folder / "results.json"
+    results = compare(TOY, [], tmp_path, baselines=(), contenders=[again], baselines_from=source, family=toy_family())
     np.testing.assert_array_equal(results.contenders[0].train_loss, earlier.contenders[0].train_loss)
     assert results.contenders[0].tuning == earlier.contenders[0].tuning
 
@@ -106,7 +110,7 @@ def test_earlier_results_under_the_same_protocol_are_taken_over(compared, tmp_pa
 def test_baselines_of_another_protocol_are_refused(compared, tmp_path):
     other = dataclasses.replace(TOY, num_local_steps=1)
     with pytest.raises(ValueError, match="tuned for num_local_steps=2, the protocol has 1"):
-        compare(other, [], tmp_path, baselines_from=compared[1] / "results.json")
+        prepare(other, [], tmp_path, baselines_from=compared[1] / "results.json")
 
 
 class Recorder(dict):
@@ -124,14 +128,11 @@ class Recorder(dict):
 def test_the_test_split_is_read_after_all_tuning_and_training(tmp_path):
     log: list[str] = []
     family = toy_family(Recorder(toy_data(), log))
-    compare(
-        TOY,
-        [],
-        tmp_path,
-        lambda stage, done, total: log.append(f"{stage} {done}/{total}"),
-        contenders=[contender("local_sgd"), contender("copy")],
-        family=family,
-    )
+    everyone = [contender("local_sgd"), contender("copy")]
+    comparison = prepare(TOY, [], tmp_path, baselines=(), contenders=everyone, family=family)
+    # What was read so far is the form of the data: shapes, dtypes, the range of the labels.
+    log.clear()
+    run(comparison, lambda stage, done, total: log.append(f"{stage} {done}/{total}"))
     assert "tuning local_sgd 2/2" in log
     assert log.index("test") > log.index("training copy 3/3")
     before_final = log[: log.index("training local_sgd 0/3")]
@@ -141,14 +142,15 @@ def test_the_test_split_is_read_after_all_tuning_and_training(tmp_path):
 def test_every_baseline_tunes_and_trains(tmp_path):
     one_seed = dataclasses.replace(TOY, num_rounds=2, num_seeds=1, max_extensions=0)
     smallest = [
-        c._replace(grid={name: Axis(axis.values[1:2]) for name, axis in c.grid.items()}) for c in baselines(one_seed)
+        c._replace(grid={name: GridAxis(axis.values[1:2]) for name, axis in c.grid.items()})
+        for c in make_baselines(one_seed, ("all",))
     ]
     # optax's Adam raises a float to an integer power.
     with jax.numpy_dtype_promotion("standard"):
-        results = compare(one_seed, [], tmp_path, contenders=smallest, family=toy_family())
+        results = compare(one_seed, [], tmp_path, baselines=(), contenders=smallest, family=toy_family())
     for result in results.contenders:
         assert np.isfinite(result.train_loss).all(), result.name
-    assert [target.name for target in targets(results)] == ["local_sgd", "diloco"]
+    assert list(targets(results)) == ["local_sgd", "diloco"]
 
 
 def save_checkpoint(path, lopt, **card):
@@ -159,8 +161,8 @@ def save_checkpoint(path, lopt, **card):
 def test_an_untrained_nominal_checkpoint_is_local_sgd_to_the_last_bit(tmp_path):
     lopt = lagg_a(num_workers=K, hidden_size=4, nominal="average")
     path = save_checkpoint(tmp_path / "a.safetensors", lopt, local_opt={"name": "sgd", "learning_rate": 0.5})
-    only = Contender("local_sgd", contender("local_sgd").make, {"lr": Axis((0.5,))})
-    results = compare(TOY, [path, path], tmp_path, contenders=[only], family=toy_family())
+    only = Contender("local_sgd", contender("local_sgd").make, {"lr": GridAxis((0.5,))})
+    results = compare(TOY, [path, path], tmp_path, baselines=(), contenders=[only], family=toy_family())
     base, first, second = results.contenders
     assert (first.name, second.name) == ("lagg_a", "lagg_a_2")
     np.testing.assert_array_equal(first.train_loss, base.train_loss)

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from eval.compare.baselines import BASELINES, GRID_SIZE, baselines
-from eval.compare.grids import Axis, coarse, grow, log_spaced, settings
+from eval.compare.baselines import BASELINES, GRID_SIZE, GROUPS, make_baselines
+from eval.compare.grids import GridAxis, coarse, grow, log_spaced, settings
 from tests.eval.toy import TOY
 
 
@@ -14,7 +14,7 @@ def test_log_spaced_has_a_constant_ratio_and_its_ends():
 
 
 def test_settings_are_all_combinations():
-    grid = {"a": Axis((1.0, 2.0)), "b": Axis((3.0, 4.0))}
+    grid = {"a": GridAxis((1.0, 2.0)), "b": GridAxis((3.0, 4.0))}
     assert settings(grid) == [
         {"a": 1.0, "b": 3.0},
         {"a": 1.0, "b": 4.0},
@@ -27,15 +27,15 @@ def test_settings_are_all_combinations():
 @pytest.mark.parametrize(
     ("axis", "best", "values", "near"),
     [
-        (Axis((0.1, 0.2, 0.4)), 0.2, (0.1, 0.2, 0.4), [0.1, 0.2, 0.4]),
-        (Axis((0.1, 0.2, 0.4)), 0.4, (0.1, 0.2, 0.4, 0.8), [0.2, 0.4, 0.8]),
-        (Axis((0.1, 0.2, 0.4)), 0.1, (0.05, 0.1, 0.2, 0.4), [0.05, 0.1, 0.2]),
-        (Axis((0.8, 0.9), decay=True), 0.9, (0.8, 0.9, 0.95), [0.8, 0.9, 0.95]),
-        (Axis((0.5, 0.8), decay=True), 0.5, (0.0, 0.5, 0.8), [0.0, 0.5, 0.8]),
-        (Axis((0.0, 0.5), decay=True), 0.0, (0.0, 0.5), [0.0, 0.5]),
-        (Axis((0.3,)), 0.3, (0.3,), [0.3]),
-        (Axis((1.0, 1.3, 1.69)), 1.69, (1.0, 1.3, 1.69, 2.197, 2.856, 3.713), [1.3, 1.69, 2.197, 2.856, 3.713]),
-        (Axis((1.0, 1.4, 1.96)), 1.0, (0.3644, 0.5102, 0.7143, 1.0, 1.4, 1.96), [0.3644, 0.5102, 0.7143, 1.0, 1.4]),
+        (GridAxis((0.1, 0.2, 0.4)), 0.2, (0.1, 0.2, 0.4), [0.1, 0.2, 0.4]),
+        (GridAxis((0.1, 0.2, 0.4)), 0.4, (0.1, 0.2, 0.4, 0.8), [0.2, 0.4, 0.8]),
+        (GridAxis((0.1, 0.2, 0.4)), 0.1, (0.05, 0.1, 0.2, 0.4), [0.05, 0.1, 0.2]),
+        (GridAxis((0.8, 0.9), decay=True), 0.9, (0.8, 0.9, 0.95), [0.8, 0.9, 0.95]),
+        (GridAxis((0.5, 0.8), decay=True), 0.5, (0.0, 0.5, 0.8), [0.0, 0.5, 0.8]),
+        (GridAxis((0.0, 0.5), decay=True), 0.0, (0.0, 0.5), [0.0, 0.5]),
+        (GridAxis((0.3,)), 0.3, (0.3,), [0.3]),
+        (GridAxis((1.0, 1.3, 1.69)), 1.69, (1.0, 1.3, 1.69, 2.197, 2.856, 3.713), [1.3, 1.69, 2.197, 2.856, 3.713]),
+        (GridAxis((1.0, 1.4, 1.96)), 1.0, (0.3644, 0.5102, 0.7143, 1.0, 1.4, 1.96), [0.3644, 0.5102, 0.7143, 1.0, 1.4]),
     ],
 )
 def test_an_axis_grows_only_beyond_a_best_value_on_its_edge(axis, best, values, near):
@@ -45,19 +45,28 @@ def test_an_axis_grows_only_beyond_a_best_value_on_its_edge(axis, best, values, 
 
 
 def test_the_neighbourhood_is_complete_in_every_axis():
-    grid = {"a": Axis((1.0, 2.0, 4.0)), "b": Axis((1.0, 2.0, 4.0, 8.0))}
+    grid = {"a": GridAxis((1.0, 2.0, 4.0)), "b": GridAxis((1.0, 2.0, 4.0, 8.0))}
     _, pending = grow(grid, {"a": 4.0, "b": 2.0})
     assert {(s["a"], s["b"]) for s in pending} == {(a, b) for a in (2.0, 4.0, 8.0) for b in (1.0, 2.0, 4.0)}
 
 
 @pytest.mark.parametrize(("tuning", "size"), [("full", GRID_SIZE), ("coarse", 9)])
 def test_every_baseline_has_the_same_budget(tuning, size):
-    everyone = baselines(dataclasses.replace(TOY, tuning=tuning))
+    everyone = make_baselines(dataclasses.replace(TOY, tuning=tuning), ("all",))
     assert {len(settings(contender.grid)) for contender in everyone} == {size}
-    assert tuple(contender.name for contender in everyone) == BASELINES
+    assert [contender.name for contender in everyone] == list(BASELINES)
+    assert {contender.kind for contender in everyone} == {"baseline"}
+
+
+def test_groups_hold_baselines_and_names_mix_with_them():
+    assert all(name in BASELINES for names in GROUPS.values() for name in names)
+    some = make_baselines(TOY, ("diloco", "targets", "sgd"))
+    assert [contender.name for contender in some] == ["sgd", "local_sgd", "diloco"]
+    with pytest.raises(ValueError, match="'dilco' is unknown; did you mean 'diloco'"):
+        make_baselines(TOY, ("dilco",))
 
 
 def test_coarse_grids():
-    assert coarse({"a": Axis(tuple(range(1, 10)))})["a"].values == (2, 5, 8)
-    assert coarse({"a": Axis((1.0, 2.0, 3.0)), "b": Axis((4.0, 5.0, 6.0))})["b"].values == (5.0,)
+    assert coarse({"a": GridAxis(tuple(range(1, 10)))})["a"].values == (2, 5, 8)
+    assert coarse({"a": GridAxis((1.0, 2.0, 3.0)), "b": GridAxis((4.0, 5.0, 6.0))})["b"].values == (5.0,)
     assert coarse({}) == {}

@@ -11,9 +11,9 @@ import pytest
 
 from eval.compare.contenders import Contender
 from eval.compare.curves import curve_examples, make_curve
-from eval.compare.grids import Axis
-from eval.compare.inner_train import make_trainer
-from eval.compare.starts import FINAL, TUNING, draw_starts
+from eval.compare.grids import GridAxis
+from eval.compare.initial_states import FINAL, TUNING, draw_initial_states
+from eval.compare.runner import make_runner
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.server import fedavg
 from tests.eval.toy import TOY, toy_family
@@ -26,15 +26,15 @@ def quiet(done, total):
     del done, total
 
 
-def local_sgd_contender(protocol):
-    del protocol
-    return Contender("local_sgd", lambda h: local_sgd(optax.sgd(h["lr"]), fedavg()), {"lr": Axis((0.1, 0.2, 0.3, 0.4))})
+LOCAL_SGD = Contender(
+    "local_sgd", lambda h: local_sgd(optax.sgd(h["lr"]), fedavg()), {"lr": GridAxis((0.1, 0.2, 0.3, 0.4))}
+)
 
 
 def train(protocol, settings, keep_snapshots=True, stage=FINAL) -> Any:
-    starts = draw_starts(FAMILY, protocol, TRAIN, stage, protocol.num_seeds)
-    trainer = make_trainer(FAMILY, local_sgd_contender(protocol), protocol, TRAIN, starts)
-    return trainer.train(settings, starts, quiet, keep_snapshots), starts
+    starts = draw_initial_states(FAMILY, protocol, TRAIN, stage, protocol.num_seeds)
+    runner = make_runner(FAMILY, LOCAL_SGD, protocol, TRAIN, starts)
+    return runner.train(settings, starts, quiet, keep_snapshots), starts
 
 
 def curve_of(protocol, runs, starts):
@@ -129,11 +129,11 @@ def test_eval_every_thins_the_curve_and_changes_nothing_else():
 
 
 def test_more_seeds_keep_the_first_ones_and_stages_differ():
-    three = draw_starts(FAMILY, TOY, TRAIN, FINAL, 3)
-    five = draw_starts(FAMILY, TOY, TRAIN, FINAL, 5)
+    three = draw_initial_states(FAMILY, TOY, TRAIN, FINAL, 3)
+    five = draw_initial_states(FAMILY, TOY, TRAIN, FINAL, 5)
     for few, many in zip(jax.tree.leaves(three), jax.tree.leaves(five), strict=True):
         np.testing.assert_array_equal(few, many[:3])
-    tuning = draw_starts(FAMILY, TOY, TRAIN, TUNING, 3)
+    tuning = draw_initial_states(FAMILY, TOY, TRAIN, TUNING, 3)
     assert not np.array_equal(three.batch_keys, tuning.batch_keys)
     keys = np.concatenate([three.batch_keys, three.round_keys]).reshape(-1, 2)
     assert len(np.unique(keys, axis=0)) == len(keys)
@@ -145,12 +145,12 @@ def test_a_diverged_run_has_infinite_loss():
 
 
 def test_the_cost_of_a_contender():
-    starts = draw_starts(FAMILY, TOY, TRAIN, FINAL, TOY.num_seeds)
+    starts = draw_initial_states(FAMILY, TOY, TRAIN, FINAL, TOY.num_seeds)
     momentum = Contender("m", lambda h: local_sgd(optax.sgd(0.1, 0.9), optax.sgd(1.0)), {})
-    trainer = make_trainer(FAMILY, momentum, TOY, TRAIN, starts)
-    assert trainer.cost()["seconds_per_round"] is None
-    trainer.train([{}], starts, quiet)
-    cost = trainer.cost()
+    runner = make_runner(FAMILY, momentum, TOY, TRAIN, starts)
+    assert runner.cost()["seconds_per_round"] is None
+    runner.train([{}], starts, quiet)
+    cost = runner.cost()
     # One float32 momentum for each of the 4 x 3 weights and 3 biases on each of the two workers.
     assert cost["state_bytes"] == 4 * 15 * 2
     assert all(value is not None and value >= 0 for value in cost.values())

@@ -5,13 +5,14 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from eval.compare.contenders import Contender
-from eval.compare.grids import Axis
-from eval.compare.inner_train import make_trainer
+from eval.compare.grids import GridAxis
+from eval.compare.initial_states import TUNING, draw_initial_states
+from eval.compare.runner import Runner, make_runner
 from eval.compare.split_metrics import make_evaluator
-from eval.compare.starts import TUNING, draw_starts
-from eval.compare.tuning import NOT_TUNED, tune, tuning_record
+from eval.compare.tuning import tune, tuning_record
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.server import fedavg
 from tests.eval.toy import TOY, toy_family
@@ -27,22 +28,22 @@ def make(h):
 
 
 def run_tuning(values, protocol=TOY, calls=None):
-    starts = draw_starts(FAMILY, protocol, TRAIN, TUNING, protocol.tuning_seeds)
-    contender = Contender("local_sgd", make, {"lr": Axis(values)})
-    trainer = make_trainer(FAMILY, contender, protocol, TRAIN, starts)
+    starts = draw_initial_states(FAMILY, protocol, TRAIN, TUNING, protocol.tuning_seeds)
+    contender = Contender("local_sgd", make, {"lr": GridAxis(values)})
+    runner = make_runner(FAMILY, contender, protocol, TRAIN, starts)
     report = (lambda done, total: None) if calls is None else lambda *call: calls.append(call)
-    return tune(contender, trainer.train, starts, VALID, protocol.max_extensions, report)
+    return tune(contender, runner, starts, VALID, protocol.max_extensions, report)
 
 
 def test_the_score_is_the_mean_validation_loss_of_the_tuning_seeds():
     protocol = dataclasses.replace(TOY, tuning_seeds=2, max_extensions=0)
     tuning = run_tuning((0.05, 0.2), protocol)
-    starts = draw_starts(FAMILY, protocol, TRAIN, TUNING, 2)
-    contender = Contender("local_sgd", make, {"lr": Axis((1.0,))})
-    trainer = make_trainer(FAMILY, contender, protocol, TRAIN, starts)
+    starts = draw_initial_states(FAMILY, protocol, TRAIN, TUNING, 2)
+    contender = Contender("local_sgd", make, {"lr": GridAxis((1.0,))})
+    runner = make_runner(FAMILY, contender, protocol, TRAIN, starts)
     for trial in tuning.trials:
-        runs = trainer.train([trial.hparams], starts, lambda done, total: None)
-        losses = VALID(runs.params, starts.task_config)["loss"]
+        runs = runner.train([trial.hparams], starts, lambda done, total: None)
+        losses = VALID.metrics(runs.params, starts.task_config)["loss"]
         np.testing.assert_allclose(trial.loss, losses.mean(), rtol=1e-6)
     assert tuning.num_runs == 4
     assert tuning.best == min(tuning.trials, key=lambda trial: trial.loss).hparams
@@ -77,9 +78,11 @@ def test_progress_counts_every_run_once():
     assert calls[-1] == (tuning.num_runs, tuning.num_runs)
 
 
-def test_nothing_to_tune_costs_nothing():
+@pytest.mark.parametrize("grid", [{}, {"lr": GridAxis((0.5,))}])
+def test_a_single_setting_costs_nothing(grid):
     def train(*arguments):
         raise AssertionError(arguments)
 
-    starts = draw_starts(FAMILY, TOY, TRAIN, TUNING, 1)
-    assert tune(Contender("x", make, {}), train, starts, VALID, 1) == NOT_TUNED
+    starts = draw_initial_states(FAMILY, TOY, TRAIN, TUNING, 1)
+    tuning = tune(Contender("x", make, grid), Runner(train, dict, 8, str), starts, VALID, 1)
+    assert tuning == ({name: 0.5 for name in grid}, (), 0, 0.0, 0, True)

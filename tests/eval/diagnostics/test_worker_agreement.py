@@ -73,7 +73,7 @@ def test_they_are_those_of_what_the_workers_sent_and_change_nothing():
     jax.tree.map(np.testing.assert_array_equal, watched_state, state)
     # SGD on the squared distance: y <- y - 0.5 * 2 / 3 (y - mean of the batch), twice.
     sent = []
-    for worker in np.float64(batches["x"]):
+    for worker in np.asarray(batches["x"], np.float64):
         y = np.arange(3.0)
         for batch in worker:
             y = y - (y - batch.mean(axis=0)) / 3

@@ -31,7 +31,7 @@ def run(folder, factor, test_loss):
     everyone = [
         contender("local_sgd", FALLING, test_loss=[1.0] * 3),
         contender("diloco", 0.9 * FALLING, test_loss=[0.8] * 3),
-        contender("mine", factor * FALLING, test_loss=[test_loss] * 3, learned=True),
+        contender("mine", factor * FALLING, test_loss=[test_loss] * 3, kind="learned"),
     ]
     folder.mkdir()
     save_results(folder / "results.json", results(*everyone, protocol=dataclasses.replace(TOY, task=folder.name)))

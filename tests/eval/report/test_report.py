@@ -13,7 +13,7 @@ from eval.diagnostics.worker_agreement import DIAGNOSTICS
 from eval.report.report import load_run, write_report
 from eval.results import save_results
 from eval.sweep.axes import AXES, axis_plan
-from eval.sweep.sweep import Cell, Plan
+from eval.sweep.plan import Cell, SweepPlan
 from tests.eval.made_up import contender, results
 from tests.eval.toy import TOY as TOY_PROTOCOL
 
@@ -41,8 +41,8 @@ def everyone(factor=0.7):
     return [
         contender("local_sgd", CURVES, diagnostics=watched),
         contender("diloco", 0.9 * CURVES),
-        contender(ODD_NAME, np.full((3, 6), np.inf)),
-        contender("mine", factor * CURVES, learned=True),
+        contender(ODD_NAME, np.full((3, 6), np.inf), kind="other"),
+        contender("mine", factor * CURVES, kind="learned"),
     ]
 
 
@@ -50,7 +50,7 @@ def everyone(factor=0.7):
 def suite_run(tmp_path):
     cells = tuple(Cell(name, dataclasses.replace(TOY, task=name)) for name in ("one", "two", "three", "four"))
     finished = {c.name: results(*everyone(), protocol=c.protocol) for c in cells[:2]}
-    return write_run(tmp_path / "run", Plan("suite", "toys", cells), finished, failed=("three",))
+    return write_run(tmp_path / "run", SweepPlan("suite", "toys", cells), finished, failed=("three",))
 
 
 def test_the_same_results_give_the_same_bytes(suite_run, tmp_path):
@@ -107,7 +107,7 @@ def test_one_comparison_is_a_run_too(tmp_path):
 
 
 def test_no_finished_cell_and_no_run(tmp_path):
-    plan = Plan("suite", "toys", (Cell("one", TOY),))
+    plan = SweepPlan("suite", "toys", (Cell("one", TOY),))
     run = write_run(tmp_path / "run", plan, {}, failed=("one",))
     assert "ValueError: boom" in write_report([run]).read_text()
     with pytest.raises(ValueError, match="no run given"):

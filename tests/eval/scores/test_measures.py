@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from eval.report.tables import aggregate_table, loss_ratio_scores
-from eval.scores.measures import BEST, Network, measures, speed_up_scores, speed_ups, target_setters
+from eval.scores.measures import Network, measures, speed_up_scores, speed_ups
 from eval.scores.statistics import bootstrap, iqm
+from eval.scores.targets import BEST, targets
 from tests.eval.made_up import contender, results
 
 SLOW = [[8.0, 6.0, 4.0, 3.0], [8.0, 6.0, 5.0, 4.0]]
@@ -15,23 +16,29 @@ DIVERGED = [[8.0, 2.0, np.inf, np.inf], [8.0, 3.0, 3.0, 3.0]]
 CELL = results(
     contender("local_sgd", SLOW),
     contender("diloco", FAST),
-    contender("copy", SLOW),
-    contender("nowhere", NOWHERE),
-    contender("diverged", DIVERGED, [np.inf, 3.0]),
-    contender("mine", FAST, learned=True),
+    contender("copy", SLOW, kind="other"),
+    contender("nowhere", NOWHERE, kind="other"),
+    contender("diverged", DIVERGED, [np.inf, 3.0], kind="other"),
+    contender("mine", FAST, kind="learned"),
 )
 
 
 def test_targets_are_the_baselines_final_training_losses():
-    setters = target_setters(CELL)
-    assert {target: setter.name for target, setter in setters.items()} == {
+    found = targets(CELL)
+    assert {name: target.setter.name for name, target in found.items()} == {
         "local_sgd": "local_sgd",
         "diloco": "diloco",
         BEST: "diloco",
     }
-    # A learned optimizer is never a target, however good; a diverged baseline neither.
-    better = results(contender("local_sgd", DIVERGED), contender("mine", FAST, learned=True))
-    assert target_setters(better) == {}
+    # The mean curve of DiLoCo is 8, 3.5, 2.5, 1.5.
+    assert (found[BEST].loss, found[BEST].rounds) == (1.5, 4)
+    # Only baselines set targets, however good others are; a diverged one does not, an untuned one is not best tuned.
+    better = results(contender("local_sgd", DIVERGED), contender("mine", FAST, kind="learned"))
+    assert targets(better) == {}
+    assert targets(results(contender("local_sgd", SLOW, kind="other"))) == {}
+    untuned = {"num_runs": 0, "extensions": 0, "interior": True, "trials": []}
+    fixed = results(contender("local_sgd", SLOW), contender("sgd", FAST, tuning=untuned))
+    assert targets(fixed)[BEST].setter.name == "local_sgd"
 
 
 def test_cost_to_a_target():
@@ -75,7 +82,7 @@ def test_the_aggregate_has_a_row_for_everyone():
 
 
 def test_cells_without_the_target_are_left_out_of_it():
-    other = results(contender("sgd", SLOW), contender("mine", FAST, learned=True))
+    other = results(contender("sgd", SLOW), contender("mine", FAST, kind="learned"))
     assert speed_up_scores([CELL, other], "mine", "local_sgd").shape == (2, 1)
     assert speed_up_scores([CELL, other], "mine", BEST).shape == (2, 2)
     with pytest.raises(ValueError, match="different numbers of seeds"):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from eval.scores.scores import (
-    bytes_per_round,
     final_loss,
     num_diverged,
     reach,
@@ -63,10 +62,6 @@ def test_mean_of_losses_near_the_largest_float32():
 def test_speed_up():
     assert speed_up(300, 100) == 3.0
     assert speed_up(300, None) is None and speed_up(None, 100) is None
-
-
-def test_bytes_count_one_float32_per_parameter():
-    assert bytes_per_round({"w": np.zeros((3, 4)), "b": np.zeros(5, np.float16)}) == 4 * 17
 
 
 def test_num_diverged():

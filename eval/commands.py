@@ -1,0 +1,154 @@
+"""The commands of `python -m eval` and their flags."""
+
+import dataclasses
+from typing import Annotated
+
+import tyro
+
+Names = tyro.conf.UseAppendAction[tuple[str, ...]]
+Checkpoints = Annotated[Names, tyro.conf.arg(metavar="PATH")]
+References = Annotated[Names, tyro.conf.arg(metavar="REFERENCE")]
+
+
+@dataclasses.dataclass(frozen=True)
+class ProtocolFlags:
+    """What every contender of every cell is given; the protocol's own values where not set."""
+
+    num_rounds: int | None = None
+    """Communication rounds of every run."""
+    num_workers: int | None = None
+    """Workers, K."""
+    num_local_steps: int | None = None
+    """Local steps between two rounds, H."""
+    batch_size: int | None = None
+    """Examples per worker and local step, B."""
+    num_seeds: int | None = None
+    """Final runs per contender."""
+    seed: int | None = None
+    """Root of all randomness."""
+    tuning: str | None = None
+    """full (27 settings for each tuned contender before its grid grows) or coarse (9)."""
+    tuning_seeds: int | None = None
+    """Runs per setting while tuning."""
+    max_extensions: int | None = None
+    """How often a grid may grow."""
+    eval_every: int | None = None
+    """Rounds between two points of a curve."""
+    num_curve_examples: int | None = None
+    """Training examples the curve is measured on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ParticipantFlags:
+    """Who takes part."""
+
+    checkpoint: Checkpoints = ()
+    """Checkpoint file or pretrained name, or NAME=PATH; may be given several times."""
+    baselines: str = "core"
+    """Names and groups of baselines, separated by commas: core, all, targets, none, local_sgd, ..."""
+    contender: References = ()
+    """Another one beside them: a baseline with arguments, module:function or file.py:function, or NAME=REFERENCE; the
+    function returns an eval Contender, an optax transform or a LocalAlgorithm. May be given several times."""
+    tune_multiplier: bool = False
+    """Tune a factor on the learned updates with the budget of a baseline."""
+
+
+ProtocolGroup = Annotated[ProtocolFlags, tyro.conf.arg(name="")]
+ParticipantGroup = Annotated[ParticipantFlags, tyro.conf.arg(name="")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Compare optimizers on one task family."""
+
+    protocol: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROTOCOL")] = "demo"
+    """demo, fmnist8_k8_h4, or module:function that returns an EvalProtocol."""
+    task: Annotated[str | None, tyro.conf.arg(metavar="TASK")] = None
+    """In place of the protocol's: a family, DATASET:NETWORK such as my_letters:mlp128, a constructor such as
+    image_mlp,dataset=my_letters, or file.py:function."""
+    flags: ProtocolGroup = ProtocolFlags()
+    participants: ParticipantGroup = ParticipantFlags()
+    baselines_from: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
+    """Results file of the same protocol whose tuned baselines are used instead of tuning again."""
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder with your data sets; default: the environment variable LEARNED_OPT_DATA."""
+    out_dir: str = "runs/eval"
+    """Folder for results.json, table.md, curves.png and report.html."""
+    overwrite: bool = False
+    """Replace the results of an earlier comparison in out_dir."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """Compare optimizers on every task family of a suite."""
+
+    suite: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="SUITE...")]
+    """meta_test, meta_valid, meta_train, all, families separated by commas, or references as for compare --task."""
+    protocol: ProtocolGroup = ProtocolFlags()
+    participants: ParticipantGroup = ParticipantFlags()
+    baselines_from: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
+    """Run folder whose tuned baselines are used for the cells that it has."""
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder with your data sets; default: the environment variable LEARNED_OPT_DATA."""
+    run_dir: str | None = None
+    """Run folder; runs/suite_SUITE by default. Run the same command again to go on, or elsewhere to help."""
+    retry_failed: bool = False
+    """Run cells again that failed before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AxisSweep:
+    """Vary one thing, tune everyone anew at each of its values, and draw the curve."""
+
+    axis: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AXIS")]
+    """num_local_steps, num_workers, batch_size, num_rounds, width, depth, dirichlet_alpha, label_noise,
+    gradient_noise, parameter_scale, or module:function that returns a SweepAxis."""
+    protocol: ProtocolGroup = ProtocolFlags()
+    participants: ParticipantGroup = ParticipantFlags()
+    task: str = "fmnist8_mlp32"
+    """Task family, as for compare; width and depth bring their own."""
+    values: Annotated[str | None, tyro.conf.arg(metavar="V,V,...")] = None
+    """Values in place of the default ones; multiples of the rounds for num_rounds."""
+    baselines_from: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
+    """Run folder whose tuned baselines are used for the cells that it has."""
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder with your data sets; default: the environment variable LEARNED_OPT_DATA."""
+    run_dir: str | None = None
+    """Run folder; runs/axis_AXIS by default."""
+    retry_failed: bool = False
+    """Run cells again that failed before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """One page from run folders, the same tables as CSV and Markdown beside it."""
+
+    run: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")]
+    """Run folders of suites, axes or comparisons."""
+    out_dir: str | None = None
+    """Folder for report.html, report.md and tables/; the first run's by default."""
+    latency: float = 0.05
+    """Simulated seconds a round costs in any case."""
+    bandwidth: float = 12.5e6
+    """Simulated bytes a second from each worker."""
+    gradient_seconds: float = 0.0
+    """Simulated seconds of one minibatch gradient; 0 counts communication alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """The model card of a learned optimizer from run folders; a section "Notes" that it has stays."""
+
+    name: tyro.conf.Positional[str]
+    """Of the optimizer in the runs, and the pretrained one unless --checkpoint says otherwise."""
+    run: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")]
+    """Run folders of suites, axes or comparisons."""
+    checkpoint: str | None = None
+    """Checkpoint file."""
+    out: str | None = None
+    """File to write; NAME.md by default."""
+
+
+Command = Compare | Suite | AxisSweep | Report | Card
+
+COMMANDS = {"compare": Compare, "suite": Suite, "axis": AxisSweep, "report": Report, "card": Card}
