@@ -1,4 +1,4 @@
-"""Command line: `python -m eval compare | suite | axis | report | card`; each explains itself with --help."""
+"""Command line: `python -m eval COMMAND`; every command explains itself with --help."""
 
 import dataclasses
 import os
@@ -7,7 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from eval.commands import COMMANDS, AxisSweep, Card, Command, Compare, ParticipantFlags, ProtocolFlags, Report, Suite
+from eval.commands import (
+    COMMANDS,
+    AxisSweep,
+    Calibrate,
+    Card,
+    Command,
+    Compare,
+    ParticipantFlags,
+    ProtocolFlags,
+    Report,
+    Suite,
+)
 from eval.machine.command_line import fail, parse_command
 
 USER_OS_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
@@ -53,6 +64,8 @@ def prepare(command: Command) -> Callable[[], int]:
         return prepare_report(command)
     if isinstance(command, Card):
         return prepare_card(command)
+    if isinstance(command, Calibrate):
+        return prepare_calibration(command)
     return prepare_sweep(command)
 
 
@@ -154,6 +167,17 @@ def prepare_card(command: Card) -> Callable[[], int]:
     return lambda: print(f"wrote {written}") or 0
 
 
+def prepare_calibration(command: Calibrate) -> Callable[[], int]:
+    """A file of calibrated settings: its errors are all in what it reads."""
+    from eval.compare.one_setting import save_calibration
+    from eval.report.report import load_runs
+
+    sweeps = load_runs(command.run)
+    cells = {name: results for sweep in sweeps for name, results in sweep.finished.items()}
+    save_calibration(command.out, cells, ["python", "-m", "eval", "calibrate", *command.run, "--out", command.out])
+    return lambda: print(f"wrote {command.out}") or 0
+
+
 def _changes(flags: ProtocolFlags) -> dict[str, Any]:
     """The protocol fields that the command line sets."""
     return {field: value for field, value in dataclasses.asdict(flags).items() if value is not None}
@@ -166,6 +190,7 @@ def _who(command: Compare | Suite | AxisSweep) -> dict[str, Any]:
         "baselines": tuple(name.strip() for name in flags.baselines.split(",") if name.strip()),
         "contenders": flags.contender,
         "tune_multiplier": flags.tune_multiplier,
+        "one_setting": None if flags.one_setting == "none" else flags.one_setting,
     }
 
 

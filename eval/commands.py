@@ -26,6 +26,10 @@ class ProtocolFlags:
     """Final runs per contender."""
     seed: int | None = None
     """Root of all randomness."""
+    schedule: str | None = None
+    """Learning-rate schedule of everyone, learned optimizers included: constant, cosine, linear or wsd."""
+    ema: float | None = None
+    """Decay per round of an average of the parameters that is evaluated in their place."""
     tuning: str | None = None
     """full (27 settings for each tuned contender before its grid grows) or coarse (9)."""
     tuning_seeds: int | None = None
@@ -51,6 +55,9 @@ class ParticipantFlags:
     function returns an eval Contender, an optax transform or a LocalAlgorithm. May be given several times."""
     tune_multiplier: bool = False
     """Tune a factor on the learned updates with the budget of a baseline."""
+    one_setting: Annotated[str, tyro.conf.arg(metavar="FILE")] = "shipped"
+    """Calibrated settings (python -m eval calibrate): every baseline in it has a second row with that one setting; none
+    for no such rows."""
 
 
 ProtocolGroup = Annotated[ProtocolFlags, tyro.conf.arg(name="")]
@@ -149,6 +156,23 @@ class Card:
     """File to write; NAME.md by default."""
 
 
-Command = Compare | Suite | AxisSweep | Report | Card
+@dataclasses.dataclass(frozen=True)
+class Calibrate:
+    """One setting per baseline from the finished cells of a suite, for --one-setting."""
 
-COMMANDS = {"compare": Compare, "suite": Suite, "axis": AxisSweep, "report": Report, "card": Card}
+    run: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")]
+    """Run folders of suites, all under one protocol; of tasks that are not those it is to be used on."""
+    out: str = "one_setting.json"
+    """File to write; a calibration for another schedule that it holds stays."""
+
+
+Command = Compare | Suite | AxisSweep | Report | Card | Calibrate
+
+COMMANDS = {
+    "compare": Compare,
+    "suite": Suite,
+    "axis": AxisSweep,
+    "report": Report,
+    "card": Card,
+    "calibrate": Calibrate,
+}

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from eval.references import made_by
+from eval.schedules import SCHEDULES
 from learned_opt.names import hint
 
 TUNING_BUDGETS = {"full": 27, "coarse": 9}
@@ -41,6 +42,13 @@ class EvalProtocol:
     """Training examples the curve is measured on, evenly spaced; all of a smaller split."""
     tuning: str = "full"
     """"full": 27 settings per tuned contender before its grid grows; "coarse": 9, a third of the cost."""
+    schedule: str = "constant"
+    """Learning-rate schedule of every contender, learned ones included: constant, cosine, linear or wsd
+    (eval/schedules.py). Data-parallel training: of the optimizer, over rounds. Local SGD: of the workers' optimizer,
+    over the local steps of the whole run; a server whose step is not in units of the pseudo-gradient follows it."""
+    ema: float | None = None
+    """Decay per round of an average of the global parameters that is evaluated in their place, for everyone alike; in
+    (0, 1), None for none."""
     worker_diagnostics: bool = False
     """Whether to record how far the workers agree (eval/diagnostics/worker_agreement.py); needs K of at least 2."""
 
@@ -49,11 +57,15 @@ class EvalProtocol:
             raise ValueError(f"task={self.task!r}: name a task family, for example fmnist8_mlp32")
         if self.tuning not in TUNING_BUDGETS:
             raise ValueError(f"tuning={self.tuning!r}: use {' or '.join(TUNING_BUDGETS)}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule={self.schedule!r}: {hint(self.schedule, SCHEDULES)}")
+        if self.ema is not None and not (isinstance(self.ema, int | float) and 0 < self.ema < 1):
+            raise ValueError(f"ema={self.ema!r}: use a number between 0 and 1, or none")
         if not isinstance(self.worker_diagnostics, bool):
             raise ValueError(f"worker_diagnostics={self.worker_diagnostics!r}: use true or false")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name in ("task", "tuning", "worker_diagnostics"):
+            if field.name in ("task", "tuning", "schedule", "ema", "worker_diagnostics"):
                 continue
             least = 0 if field.name in ("seed", "max_extensions") else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

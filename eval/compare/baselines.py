@@ -16,6 +16,7 @@ import optax
 from eval.compare.contenders import Contender, contender
 from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
+from eval.schedules import factor
 from eval.scores.targets import DILOCO, LOCAL_SGD
 from learned_opt.algorithms.server import diloco, fedadam, fedavg, slowmo
 from learned_opt.names import hint
@@ -28,8 +29,11 @@ SERVER_LR = GridAxis((0.3, 0.7, 1.4))
 MOMENTUM = GridAxis((0.5, 0.8, 0.9), decay=True)
 
 
-def _baseline(name: str, protocol: EvalProtocol, transform, grid: Grid, local=None) -> Contender:
-    return contender(name, protocol, transform, budgeted(grid, protocol.tuning), local, kind="baseline")
+def _baseline(
+    name: str, protocol: EvalProtocol, transform, grid: Grid, local=None, own_units: bool = False
+) -> Contender:
+    grid = budgeted(grid, protocol.tuning)
+    return contender(name, protocol, transform, grid, local, kind="baseline", own_units=own_units)
 
 
 def _sgd_workers(h: Mapping[str, Any]) -> optax.GradientTransformation:
@@ -63,9 +67,18 @@ def _local_sgd(protocol: EvalProtocol) -> Contender:
 
 def _slowmo(protocol: EvalProtocol) -> Contender:
     grid = {"local_lr": LOCAL_LR, "slow_lr": GridAxis((0.5, 1.0, 2.0)), "momentum": MOMENTUM}
-    return _baseline(
-        "slowmo", protocol, lambda h: slowmo(h["slow_lr"], h["momentum"], h["local_lr"]), grid, _sgd_workers
-    )
+
+    def server(h: Mapping[str, Any]) -> optax.GradientTransformation:
+        if protocol.schedule == "constant":
+            return slowmo(h["slow_lr"], h["momentum"], h["local_lr"])
+        # The momentum is in units of the local rate of its round.
+        return optax.inject_hyperparams(slowmo)(
+            learning_rate=h["slow_lr"],
+            momentum=h["momentum"],
+            local_learning_rate=lambda round: h["local_lr"] * factor(protocol.schedule, round, protocol.num_rounds),
+        )
+
+    return _baseline("slowmo", protocol, server, grid, _sgd_workers)
 
 
 def _diloco(protocol: EvalProtocol) -> Contender:
@@ -101,7 +114,9 @@ def _diloco_adamw(protocol: EvalProtocol, momentum: float = 0.9) -> Contender:
 
 def _fedadam(protocol: EvalProtocol) -> Contender:
     grid = {"local_lr": LOCAL_LR, "server_lr": GridAxis((0.01, 0.03, 0.1)), "tau": GridAxis((1e-5, 1e-4, 1e-3))}
-    return _baseline("fedadam", protocol, lambda h: fedadam(h["server_lr"], tau=h["tau"]), grid, _sgd_workers)
+    return _baseline(
+        "fedadam", protocol, lambda h: fedadam(h["server_lr"], tau=h["tau"]), grid, _sgd_workers, own_units=True
+    )
 
 
 BASELINES: dict[str, Callable[..., Contender]] = {

@@ -66,6 +66,7 @@ def compare(
     baselines: Sequence[str] = ("core",),
     contenders: Sequence[str | Contender] = (),
     tune_multiplier: bool = False,
+    one_setting: str | None = None,
     baselines_from: str | os.PathLike[str] | None = None,
     family: TaskFamily | None = None,
 ) -> Results:
@@ -80,6 +81,7 @@ def compare(
         baselines=baselines,
         contenders=contenders,
         tune_multiplier=tune_multiplier,
+        one_setting=one_setting,
         baselines_from=baselines_from,
         family=family,
     )
@@ -94,6 +96,7 @@ def prepare(
     baselines: Sequence[str] = ("core",),
     contenders: Sequence[str | Contender] = (),
     tune_multiplier: bool = False,
+    one_setting: str | None = None,
     baselines_from: str | os.PathLike[str] | None = None,
     family: TaskFamily | None = None,
 ) -> Comparison:
@@ -106,6 +109,7 @@ def prepare(
       baselines: names and groups of `eval.compare.baselines`.
       contenders: hand-made ones, and references of others, see `eval.compare.participants.named_contender`.
       tune_multiplier: tune a factor on the learned updates with the budget of a baseline.
+      one_setting: file of calibrated settings, or "shipped": adds a row with that setting for every baseline in it.
       baselines_from: results file whose tuned settings are used instead of tuning again; where its protocol is the
         same in everything, seeds included, its results are taken over as they are.
       family: in place of the family that the protocol names.
@@ -120,6 +124,7 @@ def prepare(
         baselines=baselines,
         contenders=contenders,
         tune_multiplier=tune_multiplier,
+        one_setting=one_setting,
     )
     known = {} if baselines_from is None else chosen_before(baselines_from, protocol, everyone)
     family = make_family(protocol.task) if family is None else family

@@ -1,7 +1,8 @@
 """Everyone who takes part is a `Contender`, and any optax transform becomes one in the same way.
 
 With `local` it is the server optimizer over the mean pseudo-gradient of local SGD, whose workers run the optax
-transform `local`; without, it gets one gradient a round, of the whole batch.
+transform `local`; without, it gets one gradient a round, of the whole batch. The protocol's schedule is applied here,
+to all of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from eval.compare.grids import Grid
 from eval.diagnostics.worker_agreement import worker_diagnostics
 from eval.protocol import EvalProtocol
 from eval.results import Kind
+from eval.schedules import scheduled
 from learned_opt.algorithms.data_parallel import data_parallel
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.base import LocalAlgorithm
@@ -47,6 +49,7 @@ def contender(
     local: MakeTransform | None = None,
     details: Mapping[str, Any] | None = None,
     kind: Kind = "other",
+    own_units: bool = False,
 ) -> Contender:
     """Any optax transform as a contender; the baselines and the learned optimizers are made by it too.
 
@@ -61,12 +64,25 @@ def contender(
       local: the workers' own optimizer.
       details: JSON values for the results file.
       kind: as in `Contender`.
+      own_units: whether the server's step keeps its size when the pseudo-gradients shrink, as Adam's does; the
+        protocol's schedule then multiplies it too, beside the workers' rate.
     """
     measure = worker_diagnostics if protocol.worker_diagnostics and protocol.num_workers > 1 else None
 
     def make(hparams: Mapping[str, Any]) -> LocalAlgorithm:
         if local is None:
-            return data_parallel(transform(hparams))
-        return local_sgd(local(hparams), transform(hparams), measure=measure)
+            return data_parallel(over_rounds(transform(hparams), protocol))
+        server = over_rounds(transform(hparams), protocol) if own_units else transform(hparams)
+        return local_sgd(over_local_steps(local(hparams), protocol), server, measure=measure)
 
     return Contender(name, make, grid, dict(details or {}), kind)
+
+
+def over_rounds(transform: optax.GradientTransformation, protocol: EvalProtocol) -> optax.GradientTransformation:
+    """A transform that steps once a round, under the protocol's schedule."""
+    return scheduled(transform, protocol.schedule, protocol.num_rounds)
+
+
+def over_local_steps(transform: optax.GradientTransformation, protocol: EvalProtocol) -> optax.GradientTransformation:
+    """A transform that steps H times a round, under the protocol's schedule."""
+    return scheduled(transform, protocol.schedule, protocol.num_rounds * protocol.num_local_steps)

@@ -9,7 +9,7 @@ from eval.compare.grids import Setting
 from eval.protocol import EvalProtocol
 from eval.results import ContenderResult, load_results
 
-TUNING_FIELDS = ("task", "num_rounds", "num_workers", "num_local_steps", "batch_size", "tuning")
+TUNING_FIELDS = ("task", "num_rounds", "num_workers", "num_local_steps", "batch_size", "tuning", "schedule", "ema")
 """Protocol fields that two comparisons must share for one to use the other's tuned settings."""
 
 
@@ -43,5 +43,5 @@ def chosen_before(
     return {
         contender.name: Chosen(contender.hparams, contender.tuning, contender if equal else None)
         for contender in earlier.contenders
-        if contender.hparams and set(contender.hparams) == grids.get(contender.name)
+        if contender.tuning["num_runs"] and set(contender.hparams) == grids.get(contender.name)
     }

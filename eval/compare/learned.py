@@ -29,6 +29,10 @@ def learned(
     One that reads gradients gets that of the whole batch, as data-parallel SGD does; the others are server optimizers
     on top of local SGD.
 
+    The protocol's schedule multiplies the step of the first, and the local rate of the others. An anchored server step
+    is in units of the pseudo-gradient, so it shrinks with the local rate and needs no factor of its own; the published,
+    unanchored form takes steps of a size of its own and gets one.
+
     Args:
       checkpoint: a file, or the name of a pretrained optimizer.
       protocol: K and H of the evaluation.
@@ -66,7 +70,8 @@ def learned(
     }
     name = name or learned_name(path, loaded, taken, tune_multiplier)
     workers = None if local is None else lambda hparams: local
-    return contender(name, protocol, transform, grid, workers, details, kind="learned")
+    own_units = loaded.lopt.config.get("nominal") == "none"
+    return contender(name, protocol, transform, grid, workers, details, kind="learned", own_units=own_units)
 
 
 def local_transform(path: str, loaded: Checkpoint) -> optax.GradientTransformation | None:
@@ -81,6 +86,13 @@ def local_transform(path: str, loaded: Checkpoint) -> optax.GradientTransformati
         return loaded.local_transform()
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def local_words(loaded: Checkpoint) -> str:
+    """What the workers run, in text."""
+    if loaded.lopt.reads == "gradient":
+        return "gradients of the whole batch"
+    return f"local {loaded.card.get('local_optimizer', 'sgd')} at {loaded.card.get('local_learning_rate')}"
 
 
 def named_checkpoints(

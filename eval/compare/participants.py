@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: baselines, contenders named by reference, learned optimizers."""
+"""Who takes part in a comparison: baselines, contenders named by reference, learned optimizers and their anchors."""
 
 import os
 import re
@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import optax
 
+from eval.compare.anchors import anchors
 from eval.compare.baselines import BASELINES, make_baselines
 from eval.compare.contenders import Contender, contender
 from eval.compare.learned import learned, named_checkpoints
+from eval.compare.one_setting import one_setting_contenders
 from eval.protocol import EvalProtocol
 from eval.references import made_by
 from learned_opt.base import LocalAlgorithm
@@ -22,6 +24,7 @@ def participants(
     baselines: Sequence[str] = ("core",),
     contenders: Sequence[str | Contender] = (),
     tune_multiplier: bool = False,
+    one_setting: str | None = None,
 ) -> list[Contender]:
     """Everyone, in the order of tables.
 
@@ -31,16 +34,21 @@ def participants(
       baselines: names and groups of `eval.compare.baselines`.
       contenders: hand-made ones, and references of others, see `named_contender`.
       tune_multiplier: tune a factor on the learned updates with the budget of a baseline.
+      one_setting: file of calibrated settings, or "shipped": adds a row with that setting for every tuned baseline
+        that it has; None for no such rows.
 
     Raises:
-      FileNotFoundError: no such checkpoint.
+      FileNotFoundError: no such checkpoint or file.
       ValueError: an unknown name, an unsuitable checkpoint, or two contenders of one name.
     """
     everyone = [*make_baselines(protocol, baselines)]
+    if one_setting is not None:
+        everyone += one_setting_contenders(one_setting, protocol, everyone)
     everyone += [named_contender(c, protocol) if isinstance(c, str) else c for c in contenders]
     taken = [c.name for c in everyone]
-    for name, path in named_checkpoints(checkpoints, tune_multiplier, taken):
-        everyone.append(learned(path, protocol, tune_multiplier=tune_multiplier, name=name))
+    named = named_checkpoints(checkpoints, tune_multiplier, taken)
+    everyone += [learned(path, protocol, tune_multiplier=tune_multiplier, name=name) for name, path in named]
+    everyone += anchors(named, protocol)
     names = [c.name for c in everyone]
     for name in names:
         if names.count(name) > 1:

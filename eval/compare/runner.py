@@ -21,6 +21,7 @@ from jaxtyping import PyTree
 from eval.compare.contenders import Contender
 from eval.compare.grids import settings
 from eval.compare.initial_states import InitialStates
+from eval.compare.parameter_average import parameter_average
 from eval.compare.split_metrics import diverged_is_inf
 from eval.protocol import EvalProtocol
 from learned_opt.algorithms.round import simulate
@@ -42,7 +43,7 @@ class Runs(NamedTuple):
     """Finished runs as numpy arrays with a leading [runs] axis.
 
     Attributes:
-      params: final parameters, as they are (they may hold NaN).
+      params: final parameters as they are evaluated (they may hold NaN): the average of the protocol's `ema`, if any.
       snapshots: parameters after every `eval_every` rounds, leaves [runs, points, ...]; None if not asked for.
       minibatch_loss: [runs, rounds] mean over workers and local steps of the round's minibatch losses, inf where it
         is not finite.
@@ -212,17 +213,24 @@ def _train_one(
     task = family.task(start.task_config, data)
     batch_shape = (protocol.num_workers, protocol.num_local_steps, protocol.batch_size)
 
-    def one_round(state, keys):
+    average = parameter_average(protocol.ema)
+
+    def one_round(carry, keys):
+        state, averaged = carry
         batch_key, round_key = map(jax.random.wrap_key_data, keys)
         batches = task.sample_batch(batch_key, "train", batch_shape)
         state, info = algorithm.round(task.loss, state, round_key, batches)
-        return state, (jnp.mean(info.losses), info.diagnostics)
+        return (state, average.add(averaged, algorithm.params(state))), (jnp.mean(info.losses), info.diagnostics)
 
-    def segment(state, keys):
-        state, (losses, diagnostics) = jax.lax.scan(one_round, state, keys)
-        return state, (losses, algorithm.params(state), jax.tree.map(lambda x: x[-1], diagnostics))
+    def segment(carry, keys):
+        carry, (losses, diagnostics) = jax.lax.scan(one_round, carry, keys)
+        return carry, (losses, evaluated(carry), jax.tree.map(lambda x: x[-1], diagnostics))
+
+    def evaluated(carry):
+        return average.read(carry[1], algorithm.params(carry[0]))
 
     keys = (start.batch_keys, start.round_keys)
     segments = jax.tree.map(lambda x: x.reshape((-1, protocol.eval_every, x.shape[-1])), keys)
-    state, (losses, snapshots, diagnostics) = jax.lax.scan(segment, algorithm.init(start.params), segments)
-    return Runs(algorithm.params(state), snapshots, losses.reshape(-1), diagnostics)
+    carry = (algorithm.init(start.params), average.init(start.params))
+    carry, (losses, snapshots, diagnostics) = jax.lax.scan(segment, carry, segments)
+    return Runs(evaluated(carry), snapshots, losses.reshape(-1), diagnostics)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from eval.compare.anchors import WORDS
 from eval.report.report import load_run, protocol_in_words
 from eval.report.tables import NEVER, aggregate_table
 from eval.results import Results
@@ -26,12 +27,6 @@ ARCHITECTURES = {
     "lopt_a": "LOpt-A (Joseph et al. 2025, arXiv 2312.02204)",
     "lagg_a": "LAgg-A (Joseph et al. 2025, arXiv 2312.02204)",
     "adafac_mlp_lopt": "Single-machine MLP with Adafactor features (Metz et al. 2022, arXiv 2203.11860)",
-}
-ANCHORS = {
-    "none": "in its published form",
-    "average": "anchored on the workers' average",
-    "momentum": "anchored on DiLoCo's step (server learning rate {rate:g}, Nesterov momentum {momentum:g})",
-    "adam": "anchored on Adam's step (learning rate {rate:g})",
 }
 
 
@@ -79,9 +74,8 @@ def model_card(name: str, checkpoint: Checkpoint, sweeps: Sequence[Sweep]) -> st
       ValueError: a sweep in which the optimizer took no part.
     """
     config, card = checkpoint.lopt.config, checkpoint.card
-    anchor = ANCHORS[config.get("nominal", "none")].format(
-        rate=config.get("nominal_learning_rate", 0), momentum=config.get("nominal_momentum", 0)
-    )
+    nominal = config.get("nominal", "none")
+    anchor = f"anchored on {WORDS[nominal].format(**config)}" if nominal in WORDS else "in its published form"
     parts = [
         f"{FRONT_MATTER}# {name}\n",
         f"{ARCHITECTURES[config['architecture']]}, {anchor}.\n",

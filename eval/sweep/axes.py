@@ -133,6 +133,7 @@ def axis_plan(
     baselines: Sequence[str] = ("core",),
     contenders: Sequence[str] = (),
     tune_multiplier: bool = False,
+    one_setting: str | None = None,
     baselines_from: str | None = None,
 ) -> SweepPlan:
     """The plan of an axis sweep; run it with `run_sweep(plan, run_dir, axis_family(name))`.
@@ -140,7 +141,8 @@ def axis_plan(
     Args:
       name: see `make_axis`.
       protocol: of the cells, where the axis does not say otherwise.
-      checkpoints, baselines, contenders, tune_multiplier, baselines_from: as for `eval.sweep.suite.suite_plan`.
+      checkpoints, baselines, contenders, tune_multiplier, one_setting, baselines_from: as for
+        `eval.sweep.suite.suite_plan`.
       values: in place of the axis's own, ascending in the figure.
 
     Raises:
@@ -160,6 +162,7 @@ def axis_plan(
         checkpoints=named,
         contenders=tuple(contenders),
         tune_multiplier=tune_multiplier,
+        one_setting=one_setting,
         baselines_from=baselines_from,
         baselines=tuple(baselines),
         label=axis.label,

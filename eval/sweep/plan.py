@@ -45,6 +45,8 @@ class SweepPlan:
     """References of those who take part beside the baselines."""
     tune_multiplier: bool = False
     """Whether a factor on the learned updates is tuned with a baseline's budget."""
+    one_setting: str | None = None
+    """File of calibrated settings, or "shipped", for a row with one setting per baseline."""
     baselines_from: str | None = None
     """Run folder whose tuned baselines are used where it has the same cell."""
     baselines: tuple[str, ...] = ("core",)

@@ -65,6 +65,7 @@ def suite_plan(
     baselines: Sequence[str] = ("core",),
     contenders: Sequence[str] = (),
     tune_multiplier: bool = False,
+    one_setting: str | None = None,
     baselines_from: str | None = None,
 ) -> SweepPlan:
     """The plan of a suite evaluation.
@@ -76,6 +77,7 @@ def suite_plan(
       baselines: names and groups of `eval.compare.baselines`.
       contenders: references of who takes part beside them, see `eval.compare.participants.named_contender`.
       tune_multiplier: tune a factor on the learned updates with a baseline's budget.
+      one_setting: file of calibrated settings, or "shipped": adds a row with that setting for every baseline in it.
       baselines_from: run folder whose tuned baselines are used where it has the same cell.
 
     Raises:
@@ -95,6 +97,7 @@ def suite_plan(
         checkpoints=named_checkpoints(checkpoints, tune_multiplier),
         contenders=tuple(contenders),
         tune_multiplier=tune_multiplier,
+        one_setting=one_setting,
         baselines_from=baselines_from,
         baselines=tuple(baselines),
     )

@@ -83,6 +83,7 @@ def cell_contenders(plan: SweepPlan, cell: Cell) -> list[Contender]:
         baselines=plan.baselines,
         contenders=plan.contenders,
         tune_multiplier=plan.tune_multiplier,
+        one_setting=plan.one_setting,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from eval.compare.contenders import Contender
+from eval.compare.contenders import Contender, contender
 from eval.compare.curves import curve_examples, make_curve
 from eval.compare.grids import GridAxis
 from eval.compare.initial_states import FINAL, TUNING, draw_initial_states
@@ -65,6 +65,42 @@ def test_one_worker_one_step_is_a_plain_sgd_loop():
         got = runs.params["Dense_0"]
         np.testing.assert_allclose(got["kernel"][seed], weights, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(got["bias"][seed], bias, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_schedule_multiplies_the_rate_of_every_step(local):
+    protocol = dataclasses.replace(TOY, num_workers=1, num_local_steps=2, num_seeds=1, schedule="linear")
+    # Local SGD steps on every minibatch, data-parallel training once a round on both together.
+    made = contender(
+        "sgd", protocol, lambda h: optax.sgd(1.0 if local else 0.3), {}, (lambda h: optax.sgd(0.3)) if local else None
+    )
+    starts = draw_initial_states(FAMILY, protocol, TRAIN, FINAL, 1)
+    runs = make_runner(FAMILY, made, protocol, TRAIN, starts).train([{}], starts, quiet)
+    params = jax.tree.map(lambda x: np.float64(x[0]), starts.params)["Dense_0"]
+    weights, bias = params["kernel"], params["bias"]
+    steps = 2 if local else 1
+    for round, key_data in enumerate(starts.batch_keys[0]):
+        key = jax.random.wrap_key_data(key_data)
+        batches = FAMILY.task({}, TRAIN).sample_batch(key, "train", (1, 2, 4))
+        for h in range(steps):
+            batch = jax.tree.map(lambda x, h=h: x[0, h] if local else x.reshape(8, *x.shape[3:]), batches)
+            rate = 0.3 * (1 - (round * steps + h) / (protocol.num_rounds * steps))
+            weights, bias = softmax_regression_step(weights, bias, batch, rate)
+    np.testing.assert_allclose(runs.params["Dense_0"]["kernel"][0], weights, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(runs.params["Dense_0"]["bias"][0], bias, rtol=1e-5, atol=1e-6)
+
+
+def test_an_average_of_the_parameters_is_evaluated_in_their_place():
+    plain, _ = train(TOY, [{"lr": 0.3}])
+    averaged, _ = train(dataclasses.replace(TOY, ema=0.8), [{"lr": 0.3}])
+    np.testing.assert_array_equal(averaged.minibatch_loss, plain.minibatch_loss)
+    for leaf, found in zip(jax.tree.leaves(plain.snapshots), jax.tree.leaves(averaged.snapshots), strict=True):
+        for t in range(1, TOY.num_rounds + 1):
+            weights = 0.8 ** np.arange(t - 1, -1, -1)
+            expected = np.tensordot(np.float64(leaf[:, :t]), weights / weights.sum(), axes=([1], [0]))
+            np.testing.assert_allclose(found[:, t - 1], expected, rtol=2e-6, atol=1e-7)
+    for leaf, last in zip(jax.tree.leaves(averaged.params), jax.tree.leaves(averaged.snapshots), strict=True):
+        np.testing.assert_array_equal(leaf, last[:, -1])
 
 
 def test_the_curve_ends_at_the_loss_of_the_final_parameters():

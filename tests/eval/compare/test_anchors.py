@@ -1,0 +1,94 @@
+"""Anchors: an untrained anchored optimizer is its anchor, under any schedule; equal anchors take part once."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eval.compare.anchors import anchors
+from eval.compare.learned import learned
+from eval.compare.participants import participants
+from learned_opt.algorithms.round import simulate
+from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
+from learned_opt.architectures.lagg import lagg_a, lopt_a
+from learned_opt.checkpoint import save
+from tests.eval.toy import TOY
+
+
+def checkpoint(path, lopt, **card):
+    save(path, lopt, lopt.init(jax.random.key(0)), **card)
+    return str(path)
+
+
+def trained(contender, protocol, num_rounds=4):
+    """Parameters after some rounds on a noisy quadratic."""
+
+    def loss(params, key, batch):
+        noise = jax.random.normal(key, params["w"].shape)
+        return jnp.mean(jnp.square(params["w"][None] - batch["x"])) + 0.1 * jnp.vdot(noise, params["w"])
+
+    algorithm = simulate(contender.make({}), protocol.num_workers)
+    state = algorithm.init({"w": jnp.arange(6.0)})
+    rng = np.random.default_rng(0)
+    shape = (protocol.num_workers, protocol.num_local_steps, 4, 6)
+    for round in range(num_rounds):
+        batches = {"x": jnp.asarray(rng.normal(size=shape), jnp.float32)}
+        # optax's Adam raises a float to an integer power.
+        with jax.numpy_dtype_promotion("standard"):
+            state, _ = jax.jit(algorithm.round, static_argnums=0)(loss, state, jax.random.key(round), batches)
+    return algorithm.params(state)["w"]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize(
+    ("lopt", "card"),
+    [
+        (lopt_a(hidden_size=4, nominal="average"), {"local_learning_rate": 0.3}),
+        (lopt_a(hidden_size=4, nominal="momentum"), {"local_learning_rate": 0.01, "local_optimizer": "adam"}),
+        (lagg_a(num_workers=2, hidden_size=4, nominal="momentum"), {"local_learning_rate": 0.3}),
+        (adafac_mlp_lopt(hidden_size=4, nominal="adam", nominal_learning_rate=0.05), {}),
+    ],
+    ids=lambda value: getattr(value, "config", {}).get("architecture", ""),
+)
+def test_an_untrained_optimizer_is_its_anchor(tmp_path, lopt, card, schedule):
+    protocol = dataclasses.replace(TOY, schedule=schedule)
+    path = checkpoint(tmp_path / "a.safetensors", lopt, **card)
+    (anchor,) = anchors([("mine", path)], protocol)
+    assert anchor.name == "mine_anchor" and anchor.kind == "anchor" and anchor.grid == {}
+    ours, theirs = trained(anchor, protocol), trained(learned(path, protocol), protocol)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    assert not np.allclose(ours, np.arange(6.0))
+
+
+def test_the_schedule_reaches_learned_optimizers_of_every_kind(tmp_path):
+    """A linear decay over four rounds against the same run at a constant rate: both move, and differently."""
+    steady, decaying = (
+        dataclasses.replace(TOY, num_rounds=4, eval_every=1, schedule=s) for s in ("constant", "linear")
+    )
+    for number, (lopt, card) in enumerate(
+        [
+            (lopt_a(hidden_size=4, nominal="none"), {"local_learning_rate": 0.3}),
+            (lopt_a(hidden_size=4, nominal="average"), {"local_learning_rate": 0.3}),
+            (adafac_mlp_lopt(hidden_size=4), {}),
+        ]
+    ):
+        path = checkpoint(tmp_path / f"{number}.safetensors", lopt, **card)
+        first, second = (trained(learned(path, p), p) for p in (steady, decaying))
+        assert not np.allclose(first, second, rtol=1e-6), lopt.config
+
+
+def test_equal_anchors_take_part_once_and_published_forms_have_none(tmp_path):
+    momentum, published = lopt_a(hidden_size=4, nominal="momentum"), lopt_a(hidden_size=4, nominal="none")
+    first = checkpoint(tmp_path / "first.safetensors", momentum, local_learning_rate=0.3)
+    second = checkpoint(
+        tmp_path / "second.safetensors", lagg_a(num_workers=2, nominal="momentum"), local_learning_rate=0.3
+    )
+    other = checkpoint(tmp_path / "other.safetensors", momentum, local_learning_rate=0.1)
+    bare = checkpoint(tmp_path / "bare.safetensors", published, local_learning_rate=0.3)
+    named = [f"{name}={path}" for name, path in (("a", first), ("b", second), ("c", other), ("d", bare))]
+    everyone = participants(TOY, checkpoints=named, baselines=())
+    assert [c.name for c in everyone] == ["a", "b", "c", "d", "a_anchor", "c_anchor"]
+    assert everyone[4].details["anchor_of"] == ["a", "b"] and everyone[5].details["anchor_of"] == ["c"]
+    assert "DiLoCo's step (server learning rate 0.7" in everyone[4].details["recipe"]
