@@ -1,35 +1,50 @@
 """Anchors: the hand-made step that a learned optimizer corrects, alone, with the same workers.
 
 What a learned optimizer is worth is its distance from this row; what the anchor itself gains over Local SGD is not its
-merit. An optimizer in its published form (`nominal` "none", or none in its config) has no anchor.
+merit. An optimizer in its published form (`nominal` "none", or no such argument) has no anchor.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import optax
 
 from eval.compare.contenders import Contender, contender
 from eval.compare.learned import local_transform, local_words
 from eval.protocol import EvalProtocol
+from learned_opt.algorithms.auto_diloco import auto_diloco
 from learned_opt.algorithms.server import diloco, fedavg
 from learned_opt.checkpoint import load_checkpoint
 
-ANCHORS: dict[str, Callable[[Mapping[str, Any]], optax.GradientTransformation]] = {
-    "average": lambda config: fedavg(),
-    "momentum": lambda config: diloco(config["nominal_learning_rate"], config["nominal_momentum"]),
-    "adam": lambda config: optax.adam(config["nominal_learning_rate"]),
-}
-"""`nominal` of a config -> the step itself."""
 
-WORDS = {
-    "average": "the workers' average",
-    "momentum": (
-        "DiLoCo's step (server learning rate {nominal_learning_rate:g}, Nesterov momentum {nominal_momentum:g})"
+class Anchor(NamedTuple):
+    """A hand-made step: `make` takes the optimizer's config, `words` is formatted with it."""
+
+    make: Callable[[Mapping[str, Any]], optax.GradientTransformation]
+    words: str
+
+
+ANCHORS: dict[str, Anchor] = {
+    "average": Anchor(lambda config: fedavg(), "the workers' average"),
+    "momentum": Anchor(
+        lambda config: diloco(config["nominal_learning_rate"], config["nominal_momentum"]),
+        "DiLoCo's step (server learning rate {nominal_learning_rate:g}, Nesterov momentum {nominal_momentum:g})",
     ),
-    "adam": "Adam's step (learning rate {nominal_learning_rate:g})",
+    "adam": Anchor(
+        lambda config: optax.adam(config["nominal_learning_rate"]),
+        "Adam's step (learning rate {nominal_learning_rate:g})",
+    ),
+    "lagg_set": Anchor(
+        lambda config: auto_diloco(config["learning_rate"], config["momentum"], config["kappa"], config["tau"]),
+        "auto_diloco (server learning rate {learning_rate:g}, momentum {momentum:g}, kappa {kappa:g}, tau {tau:g})",
+    ),
 }
-"""The same in text."""
+"""By the `nominal` of a config, or by its architecture where there is no choice of one."""
+
+
+def anchor_of(config: Mapping[str, Any]) -> Anchor | None:
+    """The anchor of an optimizer with this config; None for a published form."""
+    return ANCHORS.get(config.get("nominal", config["architecture"]))
 
 
 def anchors(checkpoints: Sequence[tuple[str, str]], protocol: EvalProtocol) -> list[Contender]:
@@ -45,17 +60,18 @@ def anchors(checkpoints: Sequence[tuple[str, str]], protocol: EvalProtocol) -> l
     named = [(name, path, load_checkpoint(path)) for name, path in checkpoints]
     groups: dict[str, list[tuple[str, str, Any]]] = {}
     for name, path, loaded in named:
-        config = loaded.lopt.config
-        if config.get("nominal") in ANCHORS:
-            words = ", ".join((WORDS[config["nominal"]].format(**config), local_words(loaded)))
+        anchor = anchor_of(loaded.lopt.config)
+        if anchor is not None:
+            words = f"{anchor.words.format(**loaded.lopt.config)}, {local_words(loaded)}"
             groups.setdefault(words, []).append((name, path, loaded))
     return [_anchor(words, members, protocol) for words, members in groups.items()]
 
 
 def _anchor(words: str, members: Sequence[tuple[str, str, Any]], protocol: EvalProtocol) -> Contender:
     name, path, loaded = members[0]
-    config = loaded.lopt.config
-    step, local = ANCHORS[config["nominal"]](config), local_transform(path, loaded)
+    anchor, local = anchor_of(loaded.lopt.config), local_transform(path, loaded)
+    assert anchor is not None
+    step = anchor.make(loaded.lopt.config)
     return contender(
         f"{name}_anchor",
         protocol,

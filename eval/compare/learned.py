@@ -12,6 +12,7 @@ from eval.compare.contenders import Contender, contender
 from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
 from learned_opt.checkpoint import Checkpoint, load_checkpoint
+from learned_opt.local_recipe import recipe_in_words
 
 MULTIPLIER = "multiplier"
 """Name of the factor on a learned update, the only thing of a learned optimizer that may be tuned."""
@@ -92,7 +93,7 @@ def local_words(loaded: Checkpoint) -> str:
     """What the workers run, in text."""
     if loaded.lopt.reads == "gradient":
         return "gradients of the whole batch"
-    return f"local {loaded.card.get('local_optimizer', 'sgd')} at {loaded.card.get('local_learning_rate')}"
+    return f"local {recipe_in_words(loaded.local_opt)}" if loaded.local_opt else "local optimizer unknown"
 
 
 def named_checkpoints(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from eval.compare.anchors import WORDS
+from eval.compare.anchors import anchor_of
 from eval.report.report import load_run, protocol_in_words
 from eval.report.tables import NEVER, aggregate_table
 from eval.results import Results
@@ -74,8 +74,8 @@ def model_card(name: str, checkpoint: Checkpoint, sweeps: Sequence[Sweep]) -> st
       ValueError: a sweep in which the optimizer took no part.
     """
     config, card = checkpoint.lopt.config, checkpoint.card
-    nominal = config.get("nominal", "none")
-    anchor = f"anchored on {WORDS[nominal].format(**config)}" if nominal in WORDS else "in its published form"
+    step = anchor_of(config)
+    anchor = "in its published form" if step is None else f"anchored on {step.words.format(**config)}"
     parts = [
         f"{FRONT_MATTER}# {name}\n",
         f"{ARCHITECTURES[config['architecture']]}, {anchor}.\n",

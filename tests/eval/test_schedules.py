@@ -43,7 +43,8 @@ def test_a_scheduled_transform_is_optax_s_own_with_that_learning_rate():
             with jax.numpy_dtype_promotion("standard"):
                 updates, state = ours.update(gradient, state, params)
                 expected, other_state = theirs.update(gradient, other_state, params)
-            np.testing.assert_allclose(updates["w"], expected["w"], rtol=1e-6)
+            for ours_w, theirs_w in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
+                np.testing.assert_allclose(ours_w, theirs_w, rtol=1e-6)
 
 
 def test_a_constant_schedule_changes_no_bit_and_has_no_state():

@@ -13,12 +13,13 @@ from eval.compare.participants import participants
 from learned_opt.algorithms.round import simulate
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
 from learned_opt.architectures.lagg import lagg_a, lopt_a
+from learned_opt.architectures.lagg_set import lagg_set
 from learned_opt.checkpoint import save
 from tests.eval.toy import TOY
 
 
-def checkpoint(path, lopt, **card):
-    save(path, lopt, lopt.init(jax.random.key(0)), **card)
+def checkpoint(path, lopt, local_opt=None):
+    save(path, lopt, lopt.init(jax.random.key(0)), local_opt=local_opt)
     return str(path)
 
 
@@ -43,18 +44,19 @@ def trained(contender, protocol, num_rounds=4):
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 @pytest.mark.parametrize(
-    ("lopt", "card"),
+    ("lopt", "local_opt"),
     [
-        (lopt_a(hidden_size=4, nominal="average"), {"local_learning_rate": 0.3}),
-        (lopt_a(hidden_size=4, nominal="momentum"), {"local_learning_rate": 0.01, "local_optimizer": "adam"}),
-        (lagg_a(num_workers=2, hidden_size=4, nominal="momentum"), {"local_learning_rate": 0.3}),
-        (adafac_mlp_lopt(hidden_size=4, nominal="adam", nominal_learning_rate=0.05), {}),
+        (lopt_a(hidden_size=4, nominal="average"), {"name": "sgd", "learning_rate": 0.3}),
+        (lopt_a(hidden_size=4, nominal="momentum"), {"name": "adam", "learning_rate": 0.01}),
+        (lagg_a(num_workers=2, hidden_size=4, nominal="momentum"), {"name": "sgd", "learning_rate": 0.3}),
+        (lagg_set(controller_size=4, hidden_size=4), {"name": "relative_rmsprop", "learning_rate": 0.03}),
+        (adafac_mlp_lopt(hidden_size=4, nominal="adam", nominal_learning_rate=0.05), None),
     ],
     ids=lambda value: getattr(value, "config", {}).get("architecture", ""),
 )
-def test_an_untrained_optimizer_is_its_anchor(tmp_path, lopt, card, schedule):
+def test_an_untrained_optimizer_is_its_anchor(tmp_path, lopt, local_opt, schedule):
     protocol = dataclasses.replace(TOY, schedule=schedule)
-    path = checkpoint(tmp_path / "a.safetensors", lopt, **card)
+    path = checkpoint(tmp_path / "a.safetensors", lopt, local_opt=local_opt)
     (anchor,) = anchors([("mine", path)], protocol)
     assert anchor.name == "mine_anchor" and anchor.kind == "anchor" and anchor.grid == {}
     ours, theirs = trained(anchor, protocol), trained(learned(path, protocol), protocol)
@@ -67,26 +69,28 @@ def test_the_schedule_reaches_learned_optimizers_of_every_kind(tmp_path):
     steady, decaying = (
         dataclasses.replace(TOY, num_rounds=4, eval_every=1, schedule=s) for s in ("constant", "linear")
     )
-    for number, (lopt, card) in enumerate(
+    for number, (lopt, local_opt) in enumerate(
         [
-            (lopt_a(hidden_size=4, nominal="none"), {"local_learning_rate": 0.3}),
-            (lopt_a(hidden_size=4, nominal="average"), {"local_learning_rate": 0.3}),
-            (adafac_mlp_lopt(hidden_size=4), {}),
+            (lopt_a(hidden_size=4, nominal="none"), {"name": "sgd", "learning_rate": 0.3}),
+            (lopt_a(hidden_size=4, nominal="average"), {"name": "sgd", "learning_rate": 0.3}),
+            (adafac_mlp_lopt(hidden_size=4), None),
         ]
     ):
-        path = checkpoint(tmp_path / f"{number}.safetensors", lopt, **card)
+        path = checkpoint(tmp_path / f"{number}.safetensors", lopt, local_opt=local_opt)
         first, second = (trained(learned(path, p), p) for p in (steady, decaying))
         assert not np.allclose(first, second, rtol=1e-6), lopt.config
 
 
 def test_equal_anchors_take_part_once_and_published_forms_have_none(tmp_path):
     momentum, published = lopt_a(hidden_size=4, nominal="momentum"), lopt_a(hidden_size=4, nominal="none")
-    first = checkpoint(tmp_path / "first.safetensors", momentum, local_learning_rate=0.3)
+    first = checkpoint(tmp_path / "first.safetensors", momentum, local_opt={"name": "sgd", "learning_rate": 0.3})
     second = checkpoint(
-        tmp_path / "second.safetensors", lagg_a(num_workers=2, nominal="momentum"), local_learning_rate=0.3
+        tmp_path / "second.safetensors",
+        lagg_a(num_workers=2, nominal="momentum"),
+        local_opt={"name": "sgd", "learning_rate": 0.3},
     )
-    other = checkpoint(tmp_path / "other.safetensors", momentum, local_learning_rate=0.1)
-    bare = checkpoint(tmp_path / "bare.safetensors", published, local_learning_rate=0.3)
+    other = checkpoint(tmp_path / "other.safetensors", momentum, local_opt={"name": "sgd", "learning_rate": 0.1})
+    bare = checkpoint(tmp_path / "bare.safetensors", published, local_opt={"name": "sgd", "learning_rate": 0.3})
     named = [f"{name}={path}" for name, path in (("a", first), ("b", second), ("c", other), ("d", bare))]
     everyone = participants(TOY, checkpoints=named, baselines=())
     assert [c.name for c in everyone] == ["a", "b", "c", "d", "a_anchor", "c_anchor"]
