@@ -1,7 +1,7 @@
 """Settings under which every test runs: 8 simulated CPU devices, JAX's strictest type rules, checked annotations.
 
-jaxtyping's hook (`--jaxtyping-packages` in pyproject.toml) has beartype check the annotations of all four folders
-whenever one of their functions is called.
+Annotations are checked by jaxtyping and beartype whenever a function of one of the four folders is called. An integer
+passes for a float, as type checkers have it.
 """
 
 import importlib
@@ -38,6 +38,10 @@ def import_with_annotations(package: str) -> None:
 
 
 # Before any test module is imported.
+jaxtyping.install_import_hook(
+    ["learned_opt", "tasks", "eval", "meta_train"],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
 import_with_annotations("learned_opt")
 
 
