@@ -41,6 +41,11 @@ def exact_products():
         yield
 
 
+def pseudo_gradients(seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda p: rng.normal(size=(NUM_WORKERS, *p.shape)).astype(np.float32), PARAMS)
+
+
 def steps_of(lopt, device):
     """Three updates on one device."""
     with jax.default_device(device):
@@ -48,8 +53,7 @@ def steps_of(lopt, device):
         state, found = tx.init(PARAMS), []
         step = jax.jit(tx.update)
         for t in range(3):
-            rng = np.random.default_rng(t)
-            workers = jax.tree.map(lambda p: rng.normal(size=(NUM_WORKERS, *p.shape)).astype(np.float32), PARAMS)
+            workers = pseudo_gradients(t)
             extra = {"worker_updates": workers} if lopt.reads == "workers" else {}
             mean = jax.tree.map(lambda w: w.mean(axis=0), workers)
             updates, state = step(mean, state, PARAMS, value=jnp.float32(1), **extra)

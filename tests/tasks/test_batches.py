@@ -1,4 +1,4 @@
-"""Indices and images of minibatches: in range, nearly uniform within the stated bound, and those that were asked for."""
+"""Indices and images of minibatches: in range, nearly uniform within the stated bound, those that were asked for."""
 
 import jax
 import jax.numpy as jnp
