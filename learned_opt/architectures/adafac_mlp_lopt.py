@@ -50,7 +50,7 @@ def adafac_mlp_lopt(
     hidden_size: int = 32,
     hidden_layers: int = 2,
     exp_mult: float = 1e-3,
-    step_mult: float | None = None,
+    step_mult: float | jax.Array | None = None,
     nominal: str = "none",
     nominal_learning_rate: float = 0.01,
 ) -> LearnedOptimizer:

@@ -11,6 +11,7 @@ workers' average (Local SGD), "momentum" that average with Nesterov momentum (Di
 
 from __future__ import annotations
 
+import jax
 import optax
 
 from learned_opt.architectures.adafac_mlp_lopt import check_nominal, check_sizes, init_theta
@@ -26,7 +27,7 @@ def lopt_a(
     hidden_size: int = 32,
     hidden_layers: int = 2,
     exp_mult: float = 1e-3,
-    step_mult: float | None = None,
+    step_mult: float | jax.Array | None = None,
     nominal: str = "none",
     nominal_learning_rate: float = 0.7,
     nominal_momentum: float = 0.9,
@@ -64,7 +65,7 @@ def lagg_a(
     hidden_size: int = 32,
     hidden_layers: int = 2,
     exp_mult: float = 1e-3,
-    step_mult: float | None = None,
+    step_mult: float | jax.Array | None = None,
     nominal: str = "none",
     nominal_learning_rate: float = 0.7,
     nominal_momentum: float = 0.9,

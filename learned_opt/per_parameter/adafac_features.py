@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, Float, Int
 
 MOMENTUM_DECAYS = (0.9, 0.99, 0.999)
 RMS_DECAYS = (0.999,)
@@ -266,6 +266,6 @@ def first_layer_rows(num_deltas: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return full, row, col
 
 
-def time_features(count: Float[Array, ""]) -> Float[Array, "11"]:
+def time_features(count: Int[Array, ""]) -> Float[Array, "11"]:
     """tanh(count / T - 1) for 11 time scales T; count is in steps (rounds), before this one."""
     return jnp.tanh(count.astype(jnp.float32) / jnp.asarray(TIME_SCALES, jnp.float32) - 1)

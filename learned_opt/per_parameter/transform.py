@@ -63,7 +63,7 @@ def per_parameter_transform(
     *,
     num_workers: int | None,
     exp_mult: float,
-    step_mult: float,
+    step_mult: float | Array,
     sign: float,
     nominal: optax.GradientTransformation | None,
     grows_with_gradient: bool = True,

@@ -168,6 +168,7 @@ def test_wrong_tensors(path, theta, changes, words):
         ({**_LOPT.config, "nominal": "sum"}, ["sum"]),
     ],
 )
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_wrong_architecture(path, theta, config, words):
     _forge(path, theta, config)
     _refused(path, *words)
