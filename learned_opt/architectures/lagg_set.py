@@ -8,6 +8,7 @@ and sets
     rate    = s r exp(z_1)              what the workers multiply their local updates of the tensor by
     a'      = a exp(z_2)                the tensor's server rate
     b'      = b + (1 - b)(1 - exp(z_3)) its momentum: 1 - b' = (1 - b) exp(z_3)
+    c'      = c + (1 - c)(1 - exp(z_4)) decay of the average that is evaluated (z_4: mean over tensors)
 
 with every z = (its bound) tanh(output). A per-parameter MLP, fed the pseudo-gradient, the momentum, their statistics
 over the workers and the controller's hidden units (its features where it has none), adds a correction in units of the
@@ -28,15 +29,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.algorithms.auto_diloco import cosine_of, next_log_rate, squared_norm, surviving_mean
+from learned_opt.algorithms.auto_diloco import (
+    averaged_with,
+    cosine_of,
+    next_log_rate,
+    squared_norm,
+    surviving_mean,
+    wide,
+)
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, TensorSums, round_features
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
 
-BOUNDS = (0.25, 0.7, 0.7, 1.2)
-"""Largest absolute value of z_0 .. z_3."""
+BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2)
+"""Largest absolute value of z_0 .. z_4."""
 LARGEST_OFFSET = 3.0
 """Largest absolute value of log r."""
 NUM_CHANNELS = 7
@@ -55,6 +63,7 @@ class LaggSetState(NamedTuple):
       offsets: log r of each tensor.
       losses: running means of the loss; NaN before the first.
       local_rates: what the workers multiply their local updates of each tensor by.
+      averaged_params: the average of the global parameters, float32, which is evaluated.
     """
 
     count: Int[Array, ""]
@@ -65,6 +74,7 @@ class LaggSetState(NamedTuple):
     offsets: Float[Array, "tensors"]
     losses: Float[Array, "means"]
     local_rates: PyTree
+    averaged_params: PyTree
 
 
 def lagg_set(
@@ -74,6 +84,7 @@ def lagg_set(
     momentum: float = 0.9,
     kappa: float = 0.1,
     tau: float = 0.2,
+    average: float = 0.9,
     floor: float = 0.03,
 ) -> LearnedOptimizer:
     """The learned round.
@@ -81,14 +92,16 @@ def lagg_set(
     Args:
       controller_size: hidden units of the controller; 0 makes it linear in its features.
       hidden_size: hidden units of the per-parameter MLP; 0 leaves it out.
-      learning_rate, momentum, kappa, tau: of the anchor, see `auto_diloco`.
+      learning_rate, momentum, kappa, tau, average: of the anchor, see `auto_diloco`; average above 0.
       floor: smallest root mean square that a tensor counts with; that of the workers' relative steps.
 
     Raises:
-      ValueError: a negative size.
+      ValueError: a negative size, or an average that is no decay.
     """
     if controller_size < 0:
         raise ValueError(f"controller_size={controller_size}: use 0 (a linear controller) or more units")
+    if not 0 < average < 1:
+        raise ValueError(f"average={average}: use a decay between 0 and 1")
     if hidden_size < 0:
         raise ValueError(f"hidden_size={hidden_size}: use 0 (none) or more units")
     config = {
@@ -99,6 +112,7 @@ def lagg_set(
         "momentum": momentum,
         "kappa": kappa,
         "tau": tau,
+        "average": average,
         "floor": floor,
     }
 
@@ -123,6 +137,7 @@ def lagg_set(
                 offsets=jnp.zeros(tensors),
                 losses=jnp.full(len(LOSS_DECAYS), jnp.nan, jnp.float32),
                 local_rates=jax.tree.map(lambda p: jnp.float32(1), params),
+                averaged_params=wide(params),
             )
 
         def update(
@@ -176,6 +191,8 @@ def lagg_set(
                     channels = _channels(d, new_momenta[i], moments[i], xs[i], *statistics[i], unit)
                     learned = _correction(theta["parameter"], channels, bias[i])
                     steps[i] = steps[i] - servers[i] * jnp.sqrt(sums.dd[i] / sums.size[i]) * learned
+            decay = average + (1 - average) * (1 - jnp.exp(jnp.mean(z[:, 4])))
+            averaged = averaged_with(state.averaged_params, params, treedef.unflatten(steps), decay, state.count)
             new = LaggSetState(
                 state.count + 1,
                 treedef.unflatten(new_momenta),
@@ -185,6 +202,7 @@ def lagg_set(
                 offsets,
                 running,
                 treedef.unflatten(list(rates)),
+                averaged,
             )
             finite = jnp.isfinite(squared_norm(delta)) & jnp.all(jnp.isfinite(outputs))
             new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)

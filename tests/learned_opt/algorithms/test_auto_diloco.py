@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from learned_opt.algorithms.auto_diloco import HIGHEST_LOG_RATE, LOWEST_LOG_RATE, auto_diloco, cosine_of
-from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.local_sgd import Shared, local_sgd
 from learned_opt.algorithms.round import local_rates, simulate
 from learned_opt.algorithms.server import diloco
 
@@ -46,6 +46,28 @@ def test_against_a_slow_loop(settings):
         np.testing.assert_allclose(flat, step, rtol=1e-5, atol=1e-6)
         for tensor_rate in jax.tree.leaves(local_rates(state)):
             np.testing.assert_allclose(tensor_rate, rate, rtol=1e-5)
+
+
+def test_what_is_evaluated_is_the_average_of_the_global_parameters():
+    """z by hand in float64; with bfloat16 parameters it is returned in their dtype and kept in float32."""
+    algorithm = local_sgd(optax.sgd(1.0), auto_diloco(average=0.5))
+    tx, deltas = auto_diloco(average=0.5), pseudo_gradients(4)
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    state, z = tx.init(params), np.float64(PARAMS["b"])
+    for t, delta in enumerate(deltas):
+        updates, state = tx.update(delta, state, params)
+        params = optax.apply_updates(params, updates)
+        z += (1 - min(0.5, (1 + t) / (10 + t))) * (np.float64(params["b"]) - z)
+        np.testing.assert_allclose(state.averaged_params["b"], z, rtol=1e-5)
+    whole = algorithm.init(params)._replace(shared=Shared(params, state))
+    np.testing.assert_allclose(algorithm.params(whole)["b"], z, rtol=1e-5)
+    half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    assert algorithm.params(algorithm.init(half))["w"].dtype == jnp.bfloat16
+    assert algorithm.init(half).shared.server_state.averaged_params["w"].dtype == jnp.float32
+    plain = local_sgd(optax.sgd(1.0), auto_diloco(average=0.0))
+    assert plain.params(plain.init(params)) is params
+    with pytest.raises(ValueError, match="params is None"):
+        tx.update(deltas[0], state)
 
 
 def test_without_its_rule_it_is_diloco():
