@@ -7,7 +7,6 @@ shows a key that came twice, and what a batch's size was.
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from learned_opt.base import LocalAlgorithm

@@ -14,15 +14,15 @@ import numpy as np
 
 from learned_opt.base import Theta
 from learned_opt.checkpoint import save
-from meta_train.processes import distributed
-from meta_train.runs import run_store
 from meta_train.config import FREE_FIELDS, SINGLE_MACHINE, MetaTrainConfig, single_runs, to_json
+from meta_train.processes import distributed
+from meta_train.processes.stop_signal import StopRequest
+from meta_train.processes.watchdog import Heartbeat
+from meta_train.runs import run_store
 from meta_train.runs.metrics_log import MetricsLog
 from meta_train.runs.progress import show_progress
 from meta_train.runs.state_arrays import to_arrays
-from meta_train.processes.stop_signal import StopRequest
 from meta_train.trainer import Trainer, TrainerState
-from meta_train.processes.watchdog import Heartbeat
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 EXPORTS = "exports"
@@ -102,7 +102,9 @@ def _local_opt(config: MetaTrainConfig) -> dict[str, Any] | None:
     """What the workers ran: that of all components where they agree, else the run's own."""
     if config.optimizer in SINGLE_MACHINE:
         return None
-    recipes = [{"name": c.local_optimizer, "learning_rate": c.local_learning_rate} for c in single_runs(config).values()]
+    recipes = [
+        {"name": c.local_optimizer, "learning_rate": c.local_learning_rate} for c in single_runs(config).values()
+    ]
     own = {"name": config.local_optimizer, "learning_rate": config.local_learning_rate}
     return recipes[0] if all(recipe == recipes[0] for recipe in recipes) else own
 

@@ -9,14 +9,14 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from learned_opt.checkpoint import load_checkpoint
-from meta_train.processes import distributed
-from meta_train.runs import run_store
 from meta_train.config import FREE_FIELDS, MetaTrainConfig, from_json, to_json, validate
+from meta_train.processes import distributed
+from meta_train.processes.stop_signal import stop_on_signal
+from meta_train.runs import run_store
 from meta_train.runs.figures import draw_meta_loss
 from meta_train.runs.loop import OPTIMIZER_FILE, Position, run_meta_steps
 from meta_train.runs.provenance import record_start
 from meta_train.runs.state_arrays import from_arrays
-from meta_train.processes.stop_signal import stop_on_signal
 from meta_train.trainer import Trainer, build_trainer
 
 

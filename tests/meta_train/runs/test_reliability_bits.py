@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from meta_train.runs import run_store
 from meta_train.config import MetaTrainConfig, to_json
 from meta_train.processes.distributed import digest
+from meta_train.runs import run_store
 from meta_train.runs.run_store import newest_checkpoint
 from tests.meta_train.device_hash import TINY
 from tests.meta_train.spawned import end, rows_of, spawn_group, wait_for_rows
