@@ -91,7 +91,6 @@ _MISTAKES = [
     ("demo --objective last", "final"),
     ("demo --sign-scale 1 --max-difference 1", "max_difference: 1"),
     ("demo --final-sigma 0", "final_sigma: 0"),
-    ("demo --reduction slow", "deterministic"),
     ("plan", "plan"),
     ("plan dem", "demo"),
     ("plan demo --num-tasks 0", "num_tasks: 0"),

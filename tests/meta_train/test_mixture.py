@@ -213,4 +213,4 @@ def test_resumed_mixture_equals_the_uninterrupted(tmp_path):
     assert [["fmnist8_mlp32_k2_h1", "adam"][i] for (i,) in (draw_members(0, s, 2, 1) for s in range(5))] == [
         name for (name,) in drawn
     ]
-    assert any("estimator_state/adam/inner/round_state/local_state" in name for name in bits)
+    assert any("estimator_state/adam/inner/round_state/worker/local_state" in name for name in bits)

@@ -10,12 +10,13 @@ import optax
 import pytest
 
 import learned_opt
+from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.base import LearnedOptimizer
 from meta_train.estimators.base import EstimatorInfo, GradientEstimator
 from meta_train.estimators.particle_mesh import make_particle_mesh
 from meta_train.estimators.pes import pes
 from meta_train.estimators.truncation import log_uniform_length
-from meta_train.estimators.unroll import local_sgd_unroll
+from meta_train.estimators.unroll import make_unroll
 from meta_train.runs.state_arrays import from_arrays, to_arrays
 from meta_train.trainer import meta_trainer
 from tasks.base import Task, TaskFamily
@@ -75,13 +76,12 @@ class Counter:
 def regression_trainer():
     family = regression_family()
     lopt = learned_opt.lagg_a(num_workers=2, hidden_size=2, hidden_layers=1, nominal="average")
-    unroll = local_sgd_unroll(
-        lopt,
+    unroll = make_unroll(
+        lambda theta: local_sgd(optax.sgd(0.05), lopt.transform(theta)),
         family,
         num_workers=2,
         num_local_steps=2,
         batch_size=4,
-        local_learning_rate=0.05,
         truncation_length=2,
         meta_loss_split="train",
     )

@@ -55,14 +55,15 @@ def toy_trainer(sleep: float = 0.0, first_bad_step: int = 10**9) -> Trainer:
         rest = place((state._replace(estimator_state=None), flags), jax.NamedSharding(mesh, jax.P()))
         return rest[0]._replace(estimator_state=(keys, rest[1]))
 
-    def walk(scale, key):
+    def walk(scale, number, key):
+        del number
         new_key, noise_key = jax.random.split(key)
         return new_key, scale * jax.random.normal(noise_key)
 
     def step_fn(state):
         key = jax.random.fold_in(state.key, state.step)
         keys, flags = state.estimator_state
-        keys, draws = map_particles(walk, mesh, chunk=1)(jnp.float32(0.1), keys)
+        keys, draws = map_particles(walk, mesh, chunk=1)(jnp.float32(0.1), NUM_PARTICLES, keys)
         scale = jnp.mean(draws)
         noise = jax.tree.map(lambda x: scale * jax.random.normal(key, x.shape), state.theta)
         theta = jax.tree.map(jnp.add, state.theta, noise)

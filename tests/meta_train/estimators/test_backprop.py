@@ -9,12 +9,13 @@ import numpy as np
 import optax
 import pytest
 
+from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.base import LearnedOptimizer
 from meta_train.estimators.backprop import full_backprop, truncated_backprop
 from meta_train.estimators.base import EstimatorOptions
 from meta_train.estimators.particle_mesh import make_particle_mesh
 from meta_train.estimators.truncation import constant_length, log_uniform_length
-from meta_train.estimators.unroll import Unroll, UnrollInfo, local_sgd_unroll
+from meta_train.estimators.unroll import Unroll, UnrollInfo, make_unroll
 from tasks.base import Task, TaskFamily
 from tests.meta_train.estimators.linear_dynamics import DATA, EPISODE, THETA, TRUNCATION, VARIED, build, flatten
 
@@ -123,13 +124,12 @@ def regression_unroll(truncation_length):
         lambda theta: optax.with_extra_args_support(optax.sgd(theta["rate"], theta["momentum"])),
         {},
     )
-    unroll = local_sgd_unroll(
-        lopt,
+    unroll = make_unroll(
+        lambda theta: local_sgd(optax.sgd(0.05), lopt.transform(theta)),
         family,
         num_workers=2,
         num_local_steps=2,
         batch_size=4,
-        local_learning_rate=0.05,
         truncation_length=truncation_length,
         meta_loss_split="train",
         rematerialise=True,

@@ -44,16 +44,16 @@ def test_every_step_follows_the_definition(options):
     for step in range(5):
         ages = np.asarray(begun_ages(state))
         resets += np.sum(ages == 0)
-        start = np.where(ages[:, None] == 0, START, state.inner["x"])
+        start = np.where(ages[:, None] == 0, START, state.inner["x"][:, 0])
         gradient, state, info = estimate(
             THETA, state, jax.random.fold_in(jax.random.key(1), step), jnp.int32(step), DATA
         )
         # The positive member's state, and the theta it used, are what remains.
-        eps = np.asarray(state.inner["theta"]) - FLAT
+        eps = np.asarray(state.inner["theta"][:, 0]) - FLAT
         assert len(np.unique(eps)) == eps.size
         after, positive = run_rounds(start, FLAT + eps)
         _, negative = run_rounds(start, FLAT - eps)
-        np.testing.assert_allclose(state.inner["x"], after, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(state.inner["x"][:, 0], after, rtol=1e-5, atol=1e-6)
         difference = positive - negative
         if options.sign_scale:
             difference = options.sign_scale * np.sign(difference)
@@ -65,5 +65,5 @@ def test_every_step_follows_the_definition(options):
         np.testing.assert_allclose(info.gradient_std, np.sqrt(np.sum(np.var(each, axis=0, ddof=1))), rtol=1e-4)
         np.testing.assert_allclose(info.meta_loss, np.mean([positive, negative]), rtol=1e-5)
         np.testing.assert_array_equal(state.age, ages + TRUNCATION)
-        np.testing.assert_array_equal(state.inner["rounds"], state.age)
+        np.testing.assert_array_equal(state.inner["rounds"][:, 0], state.age)
     assert resets > 16 and state.accumulator == ()

@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 
+from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.base import LearnedOptimizer
 from meta_train.config_rules import OBJECTIVES
 from meta_train.estimators.objective import LOSS_CEILING, clip_loss, counted_losses
-from meta_train.estimators.unroll import local_sgd_unroll
+from meta_train.estimators.unroll import make_unroll
 from tests.meta_train.estimators.test_unroll import UNINFORMED_LOSS, constant_target_family, errors
 
 LOPT = LearnedOptimizer(lambda key: {}, lambda theta: optax.with_extra_args_support(optax.sgd(1.0)), {})
@@ -58,13 +59,12 @@ def test_unknown_objective():
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_unroll_returns_the_objective(objective, split):
     family = constant_target_family(0.5)
-    unroll = local_sgd_unroll(
-        LOPT,
+    unroll = make_unroll(
+        lambda theta: local_sgd(optax.sgd(0.125), LOPT.transform(theta)),
         family,
         num_workers=2,
         num_local_steps=2,
         batch_size=3,
-        local_learning_rate=0.125,
         truncation_length=6,
         meta_loss_split=split,
         objective=objective,
@@ -81,13 +81,12 @@ def test_rematerialised_rounds_have_the_same_gradient():
     lopt = LearnedOptimizer(lambda key: {}, lambda theta: optax.with_extra_args_support(optax.sgd(theta["scale"])), {})
 
     def gradient(rematerialise):
-        unroll = local_sgd_unroll(
-            lopt,
+        unroll = make_unroll(
+            lambda theta: local_sgd(optax.sgd(0.125), lopt.transform(theta)),
             family,
             num_workers=2,
             num_local_steps=2,
             batch_size=3,
-            local_learning_rate=0.125,
             truncation_length=3,
             meta_loss_split="train",
             rematerialise=rematerialise,

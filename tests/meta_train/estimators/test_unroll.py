@@ -6,9 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt.base import LearnedOptimizer
+from learned_opt.algorithms.data_parallel import data_parallel
+from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.base import LearnedOptimizer, LocalAlgorithm
 from meta_train.estimators.objective import LOSS_CEILING
-from meta_train.estimators.unroll import local_sgd_unroll
+from meta_train.estimators.unroll import make_unroll
 from tasks.base import Task, TaskFamily
 
 UNINFORMED_LOSS = 4.0
@@ -33,13 +35,17 @@ def constant_target_family(start=0.0):
 def run(split, start=0.0, scale=1.0, local_learning_rate: float | None = 0.125):
     """Meta-losses of two truncations of three rounds, K = 2, H = 2."""
     family = constant_target_family(start)
-    unroll = local_sgd_unroll(
-        LOPT,
+
+    def algorithm(theta) -> LocalAlgorithm:
+        server = LOPT.transform(theta)
+        return local_sgd(optax.sgd(local_learning_rate), server) if local_learning_rate else data_parallel(server)
+
+    unroll = make_unroll(
+        algorithm,
         family,
         num_workers=2,
         num_local_steps=2,
         batch_size=3,
-        local_learning_rate=local_learning_rate,
         truncation_length=3,
         meta_loss_split=split,
     )
