@@ -13,6 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 LOSS_CEILING = 1.5
+OBJECTIVES = ("mean", "final", "linear")
+
+
+def check_objective(objective: str) -> None:
+    """ValueError for an unknown objective."""
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective={objective!r}: use {', '.join(OBJECTIVES[:-1])} or {OBJECTIVES[-1]}")
 
 
 def clip_loss(loss: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Int[Array, ""]]:
@@ -28,15 +35,14 @@ def counted_losses(
     """The losses whose mean is the objective, and how many of those that count were clipped or not finite.
 
     Args:
-      objective: "mean", "final" or "linear".
+      objective: one of OBJECTIVES.
       losses: of the rounds in their order, as the task gives them.
       uninformed_loss: they are divided by it.
 
     Raises:
       ValueError: an unknown objective.
     """
-    if objective not in ("mean", "final", "linear"):
-        raise ValueError(f"objective={objective!r}: use mean, final or linear")
+    check_objective(objective)
     if objective == "final":
         losses = losses[-1:]
     losses, num_clamped = clip_loss(losses / uninformed_loss)

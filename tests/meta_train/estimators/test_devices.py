@@ -13,14 +13,17 @@ import pytest
 import learned_opt
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.round import WORKER_DEVICES
-from learned_opt.optimizers import make_local_optimizer
+from learned_opt.optimizers import LOCAL_OPTIMIZERS
+from meta_train.estimators.base import Particles
+from meta_train.estimators.pairs import pair_estimator
 from meta_train.estimators.particle_mesh import PARTICLES, make_particle_mesh, map_particles
-from meta_train.estimators.pes import pes
+from meta_train.estimators.pes import PES
 from meta_train.estimators.truncation import log_uniform_length
 from meta_train.estimators.unroll import make_unroll
+from meta_train.flat_theta import flat_form
 from meta_train.runs.state_arrays import to_arrays
 from tasks.networks.attention import SelfAttention
-from tests.meta_train.test_trainer import regression_family
+from tests.meta_train.toy_families import regression_family
 
 LAYOUTS = [
     (4, 2),
@@ -49,9 +52,10 @@ def estimates(particle_devices, worker_devices, local_optimizer="sgd"):
     """Two meta-gradients and what is carried between them, on so many of the devices."""
     mesh = mesh_over(8, particle_devices, worker_devices)
     family, lopt = regression_family(), learned_opt.lopt_a(hidden_size=2, hidden_layers=1, nominal="momentum")
-    local = make_local_optimizer(local_optimizer, 0.05)
+    form = flat_form(lopt)
+    local = LOCAL_OPTIMIZERS[local_optimizer](0.05)
     unroll = make_unroll(
-        lambda theta: local_sgd(local, lopt.transform(theta)),
+        lambda theta: local_sgd(local, lopt.transform(form.unravel(theta))),
         family,
         num_workers=4,
         num_local_steps=2,
@@ -60,15 +64,10 @@ def estimates(particle_devices, worker_devices, local_optimizer="sgd"):
         meta_loss_split="outer_valid",
         worker_devices=worker_devices,
     )
-    estimator = pes(
-        unroll,
-        log_uniform_length(2, 6, 2),
-        num_pairs=8,
-        truncation_length=2,
-        sigma=0.05,
-        mesh=mesh,
+    estimator = pair_estimator(PES, unroll, log_uniform_length(2, 6, 2), Particles(8, mesh, sigma=0.05))
+    theta, data = jax.device_put(
+        (form.ravel(lopt.init(jax.random.key(1))), family.data), jax.NamedSharding(mesh, jax.P())
     )
-    theta, data = jax.device_put((lopt.init(jax.random.key(1)), family.data), jax.NamedSharding(mesh, jax.P()))
     state = estimator.init(theta, jax.random.key(0), data)
     estimate, found = jax.jit(estimator.estimate), []
     for step in range(2):
@@ -123,33 +122,29 @@ def test_attention_has_the_same_bits_on_any_number_of_devices():
 
     results = []
     for devices in (1, 2, 4):
-        _, trained = jax.jit(map_particles(train, mesh_over(4, devices), chunk=1), static_argnums=1)(params, 4, hidden)
+        _, trained = jax.jit(map_particles(train, mesh_over(4, devices)), static_argnums=1)(params, 4, hidden)
         results.append(jax.device_get(trained))
     for other in results[1:]:
         jax.tree.map(np.testing.assert_array_equal, results[0], other)
 
 
-def test_odd_layouts_are_named():
-    with pytest.raises(ValueError, match="worker_devices: 9, but a process sees 8 devices"):
+def test_wrong_layouts_are_named():
+    with pytest.raises(ValueError, match="worker_devices=9: use at most the 8 devices"):
         make_particle_mesh(8, 9)
-    with pytest.raises(ValueError, match="chunk=3 does not divide the 8 particles of a device"):
-        auto = (jax.sharding.AxisType.Auto,) * 2
-        mesh = jax.make_mesh((1, 1), (PARTICLES, WORKER_DEVICES), axis_types=auto, devices=jax.devices()[:1])
-        map_particles(lambda shared, number, x: (x, x), mesh, 3)(jnp.float32(0), 8, jnp.ones(8))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["fmnist8_mlp32", "fmnist8_cnn", "markov_transformer"])
-@pytest.mark.parametrize("local_optimizer", ["sgd", "adam"])
-def test_one_hash_in_processes_of_1_to_16_devices(task, local_optimizer):
+@pytest.mark.parametrize("local", ["sgd,learning_rate=0.1", "adam,learning_rate=0.01"])
+def test_one_hash_in_processes_of_1_to_16_devices(task, local):
     """Whole meta-steps of the real trainer, in processes that see that many devices."""
     hashes = {}
     # For Adam see `meta_train.estimators.particle_mesh`.
-    over_particles = (2, 4, 8, 16) if local_optimizer == "adam" else (1, 2, 4, 8, 16)
+    over_particles = (2, 4, 8, 16) if local.startswith("adam") else (1, 2, 4, 8, 16)
     # Fewer workers on a device are smaller matrix products, which XLA may sum in another order; an MLP's it does not.
     over_workers = ((2, 2), (8, 4)) if task == "fmnist8_mlp32" else ()
     for devices, worker_devices in (*((n, 1) for n in over_particles), *over_workers):
-        changes = {"task": task, "local_optimizer": local_optimizer, "worker_devices": worker_devices}
+        changes = {"task": task, "local_optimizer": local, "worker_devices": worker_devices}
         command = [sys.executable, "-m", "tests.meta_train.device_hash", str(devices), json.dumps(changes)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found, used = json.loads(done.stdout.splitlines()[-1])
