@@ -5,6 +5,7 @@ passes for a float, as type checkers have it.
 """
 
 import importlib
+import importlib.util
 import os
 import pkgutil
 import sys
@@ -16,19 +17,23 @@ import jaxtyping
 import pytest
 
 ROOT = Path(__file__).parent
+TYPE_CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 
 
-def import_with_annotations(package: str) -> None:
-    """Imports a package and everything in it as a type checker would, with what stands below `if TYPE_CHECKING:`.
+def check_annotations() -> None:
+    """From now on calls of functions in the four folders are checked.
 
-    The library names jaxtyping only there, because it must not depend on it. It is imported twice: other packages that
-    it needs are loaded the first time, since not all of them could be imported like this.
+    The library names jaxtyping below `if TYPE_CHECKING:`, because it must not depend on it, so it is imported here, as
+    a type checker would. It is imported twice: the first time loads the other packages that it needs, since not all of
+    them could be imported like that.
     """
+    package = "learned_opt"
     names = [module.name for module in pkgutil.walk_packages([str(ROOT.parent / package)], f"{package}.")]
-    for name in names:
+    for name in [*names, "beartype"]:
         importlib.import_module(name)
     for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
         del sys.modules[name]
+    jaxtyping.install_import_hook([package, "tasks", "eval", "meta_train"], TYPE_CHECKER)
     typing.TYPE_CHECKING = True
     try:
         for name in names:
@@ -37,12 +42,9 @@ def import_with_annotations(package: str) -> None:
         typing.TYPE_CHECKING = False
 
 
-# Before any test module is imported.
-jaxtyping.install_import_hook(
-    ["learned_opt", "tasks", "eval", "meta_train"],
-    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
-)
-import_with_annotations("learned_opt")
+# Before any test module is imported, and not where only what must be there is installed.
+if importlib.util.find_spec("beartype"):
+    check_annotations()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -69,6 +69,7 @@ _RECIPE_MISTAKES = [
 
 
 @pytest.mark.parametrize(("recipe", "message"), _RECIPE_MISTAKES)
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_wrong_recipes_are_refused_when_saved_and_when_loaded(path, theta, recipe, message):
     with pytest.raises(ValueError, match=message):
         save(path, _LOPT, theta, local_opt=recipe)
