@@ -23,10 +23,10 @@ pytestmark = [pytest.mark.gpu, pytest.mark.optimized]
 NUM_WORKERS = 4
 PARAMS = {"w": np.linspace(-1, 1, 20 * 300).reshape(20, 300).astype(np.float32), "b": np.ones(7, np.float32)}
 SMALL = MetaTrainConfig(
+    optimizer="lagg_a,nominal=momentum,hidden_size=4",
     num_workers=2,
     num_local_steps=2,
     batch_size=8,
-    hidden_size=4,
     num_tasks=2,
     truncation_length=3,
     min_unroll_length=3,
@@ -93,7 +93,7 @@ def test_meta_steps_give_the_same_bits_twice_and_stay_on_the_device(estimator):
         for _ in range(2):
             state, info = trainer.step(state)
         platforms = {device.platform for leaf in jax.tree.leaves(state) for device in leaf.devices()}
-        assert platforms == {jax.devices()[0].platform} and np.isfinite(info.meta_loss)
+        assert platforms == {jax.devices()[0].platform} and np.isfinite(info.estimate.meta_loss)
         return to_arrays(state)
 
     first, second = after_two_steps(), after_two_steps()

@@ -23,7 +23,6 @@ SMALL = {
     "num_local_steps": 2,
     "batch_size": 4,
     "num_tasks": 2,
-    "hidden_size": 4,
     "truncation_length": 2,
     "min_unroll_length": 2,
     "max_unroll_length": 4,
@@ -34,7 +33,7 @@ SMALL = {
 
 def measured_config(name: str) -> MetaTrainConfig:
     """The preset, made small on a CPU."""
-    config = PRESETS[name]
+    config = PRESETS[name]()
     if not is_small():
         return config
     components = tuple(_limited(component) for component in config.components[:2])
@@ -81,7 +80,7 @@ def layout_row(name: str) -> dict[str, Any]:
         times.append(time.perf_counter() - start)
     arrays = to_arrays(state)
     content = b"".join(key.encode() + arrays[key].tobytes() for key in sorted(arrays))
-    devices = {device for leaf in jax.tree.leaves(state.estimator_state) for device in leaf.devices()}
+    devices = {device for leaf in jax.tree.leaves(state.particles) for device in leaf.devices()}
     return {
         "devices": len(devices),
         "meta_step_s": min(times[1:]),

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import jax
+import jax.numpy as jnp
 import optax
 import pytest
 
@@ -33,9 +34,9 @@ def test_every_key_is_used_once_and_batches_have_their_size(split, objective, he
         meta_loss_split=split,
         objective=objective,
     )
-    state, step = unroll.reset({}, jax.random.key(0), family.data), jax.jit(unroll.step)
+    state, step = unroll.reset(jnp.zeros(0), jax.random.key(0), family.data), jax.jit(unroll.step)
     for truncation in range(NUM_TRUNCATIONS):
-        state, _ = step({}, state, jax.random.key(truncation), family.data)
+        state, _ = step(jnp.zeros(0), state, jax.random.key(truncation), family.data)
     keys = uses(seen, "")
     assert len(keys) == len(set(keys))
     expected = {"round": NUM_ROUNDS, "batch of 30 from train": NUM_ROUNDS, "loss": LOCAL_LOSSES + held_out}
