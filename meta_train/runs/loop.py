@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from learned_opt.architectures import ARCHITECTURES
 from learned_opt.base import Theta
 from learned_opt.checkpoint import save
 from meta_train.config import MetaTrainConfig, to_json
@@ -136,4 +137,7 @@ def export(path: Path, trainer: MetaTrainer, theta: Theta, step: int, elapsed: f
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
     }
-    save(path, trainer.lopt, theta, local_opt=trainer.local_opt, **card)
+    # An architecture of the user's is given again where the file is loaded.
+    name = trainer.lopt.config["architecture"]
+    own = {} if name in ARCHITECTURES else {name: lambda **arguments: trainer.lopt}
+    save(path, trainer.lopt, theta, local_opt=trainer.local_opt, architectures=own, **card)
