@@ -13,7 +13,12 @@ import optax
 
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.adafac_features import LARGEST_GRADIENT
-from learned_opt.per_parameter.output_rule import check_nominal, default_step_mult, exponential_step
+from learned_opt.per_parameter.output_rule import (
+    check_nominal,
+    default_step_mult,
+    exponential_step,
+    unscaled_exponential_step,
+)
 from learned_opt.per_parameter.theta import check_sizes, init_theta
 from learned_opt.per_parameter.transform import Given, Inputs, per_parameter_transform
 
@@ -54,18 +59,14 @@ def adafac_mlp_lopt(
         "exp_mult": exp_mult,
         "step_mult": step_mult,
     }
-    if nominal == "none":
-        adam, step = None, exponential_step(step_mult, exp_mult)
-    else:
+    adam = None
+    if nominal == "adam":
         config |= {"nominal": nominal, "nominal_learning_rate": nominal_learning_rate}
         adam = _adam(nominal_learning_rate)
-        in_units_of_the_rate = exponential_step(step_mult * nominal_learning_rate, exp_mult)
-
         # Adam's step does not grow with the gradient, nor does the correction to it.
-        def step(direction, magnitude, scale):
-            del scale
-            return in_units_of_the_rate(direction, magnitude, 1.0)
-
+        step = unscaled_exponential_step(step_mult * nominal_learning_rate, exp_mult)
+    else:
+        step = exponential_step(step_mult, exp_mult)
     return LearnedOptimizer(
         init=lambda key: init_theta(key, 1, hidden_size, hidden_layers, zero_output=nominal != "none"),
         transform=lambda theta, num_steps=None: per_parameter_transform(

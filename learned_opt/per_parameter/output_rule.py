@@ -9,9 +9,13 @@ gradient, and the step a correction of its size; without one s is 1.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+Step = Callable[[Any, Any, Any], jax.Array]
+"""(direction d, log magnitude m, scale s) -> what is added to the parameters, elementwise."""
 
 PUBLISHED_STEP_MULT = 1e-3
 ANCHORED_STEP_MULT = 3.0
@@ -28,6 +32,12 @@ def default_step_mult(nominal: str) -> float:
     return PUBLISHED_STEP_MULT if nominal == "none" else ANCHORED_STEP_MULT
 
 
-def exponential_step(step_mult: float, exp_mult: float) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
-    """(direction d, log magnitude m, scale s) -> step."""
+def exponential_step(step_mult: float, exp_mult: float) -> Step:
+    """The rule above, for any s."""
     return lambda direction, magnitude, scale: -(step_mult * scale) * direction * jnp.exp(exp_mult * magnitude)
+
+
+def unscaled_exponential_step(step_mult: float, exp_mult: float) -> Step:
+    """The rule above with s = 1, whatever the scale of the gradient."""
+    step = exponential_step(step_mult, exp_mult)
+    return lambda direction, magnitude, scale: step(direction, magnitude, 1.0)

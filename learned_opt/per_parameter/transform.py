@@ -27,7 +27,6 @@ import optax
 
 from learned_opt.base import Theta
 from learned_opt.per_parameter.adafac_features import (
-    Accumulators,
     clip_gradient,
     decays_from_theta,
     full_mean_squares,
@@ -38,6 +37,7 @@ from learned_opt.per_parameter.adafac_features import (
     update_accumulators,
 )
 from learned_opt.per_parameter.mlp import apply_mlp, is_written_out, time_bias
+from learned_opt.per_parameter.output_rule import Step
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
@@ -50,13 +50,14 @@ class PerParameterState(NamedTuple):
     """State of the transform.
 
     Attributes:
-      count: steps (rounds) taken.
+      num_updates: steps (rounds) taken. Not called count: `optax.tree.get(state, "count")` then finds that of a schedule
+        beside it.
       accumulators: `Accumulators` by tensor shape, leaves [tensors of that shape, ...], float32.
       nominal: state of the hand-made step (empty where there is none).
     """
 
-    count: Int[Array, ""]
-    accumulators: dict[str, Accumulators]
+    num_updates: Int[Array, ""]
+    accumulators: PyTree
     nominal: PyTree
 
 
@@ -91,7 +92,7 @@ def per_parameter_transform(
     theta: Theta,
     *,
     inputs: Callable[[Given], Inputs],
-    step: Callable[[Any, Any, Any], Any],
+    step: Step,
     nominal: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Builds the transform.
@@ -106,12 +107,12 @@ def per_parameter_transform(
     def init(params):
         groups = _group_by_shape(jax.tree.leaves(params))
         return PerParameterState(
-            count=jnp.zeros((), jnp.int32),
+            num_updates=jnp.zeros((), jnp.int32),
             accumulators={
                 name: jax.vmap(lambda _, shape=shape: init_accumulators(shape))(jnp.arange(len(members)))
                 for name, (shape, members) in groups.items()
             },
-            nominal=optax.EmptyState() if nominal is None else nominal.init(params),
+            nominal=optax.EmptyState() if nominal is None else nominal.init(_float32(params)),
         )
 
     def update(updates, state, params=None, **extra: Any):
@@ -122,10 +123,10 @@ def per_parameter_transform(
         if nominal is None:
             nominal_steps, nominal_state = None, state.nominal
         else:
-            nominal_updates, nominal_state = nominal.update(updates, state.nominal, params)
+            nominal_updates, nominal_state = nominal.update(_float32(updates), state.nominal, _float32(params))
             nominal_steps = treedef.flatten_up_to(nominal_updates)
         decays = decays_from_theta(theta)
-        bias = time_bias(theta["mlp"], time_features(state.count))
+        bias = time_bias(theta["mlp"], time_features(state.num_updates))
 
         def step_tensor(read, param, accumulators):
             signed, deltas = read
@@ -143,7 +144,6 @@ def per_parameter_transform(
             direction, magnitude = apply_mlp(theta["mlp"], features, mean_squares, len(deltas), bias)
             return step(direction, magnitude, scale), accumulators
 
-        count = jnp.asarray(optax.safe_increment(state.count))
         new_leaves = list(param_leaves)
         accumulators = {}
         for name, (_, members) in _group_by_shape(param_leaves).items():
@@ -152,12 +152,18 @@ def per_parameter_transform(
             learned, accumulators[name] = jax.vmap(step_tensor)(inputs(given), param, state.accumulators[name])
             for i, update in zip(members, learned, strict=True):
                 if nominal_steps is not None:
-                    update = nominal_steps[i].astype(jnp.float32) + update
+                    update = nominal_steps[i] + update
                 new_leaves[i] = update.astype(param_leaves[i].dtype)
-        new_state = PerParameterState(count, accumulators, nominal_state)
+        num_updates = jnp.asarray(optax.safe_increment(state.num_updates))
+        new_state = PerParameterState(num_updates, accumulators, nominal_state)
         return treedef.unflatten(new_leaves), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _float32(tree):
+    """What a hand-made step works on, so that its accumulators are float32 whatever the parameters are."""
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
 
 
 def _group_by_shape(leaves):
