@@ -9,8 +9,8 @@ from learned_opt.algorithms.round import simulate as simulate
 from learned_opt.algorithms.round import spread as spread
 from learned_opt.architectures import from_config as from_config
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt as adafac_mlp_lopt
-from learned_opt.architectures.lagg import lagg_a as lagg_a
-from learned_opt.architectures.lagg import lopt_a as lopt_a
+from learned_opt.architectures.lagg_a import lagg_a as lagg_a
+from learned_opt.architectures.lopt_a import lopt_a as lopt_a
 from learned_opt.base import LearnedOptimizer as LearnedOptimizer
 from learned_opt.base import LocalAlgorithm as LocalAlgorithm
 from learned_opt.base import RoundInfo as RoundInfo

@@ -41,7 +41,7 @@ class AutoDiLoCoState(NamedTuple):
       log_rate: log s.
       local_rates: s for every tensor, which `local_sgd` and `local_updates` read.
       averaged_params: z, float32, which `local_sgd` evaluates; empty without averaging.
-      count: rounds taken.
+      num_updates: rounds taken.
     """
 
     momentum: PyTree
@@ -49,7 +49,7 @@ class AutoDiLoCoState(NamedTuple):
     log_rate: Float[Array, ""]
     local_rates: PyTree
     averaged_params: PyTree
-    count: Int[Array, ""]
+    num_updates: Int[Array, ""]
 
 
 def auto_diloco(
@@ -83,7 +83,7 @@ def auto_diloco(
             log_rate=jnp.float32(0),
             local_rates=jax.tree.map(lambda p: jnp.float32(1), params),
             averaged_params=wide(params) if averages else (),
-            count=jnp.int32(0),
+            num_updates=jnp.int32(0),
         )
 
     def update(updates, state, params=None, *, worker_mean=None, **extra):
@@ -97,8 +97,8 @@ def auto_diloco(
         rates = jax.tree.map(lambda _: jnp.exp(log_rate), updates)
         averaged = state.averaged_params
         if averages:
-            averaged = averaged_with(averaged, params, steps, jnp.float32(average), state.count)
-        new = AutoDiLoCoState(new_momentum, delta, log_rate, rates, averaged, state.count + 1)
+            averaged = averaged_with(averaged, params, steps, jnp.float32(average), state.num_updates)
+        new = AutoDiLoCoState(new_momentum, delta, log_rate, rates, averaged, state.num_updates + 1)
         finite = jnp.isfinite(squared_norm(delta))
         state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
         steps = jax.tree.map(lambda s, u: jnp.where(finite, s, 0).astype(u.dtype), steps, updates)

@@ -55,7 +55,7 @@ class LaggSetState(NamedTuple):
     """State of the transform; two or three floats per parameter.
 
     Attributes:
-      count: rounds taken.
+      num_updates: rounds taken.
       momentum: m, float32.
       previous: D of the round before, float32.
       second_moment: running mean of D^2, float32; empty without the per-parameter MLP.
@@ -66,7 +66,7 @@ class LaggSetState(NamedTuple):
       averaged_params: the average of the global parameters, float32, which is evaluated.
     """
 
-    count: Int[Array, ""]
+    num_updates: Int[Array, ""]
     momentum: PyTree
     previous: PyTree
     second_moment: PyTree
@@ -129,7 +129,7 @@ def lagg_set(
             zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
             tensors = len(jax.tree.leaves(params))
             return LaggSetState(
-                count=jnp.int32(0),
+                num_updates=jnp.int32(0),
                 momentum=zeros,
                 previous=zeros,
                 second_moment=zeros if hidden_size else (),
@@ -163,7 +163,7 @@ def lagg_set(
                 running,
                 None if losses is None else jnp.mean(losses, axis=0),
                 num_workers,
-                state.count,
+                state.num_updates,
                 num_steps,
                 floor,
             )
@@ -192,9 +192,9 @@ def lagg_set(
                     learned = _correction(theta["parameter"], channels, bias[i])
                     steps[i] = steps[i] - servers[i] * jnp.sqrt(sums.dd[i] / sums.size[i]) * learned
             decay = average + (1 - average) * (1 - jnp.exp(jnp.mean(z[:, 4])))
-            averaged = averaged_with(state.averaged_params, params, treedef.unflatten(steps), decay, state.count)
+            averaged = averaged_with(state.averaged_params, params, treedef.unflatten(steps), decay, state.num_updates)
             new = LaggSetState(
-                state.count + 1,
+                state.num_updates + 1,
                 treedef.unflatten(new_momenta),
                 delta,
                 second,

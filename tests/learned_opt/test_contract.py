@@ -203,14 +203,11 @@ def test_bfloat16_parameters(name, gradient_dtype):
     tx = transform(name)
     updates, extra = draw(dtype=gradient_dtype)
     state = tx.init(params)
-    # optax.sgd adds float32 gradients to a momentum in the parameters' dtype.
-    with jax.numpy_dtype_promotion("standard"):
-        found, new_state = tx.update(updates, state, params, **extra)
+    found, new_state = tx.update(updates, state, params, **extra)
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(found))
-    for old in (state, new_state):
-        # The hand-made step is optax's own, with state in the parameters' dtype.
-        for leaf in jax.tree.leaves(optax.tree.get(old, "accumulators")):
-            assert leaf.dtype == jnp.float32
+    for leaf in jax.tree.leaves((state, new_state)):
+        # Those of the hand-made step too.
+        assert leaf.dtype == jnp.float32 or jnp.ndim(leaf) == 0 and jnp.issubdtype(leaf.dtype, jnp.integer)
     widened = jax.tree.map(lambda x: x.astype(jnp.float32), (params, updates, extra))
     (expected,) = run(tx, [(widened[1], widened[2])], widened[0])
     # One rounding of the step, and one or two of the hand-made part, to 8 bits.

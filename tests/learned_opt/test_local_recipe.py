@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from learned_opt import checkpoint_file
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
-from learned_opt.architectures.lagg import lagg_a
+from learned_opt.architectures.lagg_a import lagg_a
 from learned_opt.checkpoint import load_checkpoint, save
 from learned_opt.rebuilding import named_leaves
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 import meta_train.processes.launch
 import meta_train.runs.run
-from learned_opt.architectures.lagg import lagg_a
+from learned_opt.architectures.lagg_a import lagg_a
 from meta_train.__main__ import main
 from meta_train.config import MetaTrainConfig
 from meta_train.estimators.base import EstimatorInfo
