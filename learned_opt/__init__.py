@@ -1,5 +1,6 @@
 """Learned optimizers for (local) SGD as ordinary optax transforms."""
 
+from learned_opt.algorithms.auto_diloco import auto_diloco as auto_diloco
 from learned_opt.algorithms.data_parallel import data_parallel as data_parallel
 from learned_opt.algorithms.local_sgd import local_sgd as local_sgd
 from learned_opt.algorithms.local_updates import LocalUpdatesState as LocalUpdatesState
@@ -10,6 +11,7 @@ from learned_opt.algorithms.round import spread as spread
 from learned_opt.architectures import from_config as from_config
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt as adafac_mlp_lopt
 from learned_opt.architectures.lagg_a import lagg_a as lagg_a
+from learned_opt.architectures.lagg_set import lagg_set as lagg_set
 from learned_opt.architectures.lopt_a import lopt_a as lopt_a
 from learned_opt.base import LearnedOptimizer as LearnedOptimizer
 from learned_opt.base import LocalAlgorithm as LocalAlgorithm
