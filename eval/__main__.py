@@ -14,6 +14,7 @@ from eval.commands import (
     Card,
     Command,
     Compare,
+    Diagnostics,
     ParticipantFlags,
     ProtocolFlags,
     Report,
@@ -66,6 +67,8 @@ def prepare(command: Command) -> Callable[[], int]:
         return prepare_card(command)
     if isinstance(command, Calibrate):
         return prepare_calibration(command)
+    if isinstance(command, Diagnostics):
+        return list_diagnostics
     return prepare_sweep(command)
 
 
@@ -178,20 +181,39 @@ def prepare_calibration(command: Calibrate) -> Callable[[], int]:
     return lambda: print(f"wrote {command.out}") or 0
 
 
+def list_diagnostics() -> int:
+    """Prints what --diagnostics can record."""
+    from eval.diagnostics.table import DIAGNOSTICS, GROUPS, description
+
+    width = max(map(len, (*DIAGNOSTICS, *GROUPS)))
+    for name, diagnostic in DIAGNOSTICS.items():
+        print(f"{name:<{width}}  {diagnostic.needs:<8}  {description(diagnostic)}")
+    for name, members in GROUPS.items():
+        print(f"{name:<{width}}  group     {', '.join(members)}")
+    return 0
+
+
 def _changes(flags: ProtocolFlags) -> dict[str, Any]:
     """The protocol fields that the command line sets."""
-    return {field: value for field, value in dataclasses.asdict(flags).items() if value is not None}
+    changes = {field: value for field, value in dataclasses.asdict(flags).items() if value is not None}
+    if "diagnostics" in changes:
+        changes["diagnostics"] = _names(changes["diagnostics"])
+    return changes
 
 
 def _who(command: Compare | Suite | AxisSweep) -> dict[str, Any]:
     """Who takes part beside the checkpoints."""
     flags: ParticipantFlags = command.participants
     return {
-        "baselines": tuple(name.strip() for name in flags.baselines.split(",") if name.strip()),
+        "baselines": _names(flags.baselines),
         "contenders": flags.contender,
         "tune_multiplier": flags.tune_multiplier,
         "one_setting": None if flags.one_setting == "none" else flags.one_setting,
     }
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _numbers(text: str | None) -> tuple[float, ...]:

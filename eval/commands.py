@@ -40,6 +40,8 @@ class ProtocolFlags:
     """Rounds between two points of a curve."""
     num_curve_examples: int | None = None
     """Training examples the curve is measured on."""
+    diagnostics: str | None = None
+    """What is recorded beside the losses, separated by commas: see python -m eval diagnostics."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +168,12 @@ class Calibrate:
     """File to write; a calibration for another schedule that it holds stays."""
 
 
-Command = Compare | Suite | AxisSweep | Report | Card | Calibrate
+@dataclasses.dataclass(frozen=True)
+class Diagnostics:
+    """List what --diagnostics can record."""
+
+
+Command = Compare | Suite | AxisSweep | Report | Card | Calibrate | Diagnostics
 
 COMMANDS = {
     "compare": Compare,
@@ -175,4 +182,5 @@ COMMANDS = {
     "report": Report,
     "card": Card,
     "calibrate": Calibrate,
+    "diagnostics": Diagnostics,
 }

@@ -49,8 +49,8 @@ class EvalProtocol:
     ema: float | None = None
     """Decay per round of an average of the global parameters that is evaluated in their place, for everyone alike; in
     (0, 1), None for none."""
-    worker_diagnostics: bool = False
-    """Whether to record how far the workers agree (eval/diagnostics/worker_agreement.py); needs K of at least 2."""
+    diagnostics: tuple[str, ...] = ()
+    """What is recorded beside the losses: names, groups and references of eval/diagnostics."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.task, str) or not self.task:
@@ -61,11 +61,11 @@ class EvalProtocol:
             raise ValueError(f"schedule={self.schedule!r}: {hint(self.schedule, SCHEDULES)}")
         if self.ema is not None and not (isinstance(self.ema, int | float) and 0 < self.ema < 1):
             raise ValueError(f"ema={self.ema!r}: use a number between 0 and 1, or none")
-        if not isinstance(self.worker_diagnostics, bool):
-            raise ValueError(f"worker_diagnostics={self.worker_diagnostics!r}: use true or false")
+        if not isinstance(self.diagnostics, tuple) or not all(isinstance(name, str) for name in self.diagnostics):
+            raise ValueError(f"diagnostics={self.diagnostics!r}: use a tuple of names, see python -m eval diagnostics")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name in ("task", "tuning", "schedule", "ema", "worker_diagnostics"):
+            if field.name in ("task", "tuning", "schedule", "ema", "diagnostics"):
                 continue
             least = 0 if field.name in ("seed", "max_extensions") else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -109,4 +109,7 @@ def make_protocol(reference: str) -> EvalProtocol:
 
 def protocol_from_record(fields: dict[str, Any]) -> EvalProtocol:
     """The protocol that a file holds, files of earlier versions included."""
-    return EvalProtocol(**fields)
+    if "worker_diagnostics" in fields:
+        fields = {**fields, "diagnostics": ("worker_agreement",) if fields["worker_diagnostics"] else ()}
+        del fields["worker_diagnostics"]
+    return EvalProtocol(**{**fields, "diagnostics": tuple(fields.get("diagnostics", ()))})

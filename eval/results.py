@@ -8,6 +8,7 @@ bytes.
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from eval.protocol import EvalProtocol, protocol_from_record
 from learned_opt.atomic_file import write_atomic
 
 FORMAT_VERSION = 3
-"""Version 1 had neither diagnostics nor cost, version 2 no kinds."""
+"""Version 1 had neither diagnostics nor cost; version 2 no kinds, no test curves and no description of the task."""
 
 Kind = Literal["baseline", "learned", "anchor", "other"]
 """A baseline, a learned optimizer, the hand-made step that a learned one builds on, or somebody else's contender."""
@@ -38,8 +39,10 @@ class ContenderResult(NamedTuple):
       train_loss: on the fixed training images.
       minibatch_loss: mean over the workers' local steps, every round.
       final: split ("train", "inner_valid", "outer_valid", "test") -> metric -> [seeds].
-      diagnostics: name -> [seeds, points], nan where undefined; empty where they were not recorded.
-      cost: from `Trainer.cost`; numbers or None.
+      diagnostics: name -> [seeds, points], nan where undefined or not measured; empty where they were not recorded.
+      cost: from `Runner.cost`; numbers or None.
+      test_rounds: rounds after which the test split was measured; some of `rounds`.
+      test_curves: metric -> [seeds, test points], on fixed examples of the test split.
     """
 
     name: str
@@ -52,8 +55,10 @@ class ContenderResult(NamedTuple):
     train_loss: Float[np.ndarray, "seeds points"]
     minibatch_loss: Float[np.ndarray, "seeds rounds"]
     final: dict[str, dict[str, np.ndarray]]
-    diagnostics: dict[str, np.ndarray] = {}
-    cost: dict[str, float | None] = {}
+    diagnostics: Mapping[str, np.ndarray] = {}
+    cost: Mapping[str, float | None] = {}
+    test_rounds: Int[np.ndarray, "test_points"] = np.zeros(0, np.int64)
+    test_curves: Mapping[str, np.ndarray] = {}
 
 
 class Results(NamedTuple):
@@ -64,11 +69,13 @@ class Results(NamedTuple):
       provenance: from `eval.machine.provenance.provenance`, with the seconds spent and the file re-used
         baselines came from.
       contenders: in the order of the table.
+      task: what was trained, from `eval.compare.final_runs.describe`; empty where it was not recorded.
     """
 
     protocol: EvalProtocol
     provenance: dict[str, Any]
     contenders: tuple[ContenderResult, ...]
+    task: Mapping[str, Any] = {}
 
 
 def save_results(path: str | os.PathLike[str], results: Results) -> None:
@@ -81,6 +88,7 @@ def save_results(path: str | os.PathLike[str], results: Results) -> None:
         "format_version": FORMAT_VERSION,
         "protocol": dataclasses.asdict(results.protocol),
         "provenance": results.provenance,
+        "task": dict(results.task),
         "contenders": [_jsonable(contender._asdict()) for contender in results.contenders],
     }
     write_atomic(path, (json.dumps(document, allow_nan=False) + "\n").encode())
@@ -112,6 +120,7 @@ def load_results(path: str | os.PathLike[str]) -> Results:
             protocol=protocol_from_record(document["protocol"]),
             provenance=dict(document["provenance"]),
             contenders=tuple(_contender(fields) for fields in document["contenders"]),
+            task=dict(document.get("task", {})),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{name}: damaged, its fields do not fit ({error}); run the comparison again") from None
@@ -124,9 +133,15 @@ def _contender(fields: dict[str, Any]) -> ContenderResult:
         for split, metrics in fields["final"].items()
     }
     rounds = np.asarray(fields["rounds"], np.int64)
-    diagnostics = {name: np.asarray(values, np.float32) for name, values in fields.get("diagnostics", {}).items()}
-    fields = {"kind": _kind_before_version_3(fields["details"]), **fields}
-    return ContenderResult(**{**fields, **arrays, "rounds": rounds, "final": final, "diagnostics": diagnostics})
+    read = {
+        **arrays,
+        "rounds": rounds,
+        "final": final,
+        "diagnostics": {name: np.asarray(values, np.float32) for name, values in fields.get("diagnostics", {}).items()},
+        "test_rounds": np.asarray(fields.get("test_rounds", ()), np.int64),
+        "test_curves": {metric: _array(values) for metric, values in fields.get("test_curves", {}).items()},
+    }
+    return ContenderResult(**{"kind": _kind_before_version_3(fields["details"]), **fields, **read})
 
 
 def _kind_before_version_3(details: dict[str, Any]) -> Kind:
@@ -142,7 +157,7 @@ def _array(nested: Any) -> np.ndarray:
 
 
 def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): _jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_jsonable(item) for item in value]

@@ -8,14 +8,16 @@ my_package.mine:letters  or  path/to/mine.py:letters    a function that returns 
 """
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from eval.references import made_by
-from tasks.base import Data, TaskFamily
+from tasks.base import SPLITS, Data, TaskFamily
 from tasks.datasets.load import load_dataset
 from tasks.datasets.text import load_text
 from tasks.families.images.hypernetwork import hypernetwork
@@ -71,6 +73,32 @@ def make_family(reference: str) -> TaskFamily:
     if not isinstance(made, TaskFamily):
         raise ValueError(f"task family: {reference!r} returned {type(made).__name__}: return a tasks.base.TaskFamily")
     return made
+
+
+def describe(family: TaskFamily, reference: str) -> dict[str, Any]:
+    """What a family is, as JSON values for the results file and the report.
+
+    Args:
+      family: checked.
+      reference: by which it was named.
+    """
+
+    def shapes(data):
+        task = family.task(family.sample(jax.random.key(0)), data)
+        params = task.init(jax.random.key(0))
+        return params, task.metrics(params, family.eval_batch(data, "inner_valid"))
+
+    params, metrics = jax.eval_shape(shapes, {split: family.data[split] for split in ("train", "inner_valid")})
+    return {
+        "name": family.name,
+        "reference": reference,
+        "description": FAMILIES[reference].description if reference in FAMILIES else "",
+        "num_params": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)),
+        "examples": {split: len(jax.tree.leaves(family.data[split])[0]) for split in SPLITS},
+        "leaves": {name: f"{leaf.dtype} {list(np.shape(leaf)[1:])}" for name, leaf in family.data["train"].items()},
+        "metrics": list(metrics),
+        "constant_guess_loss": float(family.uninformed_loss),
+    }
 
 
 def written_out(reference: str) -> str:

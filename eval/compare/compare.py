@@ -15,12 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
 from eval.compare.contenders import Contender
-from eval.compare.curves import curve_examples, make_curve
 from eval.compare.earlier import Chosen, chosen_before
+from eval.compare.final_runs import train_and_evaluate
 from eval.compare.initial_states import FINAL, TUNING, InitialStates, draw_initial_states
 from eval.compare.participants import participants
 from eval.compare.runner import Runner, make_runner
@@ -31,9 +28,9 @@ from eval.machine.devices import usable_cores
 from eval.machine.progress import Progress
 from eval.machine.provenance import provenance
 from eval.protocol import EvalProtocol
-from eval.results import ContenderResult, Results, save_results
-from eval.task_families import make_family
-from tasks.base import SPLITS, TaskFamily
+from eval.results import Results, save_results
+from eval.task_families import describe, make_family
+from tasks.base import TaskFamily
 from tasks.check import check_family
 
 
@@ -152,14 +149,15 @@ def run(comparison: Comparison, progress: Progress | None = None) -> Results:
             valid = make_evaluator(family, family.data, "inner_valid")
             chosen = _tune(rest, known, runners, valid, family, protocol, folder / "tuning", progress)
         tuning_seconds = time.monotonic() - start
-        finished |= _train(rest, chosen, runners, valid, starts, family, protocol, progress)
+        finished |= train_and_evaluate(rest, chosen, runners, valid, starts, family, protocol, progress)
     record = {
         **provenance(),
         "baselines_from": source,
         "tuning_seconds": round(tuning_seconds, 1),
         "seconds": round(time.monotonic() - start, 1),
     }
-    results = Results(protocol, record, tuple(finished[contender.name] for contender in everyone))
+    in_order = tuple(finished[contender.name] for contender in everyone)
+    results = Results(protocol, record, in_order, describe(family, protocol.task))
     save_results(folder / "results.json", results)
     shutil.rmtree(folder / "tuning", ignore_errors=True)
     return results
@@ -200,54 +198,11 @@ def _tune(
             continue
         runner = runners[contender.name]
         store = trial_store(folder, runner.fingerprint() + scoring, (starts, data))
-        stage = _stage(progress, f"tuning {contender.name}")
+        stage = _stage(progress, contender.name)
         tuning = tune(contender, runner, starts, valid, protocol.max_extensions, stage, store)
         chosen[contender.name] = Chosen(tuning.best, tuning_record(tuning))
     return chosen
 
 
-def _train(
-    everyone: Sequence[Contender],
-    chosen: Mapping[str, Chosen],
-    runners: Mapping[str, Runner],
-    valid: Evaluator,
-    starts: InitialStates,
-    family: TaskFamily,
-    protocol: EvalProtocol,
-    progress: Progress,
-) -> dict[str, ContenderResult]:
-    """The final runs, then their evaluation: the test split is read when all training is over."""
-    curve = make_curve(family, {"train": curve_examples(family.data["train"], protocol.num_curve_examples)})
-    trained = {}
-    for contender in everyone:
-        stage = _stage(progress, f"training {contender.name}")
-        runner = runners[contender.name]
-        runs = runner.train([chosen[contender.name].hparams], starts, stage, keep_snapshots=True)
-        train_loss = curve(runs.snapshots, starts.task_config)
-        trained[contender.name] = (runs._replace(snapshots=None), train_loss, runner.cost())
-
-    evaluators = {split: make_evaluator(family, family.data, split) for split in SPLITS if split != "inner_valid"}
-    evaluators["inner_valid"] = valid
-    finished = {}
-    for contender in everyone:
-        runs, train_loss, cost = trained[contender.name]
-        hparams, tuning, _ = chosen[contender.name]
-        finished[contender.name] = ContenderResult(
-            name=contender.name,
-            kind=contender.kind,
-            details=dict(contender.details),
-            hparams=hparams,
-            tuning=tuning,
-            bytes_per_round=contender.make(hparams).bytes_sent(jax.tree.map(lambda x: x[0], runs.params)),
-            rounds=np.arange(protocol.eval_every, protocol.num_rounds + 1, protocol.eval_every, dtype=np.int64),
-            train_loss=train_loss,
-            minibatch_loss=runs.minibatch_loss,
-            final={split: evaluators[split].metrics(runs.params, starts.task_config) for split in SPLITS},
-            diagnostics=runs.diagnostics,
-            cost=cost,
-        )
-    return finished
-
-
 def _stage(progress: Progress, name: str) -> Callable[[int, int], None]:
-    return lambda done, total: progress(name, done, total)
+    return lambda done, total: progress(f"tuning {name}", done, total)

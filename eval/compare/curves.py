@@ -1,60 +1,114 @@
-"""Training-loss curves from snapshots of the parameters, with one program for all contenders of a comparison."""
+"""Curves from snapshots of the parameters, with one program for all contenders of a comparison: losses and other
+metrics on fixed examples, and the diagnostics that need a snapshot."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import PartitionSpec
-from jaxtyping import Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
+from eval.compare.initial_states import InitialStates
 from eval.compare.runner import RUNS
-from eval.compare.split_metrics import diverged_is_inf, split_metrics
-from tasks.base import TaskFamily
+from eval.compare.split_metrics import split_metrics
+from eval.diagnostics.base import Diagnostic, Snapshot
+from tasks.base import Task, TaskFamily
+from tasks.check import num_classes
 
-CurveFn = Callable[[PyTree, PyTree], Float[np.ndarray, "seeds points"]]
-"""(snapshots [seeds, points, ...], task configurations [seeds, ...]) -> losses, inf where they are not finite."""
+NUM_DIAGNOSED = 10
+"""Snapshots of a run that are diagnosed, at most: some diagnostics cost many gradients."""
+
+NUM_DIAGNOSTIC_EXAMPLES = 128
+"""Training examples that snapshots are diagnosed on, at most."""
+
+Measure = Callable[[Task, PyTree, PyTree, Mapping[str, Any]], dict[str, Float[Array, ""]]]
+"""(task, params, initial params, data) -> scalars by name."""
+
+CurvesFn = Callable[[PyTree, InitialStates], dict[str, Float[np.ndarray, "seeds points"]]]
+"""(snapshots [seeds, points, ...], starts of the seeds) -> curves by name."""
 
 
-def make_curve(family: TaskFamily, curve_data: Mapping[str, PyTree]) -> CurveFn:
-    """Prepares the evaluation of snapshots; it compiles at the first call and for another number of seeds or points.
+def make_curves(family: TaskFamily, data: Mapping[str, PyTree], split: str) -> CurvesFn:
+    """Prepares the curves of all metrics of a family.
 
     Args:
       family: the task family.
-      curve_data: "train" alone, the examples from `curve_examples`.
+      data: "train" and `split`, the examples from `evenly_spaced`.
+      split: where the metrics are measured.
     """
+    return _over_snapshots(family, data, lambda task, params, _, data: split_metrics(family, task, params, data, split))
+
+
+def make_diagnostic_curves(
+    family: TaskFamily, diagnostics: Sequence[Diagnostic], train_split: PyTree
+) -> CurvesFn | None:
+    """Prepares the curves of the diagnostics that need a snapshot; None if there are none.
+
+    They are measured at a few points of a curve and nan at the others.
+    """
+    measured = [diagnostic for diagnostic in diagnostics if diagnostic.needs == "snapshot"]
+    if not measured:
+        return None
+    classes, key = num_classes(family), jax.random.key(0)
+
+    def measure(task, params, initial_params, data):
+        snapshot = Snapshot(task, params, initial_params, family.eval_batch(data, "train"), key, classes)
+        return {diagnostic.name: diagnostic.measure(snapshot) for diagnostic in measured}
+
+    curves = _over_snapshots(family, {"train": evenly_spaced(train_split, NUM_DIAGNOSTIC_EXAMPLES)}, measure)
+
+    def diagnosed(snapshots, starts):
+        num_seeds, num_points = jax.tree.leaves(snapshots)[0].shape[:2]
+        points = some_points(num_points, NUM_DIAGNOSED)
+        found = curves(jax.tree.map(lambda x: x[:, points], snapshots), starts)
+        whole = {name: np.full((num_seeds, num_points), np.nan, np.float32) for name in found}
+        for name, values in found.items():
+            whole[name][:, points] = values
+        return whole
+
+    return diagnosed
+
+
+def some_points(number: int, limit: int) -> Int[np.ndarray, "points"]:
+    """Indices of at most `limit` points out of `number`, evenly spaced, the last one among them."""
+    return np.unique(np.linspace(number - 1, 0, min(number, limit)).round().astype(np.int64))
+
+
+def evenly_spaced(split: PyTree, number: int) -> PyTree:
+    """`number` evenly spaced examples of a split (all of a smaller one): the same for every contender and seed."""
+    available = len(jax.tree.leaves(split)[0])
+    index = np.linspace(0, available - 1, min(number, available)).round().astype(np.int64)
+    return jax.tree.map(lambda x: np.asarray(x)[index], split)
+
+
+def _over_snapshots(family: TaskFamily, data: Mapping[str, PyTree], measure: Measure) -> CurvesFn:
+    """Compiles at the first call, and again for another number of seeds or points."""
     mesh = jax.make_mesh((len(jax.devices()),), (RUNS,), axis_types=(jax.sharding.AxisType.Auto,))
 
-    def device_curves(snapshots, task_configs, curve_data):
+    def device_curves(snapshots, initial_params, task_configs, data):
         def one(inputs):
-            params, task_config = inputs
-            task = family.task(task_config, curve_data)
-            return split_metrics(family, task, params, curve_data, "train")["loss"]
+            params, initial, task_config = inputs
+            return measure(family.task(task_config, data), params, initial, data)
 
-        return jax.lax.map(one, (snapshots, task_configs))
+        return jax.lax.map(one, (snapshots, initial_params, task_configs))
 
-    split = PartitionSpec(RUNS)
+    split, replicated = PartitionSpec(RUNS), PartitionSpec()
     evaluate = jax.jit(
         jax.shard_map(
-            device_curves, mesh=mesh, in_specs=(split, split, PartitionSpec()), out_specs=split, check_vma=False
+            device_curves, mesh=mesh, in_specs=(split, split, split, replicated), out_specs=split, check_vma=False
         )
     )
 
-    def curve(snapshots, task_configs):
+    def curves(snapshots, starts):
         num_seeds, num_points = jax.tree.leaves(snapshots)[0].shape[:2]
         total = num_seeds * num_points
         # Every device gets as many snapshots; what fills up the last one is dropped again.
         index = np.minimum(np.arange(-(-total // mesh.size) * mesh.size), total - 1)
         flat = jax.tree.map(lambda x: x.reshape((total, *x.shape[2:]))[index], snapshots)
-        configs = jax.tree.map(lambda x: x[index // num_points], task_configs)
-        losses = evaluate(flat, configs, dict(curve_data))
-        return diverged_is_inf(jax.device_get(losses)[:total].reshape(num_seeds, num_points))
+        of_seed = (starts.params, starts.task_config)
+        initial_params, configs = jax.tree.map(lambda x: x[index // num_points], of_seed)
+        found = jax.device_get(evaluate(flat, initial_params, configs, dict(data)))
+        return {name: values[:total].reshape(num_seeds, num_points) for name, values in found.items()}
 
-    return curve
-
-
-def curve_examples(split: PyTree, number: int) -> PyTree:
-    """`number` evenly spaced examples of a split (all of a smaller one): the same for every
-    contender and seed."""
-    available = len(jax.tree.leaves(split)[0])
-    index = np.linspace(0, available - 1, min(number, available)).round().astype(np.int64)
-    return jax.tree.map(lambda x: np.asarray(x)[index], split)
+    return curves

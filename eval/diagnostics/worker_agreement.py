@@ -11,41 +11,62 @@
 The noise scale is the one of McCandlish et al. (2018, arXiv 1812.06162, appendix A) with a worker's H local steps in
 the place of one example, so it is in units of workers: with about that many, averaging stops paying. It is negative or
 infinite where the signal is below the noise of its estimate. Coherence: Chatterjee (2020, arXiv 2002.10657).
+
+All of them follow from the inner products of the workers' updates, which a compiled round computes once.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-DIAGNOSTICS = ("consensus_distance", "relative_consensus", "worker_cosine", "coherence", "noise_scale")
+from eval.diagnostics.base import Diagnostic
 
 
-def worker_diagnostics(worker_updates: PyTree) -> dict[str, Float[Array, ""]]:
-    """The diagnostics of one round.
+def consensus_distance(worker_updates: PyTree) -> Float[Array, ""]:
+    """Mean squared distance of the workers from their average, before it is taken."""
+    gram = _gram(worker_updates)
+    return jnp.mean(jnp.diagonal(gram)) - jnp.mean(gram)
 
-    Args:
-      worker_updates: pseudo-gradients of K >= 2 workers, leaves [K, ...].
-    """
-    # All of them follow from the inner products of the workers' updates.
-    gram = sum(_gram(leaf) for leaf in jax.tree.leaves(worker_updates))
-    gram = jnp.asarray(gram)
+
+def relative_consensus(worker_updates: PyTree) -> Float[Array, ""]:
+    """The consensus distance over the squared norm of the average."""
+    return consensus_distance(worker_updates) / jnp.mean(_gram(worker_updates))
+
+
+def worker_cosine(worker_updates: PyTree) -> Float[Array, ""]:
+    """Mean cosine of two workers' pseudo-gradients."""
+    gram = _gram(worker_updates)
     num_workers = gram.shape[0]
-    squares = jnp.diagonal(gram)
-    mean_square, square_of_mean = jnp.mean(squares), jnp.mean(gram)
-    consensus = mean_square - square_of_mean
-    norms = jnp.sqrt(squares)
+    norms = jnp.sqrt(jnp.diagonal(gram))
     cosines = gram / (norms[:, None] * norms[None, :])
-    pairs = num_workers * (num_workers - 1)
-    trace = consensus * (num_workers / (num_workers - 1))
-    return {
-        "consensus_distance": consensus,
-        "relative_consensus": consensus / square_of_mean,
-        "worker_cosine": (jnp.sum(cosines) - jnp.trace(cosines)) / pairs,
-        "coherence": square_of_mean / mean_square,
-        "noise_scale": trace / (square_of_mean - trace / num_workers),
-    }
+    return (jnp.sum(cosines) - jnp.trace(cosines)) / (num_workers * (num_workers - 1))
 
 
-def _gram(leaf: Array) -> Float[Array, "workers workers"]:
-    flat = leaf.reshape(leaf.shape[0], -1).astype(jnp.float32)
-    return flat @ flat.T
+def coherence(worker_updates: PyTree) -> Float[Array, ""]:
+    """Squared norm of the average over the mean squared norm: 1 for equal workers, 1/K for orthogonal ones."""
+    gram = _gram(worker_updates)
+    return jnp.mean(gram) / jnp.mean(jnp.diagonal(gram))
+
+
+def noise_scale(worker_updates: PyTree) -> Float[Array, ""]:
+    """Gradient noise scale in units of workers (McCandlish et al. 2018)."""
+    gram = _gram(worker_updates)
+    num_workers = gram.shape[0]
+    trace = consensus_distance(worker_updates) * (num_workers / (num_workers - 1))
+    return trace / (jnp.mean(gram) - trace / num_workers)
+
+
+def _gram(worker_updates: PyTree) -> Float[Array, "workers workers"]:
+    """Inner products of the workers' updates, in float32."""
+    total = jnp.zeros((), jnp.float32)
+    for leaf in jax.tree.leaves(worker_updates):
+        flat = leaf.reshape(leaf.shape[0], -1).astype(jnp.float32)
+        product = flat @ flat.T
+        total = product if total.ndim == 0 else total + product
+    return total
+
+
+WORKER_AGREEMENT = tuple(
+    Diagnostic(measure.__name__, "round", measure)
+    for measure in (consensus_distance, relative_consensus, worker_cosine, coherence, noise_scale)
+)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.diagnostics.worker_agreement import DIAGNOSTICS
+from eval.diagnostics.table import DIAGNOSTICS, description
 from eval.results import Results
 from eval.scores.measures import Measures, Network, measures, speed_up_scores
 from eval.scores.statistics import Interval, bootstrap, iqm, probability_of_improvement
@@ -129,19 +129,20 @@ def axis_table(sweep: Sweep) -> Table:
 
 
 def diagnostics_table(cells: dict[str, Results]) -> Table | None:
-    """What the workers' pseudo-gradients say, averaged over rounds and seeds; None where nothing was recorded."""
-    rows = [["cell", "optimizer", *(name.replace("_", " ") for name in DIAGNOSTICS)]]
+    """The diagnostics averaged over rounds and seeds; None where nothing was recorded."""
+    names = list(
+        dict.fromkeys(name for results in cells.values() for c in results.contenders for name in c.diagnostics)
+    )
+    rows = [["cell", "optimizer", *(name.replace("_", " ") for name in names)]]
     for cell, results in cells.items():
         for m in measures(results):
             if m.diagnostics:
-                rows.append([cell, m.name, *(_number(m.diagnostics.get(name, math.nan), 4) for name in DIAGNOSTICS)])
-    note = (
-        "Of the K pseudo-gradients of a round, averaged over the measured rounds and the seeds: mean squared distance "
-        "of the workers from their average before it is taken; the same over the squared norm of the average; mean "
-        "cosine of two workers; squared norm of the average over the mean squared norm; and the gradient noise scale "
-        "in units of workers (McCandlish et al. 2018)."
+                rows.append([cell, m.name, *(_number(m.diagnostics.get(name, math.nan), 4) for name in names)])
+    said = "; ".join(
+        f"{name.replace('_', ' ')}: {description(DIAGNOSTICS[name])}" for name in names if name in DIAGNOSTICS
     )
-    return Table("diagnostics", "Agreement of the workers", note, rows) if len(rows) > 1 else None
+    note = f"Averaged over the measured rounds and the seeds. {said}"
+    return Table("diagnostics", "Diagnostics", note, rows) if len(rows) > 1 else None
 
 
 def cost_table(cells: dict[str, Results]) -> Table | None:

@@ -13,7 +13,7 @@ of gradient evaluations too, and, between contenders that send the same, of byte
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,7 +84,7 @@ class Measures(NamedTuple):
     tuning_runs: int
     interior: bool
     diagnostics: dict[str, float]
-    cost: dict[str, float | None]
+    cost: Mapping[str, float | None]
 
 
 def measures(results: Results, network: Network = DEFAULT_NETWORK) -> list[Measures]:

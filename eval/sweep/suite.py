@@ -27,7 +27,7 @@ SUITE_PROTOCOL = EvalProtocol(
     max_extensions=6,
     eval_every=5,
     num_curve_examples=2048,
-    worker_diagnostics=True,
+    diagnostics=("worker_agreement",),
 )
 """What every cell of a suite is given unless told otherwise; `task` is replaced by the cell's. Six extensions reach
 learning rates 64 times beyond the first grids, which were chosen for small image classifiers."""

@@ -31,8 +31,10 @@ def toy_results():
         },
         diagnostics={"worker_cosine": np.array([[0.5, np.nan]] * 3, np.float32)},
         cost={"compile_seconds": 1.25, "memory_bytes": None},
+        test_rounds=np.array([3, 6]),
+        test_curves={"loss": np.array([[0.5, np.inf]] * 3, np.float32)},
     )
-    return Results(TOY, {"argv": ["x"], "seconds": 1.5}, (contender,))
+    return Results(TOY, {"argv": ["x"], "seconds": 1.5}, (contender,), {"name": "toy", "num_params": 15})
 
 
 def test_round_trip_keeps_every_bit_and_the_same_results_the_same_bytes(tmp_path):
@@ -49,6 +51,8 @@ def test_round_trip_keeps_every_bit_and_the_same_results_the_same_bytes(tmp_path
     np.testing.assert_array_equal(after.final["test"]["loss"], before.final["test"]["loss"])
     assert after.hparams == before.hparams and after.tuning == before.tuning and after.cost == before.cost
     np.testing.assert_array_equal(after.diagnostics["worker_cosine"], before.diagnostics["worker_cosine"])
+    np.testing.assert_array_equal(after.test_curves["loss"], before.test_curves["loss"])
+    assert after.test_rounds.tolist() == [3, 6] and loaded.task == results.task
 
 
 def test_a_file_of_version_1_is_read(tmp_path):
@@ -56,9 +60,10 @@ def test_a_file_of_version_1_is_read(tmp_path):
     save_results(path, toy_results())
     document = json.loads(path.read_text())
     document["format_version"] = 1
-    for field in ("tuning", "worker_diagnostics"):
+    del document["task"]
+    for field in ("tuning", "diagnostics", "schedule", "ema"):
         del document["protocol"][field]
-    for field in ("diagnostics", "cost", "kind"):
+    for field in ("diagnostics", "cost", "kind", "test_rounds", "test_curves"):
         del document["contenders"][0][field]
     path.write_text(json.dumps(document))
     loaded = load_results(path)
@@ -75,10 +80,17 @@ def test_kinds_of_a_file_of_version_2(tmp_path, details, kind):
     save_results(path, toy_results())
     document = json.loads(path.read_text())
     document["format_version"] = 2
+    document["protocol"]["worker_diagnostics"] = kind == "baseline"
+    for field in ("diagnostics", "schedule", "ema"):
+        del document["protocol"][field]
     del document["contenders"][0]["kind"]
     document["contenders"][0]["details"] = details
     path.write_text(json.dumps(document))
-    assert load_results(path).contenders[0].kind == kind
+    loaded = load_results(path)
+    assert loaded.contenders[0].kind == kind
+    # Nothing was scheduled or averaged then.
+    assert (loaded.protocol.schedule, loaded.protocol.ema) == ("constant", None)
+    assert loaded.protocol.diagnostics == (("worker_agreement",) if kind == "baseline" else ())
 
 
 def test_the_file_is_plain_json_without_nan_or_infinity(tmp_path):

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from eval.compare.contenders import Contender, contender
-from eval.compare.curves import curve_examples, make_curve
+from eval.compare.curves import evenly_spaced, make_curves, some_points
 from eval.compare.grids import GridAxis
 from eval.compare.initial_states import FINAL, TUNING, draw_initial_states
 from eval.compare.runner import make_runner
@@ -38,8 +38,8 @@ def train(protocol, settings, keep_snapshots=True, stage=FINAL) -> Any:
 
 
 def curve_of(protocol, runs, starts):
-    examples = {"train": curve_examples(TRAIN["train"], protocol.num_curve_examples)}
-    return make_curve(FAMILY, examples)(runs.snapshots, starts.task_config)
+    examples = {"train": evenly_spaced(TRAIN["train"], protocol.num_curve_examples)}
+    return make_curves(FAMILY, examples, "train")(runs.snapshots, starts)["loss"]
 
 
 def softmax_regression_step(weights, bias, batch, lr):
@@ -106,7 +106,7 @@ def test_an_average_of_the_parameters_is_evaluated_in_their_place():
 def test_the_curve_ends_at_the_loss_of_the_final_parameters():
     runs, starts = train(TOY, [{"lr": 0.3}])
     train_loss = curve_of(TOY, runs, starts)
-    examples = {"train": curve_examples(TRAIN["train"], TOY.num_curve_examples)}
+    examples = {"train": evenly_spaced(TRAIN["train"], TOY.num_curve_examples)}
     batch = FAMILY.eval_batch(examples, "train")
     for seed in range(TOY.num_seeds):
         params = jax.tree.map(lambda x, seed=seed: jnp.asarray(x[seed]), runs.params)
@@ -151,10 +151,30 @@ def test_every_snapshot_is_measured_on_the_task_of_its_seed():
         return inner._replace(metrics=lambda params, batch: {"loss": config["number"] + 0 * params["w"][0]})
 
     family = FAMILY._replace(task=task)
-    curve = make_curve(family, {"train": curve_examples(TRAIN["train"], 8)})
+    curves = make_curves(family, {"train": evenly_spaced(TRAIN["train"], 8)}, "train")
     snapshots = {"w": np.zeros((3, 5, 1), np.float32)}
-    losses = curve(snapshots, {"number": np.array([10, 20, 30], np.float32)})
-    np.testing.assert_array_equal(losses, np.repeat([[10], [20], [30]], 5, axis=1))
+    starts = draw_initial_states(FAMILY, TOY, TRAIN, FINAL, 3)
+    starts = starts._replace(task_config={"number": np.array([10, 20, 30], np.float32)})
+    np.testing.assert_array_equal(curves(snapshots, starts)["loss"], np.repeat([[10], [20], [30]], 5, axis=1))
+
+
+def test_curves_of_the_test_split_have_every_metric():
+    runs, starts = train(TOY, [{"lr": 0.3}])
+    data = {"train": TRAIN["train"], "test": FAMILY.data["test"]}
+    found = make_curves(FAMILY, data, "test")(runs.snapshots, starts)
+    assert set(found) == {"loss", "accuracy"} and found["accuracy"].shape == (3, TOY.num_rounds)
+    batch = FAMILY.eval_batch(FAMILY.data, "test")
+    params = jax.tree.map(lambda x: jnp.asarray(x[1, 2]), runs.snapshots)
+    expected = FAMILY.task({}, TRAIN).metrics(params, batch)
+    for metric, value in expected.items():
+        np.testing.assert_allclose(found[metric][1, 2], value, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("number", "limit", "points"), [(4, 9, [0, 1, 2, 3]), (10, 4, [0, 3, 6, 9]), (7, 1, [6]), (1, 5, [0])]
+)
+def test_some_points_end_with_the_last(number, limit, points):
+    assert some_points(number, limit).tolist() == points
 
 
 def test_eval_every_thins_the_curve_and_changes_nothing_else():
@@ -177,7 +197,7 @@ def test_more_seeds_keep_the_first_ones_and_stages_differ():
 
 def test_a_diverged_run_has_infinite_loss():
     runs, starts = train(TOY, [{"lr": float("nan")}])
-    assert np.all(np.isinf(curve_of(TOY, runs, starts)[:, -1]))
+    assert not np.any(np.isfinite(curve_of(TOY, runs, starts)[:, -1]))
 
 
 def test_the_cost_of_a_contender():
@@ -195,4 +215,4 @@ def test_the_cost_of_a_contender():
 @pytest.mark.parametrize(("number", "expected"), [(3, [0, 44, 89]), (1000, list(range(90)))])
 def test_curve_examples_are_evenly_spaced(number, expected):
     numbered = {"image": np.arange(90)}
-    assert curve_examples(numbered, number)["image"].tolist() == expected
+    assert evenly_spaced(numbered, number)["image"].tolist() == expected

@@ -8,9 +8,16 @@ import numpy as np
 import optax
 import pytest
 
-from eval.diagnostics.worker_agreement import DIAGNOSTICS, worker_diagnostics
+from eval.diagnostics.table import round_measure
+from eval.diagnostics.worker_agreement import WORKER_AGREEMENT
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.round import simulate
+
+
+def worker_diagnostics(updates):
+    measure = round_measure(("worker_agreement",), 4)
+    assert measure is not None
+    return measure(updates)
 
 
 def by_definition(updates):
@@ -32,7 +39,7 @@ def test_definitions():
     updates = np.random.default_rng(0).normal(size=(5, 12)) + 1.0
     tree = {"a": jnp.float32(updates[:, :8]).reshape(5, 2, 4), "b": jnp.float32(updates[:, 8:])}
     found = worker_diagnostics(tree)
-    assert tuple(found) == DIAGNOSTICS
+    assert list(found) == [diagnostic.name for diagnostic in WORKER_AGREEMENT]
     for name, expected in by_definition(updates).items():
         np.testing.assert_allclose(found[name], expected, rtol=2e-5, err_msg=name)
 

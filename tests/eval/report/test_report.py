@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from eval.diagnostics.worker_agreement import DIAGNOSTICS
+from eval.diagnostics.worker_agreement import WORKER_AGREEMENT
 from eval.report.report import load_run, write_report
 from eval.results import save_results
 from eval.sweep.axes import AXES, axis_plan
@@ -37,7 +37,7 @@ def write_run(folder, plan, cells, failed=()):
 
 
 def everyone(factor=0.7):
-    watched = {name: np.full((3, 6), 0.25, np.float32) for name in DIAGNOSTICS}
+    watched = {name: np.full((3, 6), 0.25, np.float32) for name in (d.name for d in WORKER_AGREEMENT)}
     return [
         contender("local_sgd", CURVES, diagnostics=watched),
         contender("diloco", 0.9 * CURVES),
