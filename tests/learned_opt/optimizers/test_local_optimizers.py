@@ -165,6 +165,7 @@ def test_references_with_arguments():
         (("math:sqrt",), "math:sqrt"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_mistakes_are_named(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message) as caught:
         make_local_optimizer(*arguments)
