@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
+from learned_opt import checkpoint_file
 from learned_opt.base import LearnedOptimizer
-from learned_opt.checkpoint import load_checkpoint
 from meta_train.config import FREE_FIELDS, MetaTrainConfig, to_json
 from meta_train.config_checks import validate
 from meta_train.mixture import MetaTrainer
@@ -272,7 +272,8 @@ def _check_same(config: MetaTrainConfig, stored: MetaTrainConfig) -> None:
 
 def _loads(path: Path) -> bool:
     try:
-        load_checkpoint(path)
+        # Its architecture may be the user's own, so the bytes are what is checked.
+        checkpoint_file.decode(str(path), checkpoint_file.read_bytes(path))
     except (ValueError, OSError):
         return False
     return True
