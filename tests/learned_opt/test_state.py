@@ -87,7 +87,7 @@ def test_it_holds_no_empty_arrays(name):
 @every
 def test_the_count_of_a_schedule_beside_it_is_found_by_name(name):
     tx = optax.chain(transform(name), optax.scale_by_schedule(lambda count: 1.0))
-    state = tx.init(MODEL)
+    state: Any = tx.init(MODEL)
     counts = [path for path, _ in optax.tree.get_all_with_path(state[0], "count")]
     assert len(counts) <= 1
     if not counts:
