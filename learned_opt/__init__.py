@@ -1,6 +1,7 @@
 """Learned optimizers for (local) SGD as ordinary optax transforms."""
 
 from learned_opt.algorithms.auto_diloco import auto_diloco as auto_diloco
+from learned_opt.algorithms.auto_diloco import auto_diloco_workers as auto_diloco_workers
 from learned_opt.algorithms.data_parallel import data_parallel as data_parallel
 from learned_opt.algorithms.local_sgd import local_sgd as local_sgd
 from learned_opt.algorithms.local_updates import LocalUpdatesState as LocalUpdatesState

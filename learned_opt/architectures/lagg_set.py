@@ -30,6 +30,12 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.auto_diloco import (
+    AVERAGE,
+    KAPPA,
+    LEARNING_RATE,
+    MOMENTUM,
+    TAU,
+    WORKER_FLOOR,
     averaged_with,
     cosine_of,
     next_log_rate,
@@ -80,12 +86,12 @@ class LaggSetState(NamedTuple):
 def lagg_set(
     controller_size: int = 16,
     hidden_size: int = 8,
-    learning_rate: float = 0.7,
-    momentum: float = 0.9,
-    kappa: float = 0.1,
-    tau: float = 0.2,
-    average: float = 0.9,
-    floor: float = 0.03,
+    learning_rate: float = LEARNING_RATE,
+    momentum: float = MOMENTUM,
+    kappa: float = KAPPA,
+    tau: float = TAU,
+    average: float = AVERAGE,
+    floor: float = WORKER_FLOOR,
 ) -> LearnedOptimizer:
     """The learned round.
 

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt.argument_checks import check_like, explained_state
 from learned_opt.base import Theta
 from learned_opt.per_parameter.adafac_features import (
     clip_gradient,
@@ -50,7 +51,7 @@ class PerParameterState(NamedTuple):
     """State of the transform.
 
     Attributes:
-      num_updates: steps (rounds) taken. Not called count, so that `optax.tree.get(state, "count")` finds that of a
+      num_updates: steps (rounds) taken; not called count, so that `optax.tree.get(state, "count")` finds that of a
         schedule beside it.
       accumulators: `Accumulators` by tensor shape, leaves [tensors of that shape, ...], float32.
       nominal: state of the hand-made step (empty where there is none).
@@ -118,6 +119,11 @@ def per_parameter_transform(
     def update(updates, state, params=None, **extra: Any):
         if params is None:
             raise ValueError("params is None: call update(updates, state, params), the features read the parameters")
+        check_like(updates, params, "updates")
+        with explained_state(state, init, params, "this optimizer"):
+            return step_all(updates, state, params, extra)
+
+    def step_all(updates, state, params, extra):
         gradients, treedef = jax.tree.flatten(updates)
         param_leaves = treedef.flatten_up_to(params)
         if nominal is None:
@@ -188,7 +194,12 @@ def _leading(treedef, gradients, members):
     """`Given.leading` of one group of tensors."""
 
     def leading(tree, size):
-        leaves = treedef.flatten_up_to(tree)
+        if jax.tree.structure(tree) != treedef:
+            raise ValueError(
+                "worker_updates is a tree of other structure than updates: pass optax.masked, or optax.partition, "
+                "mask_compatible_extra_args=True"
+            )
+        leaves = jax.tree.leaves(tree)
         for leaf, gradient in zip(leaves, gradients, strict=True):
             if jnp.shape(leaf) != (size, *jnp.shape(gradient)):
                 raise ValueError(

@@ -276,6 +276,35 @@ def test_missing_params_are_an_error(name):
         tx.update(updates, tx.init(PARAMS), **extra)
 
 
+@few
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"updates": {"w": PARAMS["w"]}}, "updates and params are trees of other structure"),
+        ({"updates": {**PARAMS, "b": PARAMS["b"].T}}, r"updates has shape \(3, 2\) at b, params \(2, 3\)"),
+        ({"state": optax.sgd(0.1, momentum=0.9).init(PARAMS)}, "state .* was made by another optimizer"),
+        ({"state": "of other parameters"}, "state .* was made by another optimizer or for other parameters"),
+    ],
+)
+def test_wrong_trees_and_states_are_named(name, change, message):
+    tx = transform(name)
+    updates, extra = draw()
+    call = {"updates": updates, "state": tx.init(PARAMS), "params": PARAMS, **extra, **change}
+    if call["state"] == "of other parameters":
+        call["state"] = tx.init({"w": np.zeros((3, 2), np.float32)})
+    with pytest.raises(ValueError, match=message) as caught:
+        tx.update(**call)
+    assert "\n" not in str(caught.value)
+
+
+def test_masked_lagg_says_how_to_mask_worker_updates():
+    masked = optax.masked(transform("lagg_a_none"), {"w": True, "b": False})
+    updates, extra = draw()
+    with pytest.raises(ValueError, match="mask_compatible_extra_args=True") as caught:
+        masked.update(updates, masked.init(PARAMS), PARAMS, **extra)
+    assert "\n" not in str(caught.value)
+
+
 def test_lagg_without_worker_updates_is_an_error():
     tx = transform("lagg_a_none")
     updates, _ = draw()
