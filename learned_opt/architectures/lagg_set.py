@@ -44,7 +44,8 @@ from learned_opt.algorithms.auto_diloco import (
     wide,
 )
 from learned_opt.base import LearnedOptimizer
-from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, TensorSums, round_features
+from learned_opt.per_parameter.entry_correction import NUM_CHANNELS, channels, correction, worker_statistics
+from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, round_features, tensor_sums
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
@@ -53,7 +54,6 @@ BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2)
 """Largest absolute value of z_0 .. z_4."""
 LARGEST_OFFSET = 3.0
 """Largest absolute value of log r."""
-NUM_CHANNELS = 7
 SECOND_MOMENT_DECAY = 0.9
 
 
@@ -161,7 +161,7 @@ def lagg_set(
             cosine = cosine_of(delta, state.previous)
             log_rate = next_log_rate(state.log_rate, cosine, kappa, tau)
             running = _running(state.losses, value)
-            sums = _tensor_sums(leaves, previous, momenta, xs, worker_mean)
+            sums = tensor_sums(leaves, previous, momenta, xs, worker_mean)
             features = round_features(
                 sums,
                 cosine,
@@ -190,12 +190,12 @@ def lagg_set(
                     v + (1 - SECOND_MOMENT_DECAY) * (jnp.square(d) - v) for d, v in zip(leaves, moments, strict=True)
                 ]
                 second = treedef.unflatten(moments)
-                statistics = _worker_statistics(leaves, treedef, worker_mean)
+                statistics = worker_statistics(leaves, treedef, worker_mean)
                 bias = theta["parameter"]["b0"][None] + hidden @ theta["parameter"]["w_tensor"]
                 for i, d in enumerate(leaves):
                     unit = jax.lax.rsqrt(jnp.maximum(sums.dd[i] / sums.size[i], 1e-30))
-                    channels = _channels(d, new_momenta[i], moments[i], xs[i], *statistics[i], unit)
-                    learned = _correction(theta["parameter"], channels, bias[i])
+                    entry = channels(d, new_momenta[i], moments[i], xs[i], *statistics[i], unit)
+                    learned = correction(theta["parameter"], entry, bias[i])
                     steps[i] = steps[i] - servers[i] * jnp.sqrt(sums.dd[i] / sums.size[i]) * learned
             decay = average + (1 - average) * (1 - jnp.exp(jnp.mean(z[:, 4])))
             averaged = averaged_with(state.averaged_params, params, treedef.unflatten(steps), decay, state.num_updates)
@@ -250,68 +250,3 @@ def _running(means, value):
     value = value.astype(jnp.float32)
     moved = jnp.where(jnp.isnan(means), value, decays * means + (1 - decays) * value)
     return jnp.where(jnp.isfinite(value), moved, means)
-
-
-def _tensor_sums(leaves, previous, momenta, xs, worker_mean):
-    def sums(a, b):
-        return jnp.stack([jnp.sum(x * y) for x, y in zip(a, b, strict=True)])
-
-    dd = sums(leaves, leaves)
-    workers = dd
-    if worker_mean is not None:
-        squares = worker_mean(lambda own: [jnp.sum(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves(own)])
-        workers = jnp.stack(squares)
-    return TensorSums(
-        size=jnp.asarray([max(1, x.size) for x in xs], jnp.float32),
-        dd=dd,
-        pp=sums(previous, previous),
-        mm=sums(momenta, momenta),
-        xx=sums(xs, xs),
-        dp=sums(leaves, previous),
-        dm=sums(leaves, momenta),
-        workers=workers,
-        is_vector=jnp.asarray([float(x.ndim < 2) for x in xs], jnp.float32),
-    )
-
-
-def _worker_statistics(leaves, treedef, worker_mean):
-    """For each tensor: root mean square over the workers of each entry, and the mean of its signs."""
-    if worker_mean is None:
-        return [(jnp.abs(d), jnp.sign(d)) for d in leaves]
-
-    def own_statistics(own):
-        wide = jax.tree.map(lambda x: x.astype(jnp.float32), own)
-        return jax.tree.map(jnp.square, wide), jax.tree.map(jnp.sign, wide)
-
-    squares, signs = worker_mean(own_statistics)
-    squares, signs = treedef.flatten_up_to(squares), treedef.flatten_up_to(signs)
-    return [(jnp.sqrt(s), g) for s, g in zip(squares, signs, strict=True)]
-
-
-def _channels(d, m, v, x, spread, sign, unit):
-    """NUM_CHANNELS arrays of the tensor's shape, all of about unit size."""
-    m_unit = jax.lax.rsqrt(jnp.maximum(jnp.mean(jnp.square(m)), 1e-30))
-    x_unit = jax.lax.rsqrt(jnp.maximum(jnp.mean(jnp.square(x)), 1e-30))
-    tiny = 1e-12 + spread
-    return [
-        d * unit,
-        m * m_unit,
-        x * x_unit,
-        d / tiny,
-        sign,
-        d * jax.lax.rsqrt(v + 1e-30),
-        jnp.clip(jnp.log(jnp.maximum(v, 1e-30)) / 2 + jnp.log(unit), -3, 3) / 3,
-    ]
-
-
-def _correction(network, channels, bias):
-    """d exp(g) for every entry of a tensor, written out: one loop without storing a channel."""
-    hidden = [
-        jax.nn.relu(sum((w * c for w, c in zip(column, channels, strict=True)), bias[k]))
-        for k, column in enumerate(network["w0"].T)
-    ]
-    direction, log_size = (
-        sum((w * h for w, h in zip(column, hidden, strict=True)), network["b1"][k])
-        for k, column in enumerate(network["w1"].T)
-    )
-    return direction * jnp.exp(jnp.clip(log_size, -3, 3))
