@@ -1,1 +1,69 @@
-"""Distributed training, one algorithm per file, and what drives them."""
+"""Distributed training, one algorithm per file, what drives them, and the table of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from learned_opt.algorithms.controls.gpa import gpa
+from learned_opt.algorithms.controls.lookahead import lookahead
+from learned_opt.algorithms.controls.snoo import snoo
+from learned_opt.algorithms.controls.synchronous import synchronous
+from learned_opt.algorithms.data_parallel import data_parallel
+from learned_opt.algorithms.diloco import diloco_adamw
+from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.muloco import muloco
+from learned_opt.algorithms.post_local_sgd import post_local_sgd
+from learned_opt.algorithms.server import diloco, fedadam, fedavg, slowmo
+from learned_opt.algorithms.servers.fedavgm import fedavgm
+from learned_opt.algorithms.servers.fedyogi import fedyogi
+from learned_opt.algorithms.servers.muloco_momentum import muloco_momentum
+
+
+class Entry(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+      function: arguments -> the algorithm, or the server optimizer.
+      paper: where it is from.
+      use: what it is for, in one line.
+    """
+
+    function: Callable[..., Any]
+    paper: str
+    use: str
+
+
+ALGORITHMS: dict[str, Entry] = {
+    "local_sgd": Entry(local_sgd, "Stich 2019, 1805.09767", "any local optimizer, any server optimizer"),
+    "post_local_sgd": Entry(post_local_sgd, "Lin 2020, 1808.07217", "synchronous at first, local steps later"),
+    "diloco_adamw": Entry(
+        diloco_adamw, "Douillard 2023, 2311.08105", "AdamW workers under a schedule, Nesterov server"
+    ),
+    "muloco": Entry(muloco, "Therien 2025, 2505.23725", "Muon workers, Nesterov server"),
+    "data_parallel": Entry(data_parallel, "", "control: one step a round on all of its examples"),
+    "synchronous": Entry(synchronous, "", "control: the mean gradient at every local step"),
+    "lookahead": Entry(lookahead, "Zhang 2019, 1907.08610", "control: an outer step without drift"),
+    "snoo": Entry(snoo, "2025, 2510.15830", "control: outer momentum without drift"),
+    "gpa": Entry(gpa, "2025, 2512.17131", "control: outer momentum smoothed over every step"),
+}
+"""Name -> what returns a `LocalAlgorithm`."""
+
+SERVERS: dict[str, Entry] = {
+    "fedavg": Entry(fedavg, "McMahan 2017, 1602.05629", "the mean of the workers"),
+    "slowmo": Entry(slowmo, "Wang 2020, 1910.00643", "heavy-ball momentum in units of the local learning rate"),
+    "fedavgm": Entry(fedavgm, "Hsu 2019, 1909.06335", "heavy-ball momentum"),
+    "diloco": Entry(diloco, "Douillard 2023, 2311.08105", "Nesterov momentum"),
+    "muloco_momentum": Entry(muloco_momentum, "Therien 2025, 2505.23725", "Nesterov momentum of scaled steps"),
+    "fedadam": Entry(fedadam, "Reddi 2021, 2003.00295", "Adam over rounds"),
+    "fedyogi": Entry(fedyogi, "Reddi 2021, 2003.00295", "Adam whose second moment falls slowly"),
+}
+"""Name -> what returns a server optimizer, for the algorithms that take one."""
+
+
+def table_text() -> str:
+    """Both tables as text, one entry a line: name, paper, use."""
+    rows = [(name, *entry[1:]) for table in (ALGORITHMS, SERVERS) for name, entry in table.items()]
+    names, papers = (max(len(row[column]) for row in rows) for column in range(2))
+    lines = [f"{name:<{names}}  {paper:<{papers}}  {use}" for name, paper, use in rows]
+    return "\n".join(["algorithms", *lines[: len(ALGORITHMS)], "", "server optimizers", *lines[len(ALGORITHMS) :]])
