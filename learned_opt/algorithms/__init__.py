@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from learned_opt.algorithms.compression.quantized_diloco import quantized_diloco
+from learned_opt.algorithms.compression.sparse_loco import sparse_loco
 from learned_opt.algorithms.controls.gpa import gpa
 from learned_opt.algorithms.controls.lookahead import lookahead
 from learned_opt.algorithms.controls.snoo import snoo
 from learned_opt.algorithms.controls.synchronous import synchronous
+from learned_opt.algorithms.corrections.feddyn import feddyn
+from learned_opt.algorithms.corrections.fedprox import fedprox
+from learned_opt.algorithms.corrections.fedspeed import fedspeed
+from learned_opt.algorithms.corrections.scaffold import scaffold
 from learned_opt.algorithms.data_parallel import data_parallel
 from learned_opt.algorithms.diloco import diloco_adamw
 from learned_opt.algorithms.local_sgd import local_sgd
@@ -41,6 +47,14 @@ ALGORITHMS: dict[str, Entry] = {
         diloco_adamw, "Douillard 2023, 2311.08105", "AdamW workers under a schedule, Nesterov server"
     ),
     "muloco": Entry(muloco, "Therien 2025, 2505.23725", "Muon workers, Nesterov server"),
+    "sparse_loco": Entry(sparse_loco, "Sarfi 2025, 2508.15706", "top-k with error feedback in 2 bits"),
+    "quantized_diloco": Entry(quantized_diloco, "Douillard 2025, 2501.18512", "pseudo-gradients of 8, 4 or 2 bits"),
+    "fedprox": Entry(fedprox, "Li 2020, 1812.06127", "different data: local steps held to the global parameters"),
+    "scaffold": Entry(scaffold, "Karimireddy 2020, 1910.06378", "different data: control variates, twice the bytes"),
+    "feddyn": Entry(feddyn, "Acar 2021, 2111.04263", "different data: a regularizer that adapts to each worker"),
+    "fedspeed": Entry(
+        fedspeed, "Sun 2023, 2302.10429", "different data: FedDyn with gradients uphill, twice the compute"
+    ),
     "data_parallel": Entry(data_parallel, "", "control: one step a round on all of its examples"),
     "synchronous": Entry(synchronous, "", "control: the mean gradient at every local step"),
     "lookahead": Entry(lookahead, "Zhang 2019, 1907.08610", "control: an outer step without drift"),

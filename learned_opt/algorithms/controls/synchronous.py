@@ -42,7 +42,8 @@ def synchronous(opt: optax.GradientTransformation, num_local_steps: int) -> Loca
     check_num_local_steps(num_local_steps)
 
     def round_fn(loss_fn, state, key, batches):
-        params, opt_state, losses = synchronous_steps(loss_fn, opt, *state.shared, key, batches, num_local_steps)
+        params, opt_state = state.shared
+        params, opt_state, losses = synchronous_steps(loss_fn, opt, params, opt_state, key, batches, num_local_steps)
         return RoundState(Shared(params, opt_state), ()), RoundInfo(losses, {})
 
     return LocalAlgorithm(

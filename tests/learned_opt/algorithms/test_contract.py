@@ -21,12 +21,18 @@ from learned_opt.algorithms import (
     SERVERS,
     data_parallel,
     diloco_adamw,
+    feddyn,
+    fedprox,
+    fedspeed,
     gpa,
     local_sgd,
     lookahead,
     muloco,
     post_local_sgd,
+    quantized_diloco,
+    scaffold,
     snoo,
+    sparse_loco,
     synchronous,
     table_text,
 )
@@ -49,6 +55,12 @@ ALGORITHMS_UNDER_TEST = {
     "post_local_sgd": lambda rate: post_local_sgd(optax.sgd(rate, 0.9), 1),
     "diloco_adamw": lambda rate: diloco_adamw(100, rate, warmup_steps=2),
     "muloco": muloco,
+    "sparse_loco": lambda rate: sparse_loco(optax.sgd(rate, 0.9), k=2, chunk_size=8),
+    "quantized_diloco": lambda rate: quantized_diloco(optax.sgd(rate, 0.9), 2),
+    "fedprox": lambda rate: fedprox(optax.sgd(rate, 0.9)),
+    "scaffold": lambda rate: scaffold(optax.sgd(rate, 0.9)),
+    "feddyn": lambda rate: feddyn(optax.sgd(rate, 0.9)),
+    "fedspeed": lambda rate: fedspeed(optax.sgd(rate, 0.9)),
     "data_parallel": lambda rate: data_parallel(optax.sgd(rate, 0.9)),
     "synchronous": lambda rate: synchronous(optax.sgd(rate, 0.9), NUM_LOCAL_STEPS),
     "lookahead": lambda rate: lookahead(optax.sgd(rate, 0.9), NUM_LOCAL_STEPS),
@@ -56,7 +68,7 @@ ALGORITHMS_UNDER_TEST = {
     "gpa": lambda rate: gpa(optax.sgd(rate, 0.9), NUM_LOCAL_STEPS),
 }
 """Name -> local learning rate -> algorithm."""
-NOT_BITWISE = {"diloco_adamw"}
+NOT_BITWISE = {"diloco_adamw", "quantized_diloco"}
 """Those with roots, powers or sums of their own, which the compiler takes apart in other ways for one worker than for
 many at once: equal to rounding only."""
 
