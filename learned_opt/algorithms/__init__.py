@@ -17,6 +17,11 @@ from learned_opt.algorithms.corrections.fedspeed import fedspeed
 from learned_opt.algorithms.corrections.scaffold import scaffold
 from learned_opt.algorithms.data_parallel import data_parallel
 from learned_opt.algorithms.diloco import diloco_adamw
+from learned_opt.algorithms.gossip.consensus_control import consensus_control
+from learned_opt.algorithms.gossip.dpsgd import dpsgd
+from learned_opt.algorithms.gossip.noloco import noloco
+from learned_opt.algorithms.gossip.qg_adam import qg_adam
+from learned_opt.algorithms.gossip.quasi_global import qg_dsgdm
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.muloco import muloco
 from learned_opt.algorithms.post_local_sgd import post_local_sgd
@@ -55,6 +60,11 @@ ALGORITHMS: dict[str, Entry] = {
     "fedspeed": Entry(
         fedspeed, "Sun 2023, 2302.10429", "different data: FedDyn with gradients uphill, twice the compute"
     ),
+    "dpsgd": Entry(dpsgd, "Lian 2017, 1705.09056", "no server: averages with neighbours"),
+    "qg_dsgdm": Entry(qg_dsgdm, "Lin 2021, 2102.04761", "no server, different data: momentum of the models"),
+    "qg_adam": Entry(qg_adam, "Lin 2021, 2102.04761", "no server, different data: Adam's moments of the models"),
+    "consensus_control": Entry(consensus_control, "Kong 2021, 2102.04828", "no server: averages until near enough"),
+    "noloco": Entry(noloco, "Kolehmainen 2025, 2506.10911", "no server: DiLoCo in random pairs"),
     "data_parallel": Entry(data_parallel, "", "control: one step a round on all of its examples"),
     "synchronous": Entry(synchronous, "", "control: the mean gradient at every local step"),
     "lookahead": Entry(lookahead, "Zhang 2019, 1907.08610", "control: an outer step without drift"),

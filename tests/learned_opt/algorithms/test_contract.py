@@ -19,8 +19,10 @@ import learned_opt
 from learned_opt.algorithms import (
     ALGORITHMS,
     SERVERS,
+    consensus_control,
     data_parallel,
     diloco_adamw,
+    dpsgd,
     feddyn,
     fedprox,
     fedspeed,
@@ -28,7 +30,10 @@ from learned_opt.algorithms import (
     local_sgd,
     lookahead,
     muloco,
+    noloco,
     post_local_sgd,
+    qg_adam,
+    qg_dsgdm,
     quantized_diloco,
     scaffold,
     snoo,
@@ -36,6 +41,7 @@ from learned_opt.algorithms import (
     synchronous,
     table_text,
 )
+from learned_opt.algorithms.gossip.topology import ring
 from learned_opt.algorithms.worker_mesh import make_worker_mesh
 from learned_opt.base import RoundInfo, RoundState
 
@@ -50,6 +56,8 @@ ODD = PLAIN | {
     "frozen": None,
 }
 
+RING = ring(NUM_WORKERS)
+
 ALGORITHMS_UNDER_TEST = {
     "local_sgd": lambda rate: local_sgd(optax.sgd(rate, 0.9), optax.sgd(0.7, 0.9, nesterov=True)),
     "post_local_sgd": lambda rate: post_local_sgd(optax.sgd(rate, 0.9), 1),
@@ -61,6 +69,11 @@ ALGORITHMS_UNDER_TEST = {
     "scaffold": lambda rate: scaffold(optax.sgd(rate, 0.9)),
     "feddyn": lambda rate: feddyn(optax.sgd(rate, 0.9)),
     "fedspeed": lambda rate: fedspeed(optax.sgd(rate, 0.9)),
+    "dpsgd": lambda rate: dpsgd(optax.sgd(rate, 0.9), RING),
+    "qg_dsgdm": lambda rate: qg_dsgdm(rate, RING),
+    "qg_adam": lambda rate: qg_adam(rate, RING),
+    "consensus_control": lambda rate: consensus_control(optax.sgd(rate, 0.9), RING, 0.5, max_communications=3),
+    "noloco": lambda rate: noloco(optax.sgd(rate, 0.9)),
     "data_parallel": lambda rate: data_parallel(optax.sgd(rate, 0.9)),
     "synchronous": lambda rate: synchronous(optax.sgd(rate, 0.9), NUM_LOCAL_STEPS),
     "lookahead": lambda rate: lookahead(optax.sgd(rate, 0.9), NUM_LOCAL_STEPS),
@@ -68,7 +81,7 @@ ALGORITHMS_UNDER_TEST = {
     "gpa": lambda rate: gpa(optax.sgd(rate, 0.9), NUM_LOCAL_STEPS),
 }
 """Name -> local learning rate -> algorithm."""
-NOT_BITWISE = {"diloco_adamw", "quantized_diloco"}
+NOT_BITWISE = {"diloco_adamw", "quantized_diloco", "qg_adam", "noloco"}
 """Those with roots, powers or sums of their own, which the compiler takes apart in other ways for one worker than for
 many at once: equal to rounding only."""
 
@@ -86,8 +99,8 @@ def linear_loss(params, key, batch):
     return slope * sum(jnp.sum(leaf.astype(jnp.float32)) for leaf in jax.tree.leaves(params))
 
 
-def draw_batches(seed, num_workers=NUM_WORKERS):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=(num_workers, NUM_LOCAL_STEPS, 2)), jnp.float32)
+def draw_batches(seed):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(NUM_WORKERS, NUM_LOCAL_STEPS, 2)), jnp.float32)
 
 
 def run(algorithm, params, num_rounds=2):
@@ -142,8 +155,8 @@ def simulated(name):
 
 @functools.cache
 def compiled_on_odd_leaves(name):
-    """Two workers on a tree with every kind of leaf: the algorithm, its jitted round, and the count of traces."""
-    algorithm = learned_opt.simulate(ALGORITHMS_UNDER_TEST[name](0.1), NUM_ODD_WORKERS)
+    """On a tree with every kind of leaf: the algorithm, its jitted round, and the count of traces."""
+    algorithm = learned_opt.simulate(ALGORITHMS_UNDER_TEST[name](0.1), NUM_WORKERS)
     traces = []
 
     def one_round(state, key, batches):
@@ -153,12 +166,9 @@ def compiled_on_odd_leaves(name):
     return algorithm, jax.jit(one_round), traces
 
 
-NUM_ODD_WORKERS = 4
-
-
 def odd_round(name, state, seed, batches=None):
     _, one_round, _ = compiled_on_odd_leaves(name)
-    batches = draw_batches(seed, NUM_ODD_WORKERS) if batches is None else batches
+    batches = draw_batches(seed) if batches is None else batches
     with jax.numpy_dtype_promotion("standard"):
         return one_round(state, jax.random.fold_in(KEY, seed), batches)
 
@@ -191,7 +201,7 @@ def test_state_keeps_its_types_and_one_compilation_serves_all_rounds(name):
         state, info = odd_round(name, state, t)
         assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == types
     assert len(traces) == 1
-    assert info.losses.shape == (NUM_ODD_WORKERS, NUM_LOCAL_STEPS)
+    assert info.losses.shape == (NUM_WORKERS, NUM_LOCAL_STEPS)
     assert all(jnp.shape(value) == () for value in info.diagnostics.values())
     found, expected = algorithm.params(state), ODD
     assert jax.tree.map(lambda x: (x.shape, x.dtype), found) == jax.tree.map(lambda x: (x.shape, x.dtype), expected)
@@ -204,9 +214,9 @@ def test_rounds_can_be_scanned(name):
         return jax.lax.scan(lambda state, batch: algorithm.round(linear_loss, state, KEY, batch), state, batches)
 
     with jax.numpy_dtype_promotion("standard"):
-        batches = jnp.stack([draw_batches(t, NUM_ODD_WORKERS) for t in range(2)])
+        batches = jnp.stack([draw_batches(t) for t in range(2)])
         state, infos = jax.eval_shape(rounds, algorithm.init(ODD), batches)
-    assert infos.losses.shape == (2, NUM_ODD_WORKERS, NUM_LOCAL_STEPS)
+    assert infos.losses.shape == (2, NUM_WORKERS, NUM_LOCAL_STEPS)
 
 
 def test_a_state_that_was_saved_goes_on_to_the_bit(name):
@@ -230,15 +240,15 @@ def test_zero_and_tiny_gradients_leave_finite_parameters(name, size):
     algorithm, _, _ = compiled_on_odd_leaves(name)
     state = algorithm.init(ODD)
     for t in range(3):
-        batches = jnp.full((NUM_ODD_WORKERS, NUM_LOCAL_STEPS, 2), size / 2, jnp.float32)
+        batches = jnp.full((NUM_WORKERS, NUM_LOCAL_STEPS, 2), size / 2, jnp.float32)
         state, _ = odd_round(name, state, t, batches)
     assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state))
 
 
 def test_learning_rates_may_be_traced(name):
     def one_round(rate):
-        algorithm = learned_opt.simulate(ALGORITHMS_UNDER_TEST[name](rate), 4)
-        return algorithm.round(quadratic_loss, algorithm.init(PLAIN), KEY, draw_batches(0, 4))
+        algorithm = learned_opt.simulate(ALGORITHMS_UNDER_TEST[name](rate), NUM_WORKERS)
+        return algorithm.round(quadratic_loss, algorithm.init(PLAIN), KEY, draw_batches(0))
 
     with jax.numpy_dtype_promotion("standard"):
         jax.eval_shape(jax.vmap(one_round), jnp.float32([0.1, 0.2]))
