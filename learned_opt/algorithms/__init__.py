@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from learned_opt.algorithms.adaptive.norm_test import norm_test
+from learned_opt.algorithms.adaptive.qsr import qsr
 from learned_opt.algorithms.compression.quantized_diloco import quantized_diloco
 from learned_opt.algorithms.compression.sparse_loco import sparse_loco
 from learned_opt.algorithms.controls.gpa import gpa
@@ -16,19 +18,27 @@ from learned_opt.algorithms.corrections.fedprox import fedprox
 from learned_opt.algorithms.corrections.fedspeed import fedspeed
 from learned_opt.algorithms.corrections.scaffold import scaffold
 from learned_opt.algorithms.data_parallel import data_parallel
+from learned_opt.algorithms.diff2 import diff2
 from learned_opt.algorithms.diloco import diloco_adamw
+from learned_opt.algorithms.fragments.greedy_fragments import greedy_fragments
+from learned_opt.algorithms.fragments.streaming_diloco import streaming_diloco
 from learned_opt.algorithms.gossip.consensus_control import consensus_control
 from learned_opt.algorithms.gossip.dpsgd import dpsgd
 from learned_opt.algorithms.gossip.noloco import noloco
 from learned_opt.algorithms.gossip.qg_adam import qg_adam
 from learned_opt.algorithms.gossip.quasi_global import qg_dsgdm
 from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.loss_weighted_averaging import loss_weighted_averaging
 from learned_opt.algorithms.muloco import muloco
+from learned_opt.algorithms.palsgd import palsgd
 from learned_opt.algorithms.post_local_sgd import post_local_sgd
 from learned_opt.algorithms.server import diloco, fedadam, fedavg, slowmo
 from learned_opt.algorithms.servers.fedavgm import fedavgm
 from learned_opt.algorithms.servers.fedyogi import fedyogi
 from learned_opt.algorithms.servers.muloco_momentum import muloco_momentum
+from learned_opt.algorithms.stragglers.gradient_coding import coded_data_parallel
+from learned_opt.algorithms.stragglers.late_workers import local_sgd_without_late_workers
+from learned_opt.algorithms.zeroth_order.fzoos import fzoos
 
 
 class Entry(NamedTuple):
@@ -52,6 +62,18 @@ ALGORITHMS: dict[str, Entry] = {
         diloco_adamw, "Douillard 2023, 2311.08105", "AdamW workers under a schedule, Nesterov server"
     ),
     "muloco": Entry(muloco, "Therien 2025, 2505.23725", "Muon workers, Nesterov server"),
+    "palsgd": Entry(palsgd, "Naganuma 2025, 2504.18454", "pulls to the global model in the place of some gradients"),
+    "qsr": Entry(qsr, "Gu 2024, 2310.14423", "longer rounds as the learning rate falls"),
+    "norm_test": Entry(norm_test, "Lau 2024, 2402.11215", "longer rounds as noise outgrows the gradient"),
+    "streaming_diloco": Entry(streaming_diloco, "Douillard 2025, 2501.18512", "a fragment of the model a round"),
+    "greedy_fragments": Entry(greedy_fragments, "Nutini 2017, 1712.08859", "the fragment that has moved most, a round"),
+    "loss_weighted_averaging": Entry(loss_weighted_averaging, "Riedl 2023, 2306.09778", "workers count by their loss"),
+    "local_sgd_without_late_workers": Entry(local_sgd_without_late_workers, "", "rounds that do not wait"),
+    "coded_data_parallel": Entry(
+        coded_data_parallel, "Tandon 2017, 1612.03301", "exact gradients without late workers"
+    ),
+    "diff2": Entry(diff2, "Murata 2023, 2302.03884", "differences of gradients, with noise for privacy"),
+    "fzoos": Entry(fzoos, "Shu 2023, 2308.04077", "values of the loss alone, no gradients"),
     "sparse_loco": Entry(sparse_loco, "Sarfi 2025, 2508.15706", "top-k with error feedback in 2 bits"),
     "quantized_diloco": Entry(quantized_diloco, "Douillard 2025, 2501.18512", "pseudo-gradients of 8, 4 or 2 bits"),
     "fedprox": Entry(fedprox, "Li 2020, 1812.06127", "different data: local steps held to the global parameters"),

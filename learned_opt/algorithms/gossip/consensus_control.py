@@ -21,10 +21,10 @@ from learned_opt.algorithms.gossip.mixing import (
     consensus_distance,
     make_mixing,
     mean_params,
-    mix,
     root_mean_square_norm,
 )
 from learned_opt.algorithms.round import gather, local_steps, worker_index
+from learned_opt.algorithms.weighted_sum import weighted_sum
 from learned_opt.base import LocalAlgorithm, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def consensus_control(
 
         def average(carry):
             everyone, count = carry
-            return jax.vmap(mix, in_axes=(0, None))(mixing.matrix(before + count), everyone), count + 1
+            return jax.vmap(weighted_sum, in_axes=(0, None))(mixing.matrix(before + count), everyone), count + 1
 
         everyone, count = jax.lax.while_loop(is_apart, average, (everyone, jnp.int32(0)))
         params = jax.tree.map(lambda x: x[worker_index()], everyone)

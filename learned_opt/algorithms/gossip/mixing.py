@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from learned_opt.algorithms.gossip.topology import check_weights, num_neighbours
 from learned_opt.algorithms.round import dense_bytes, gather, mean_of_workers, num_workers, worker_index
+from learned_opt.algorithms.weighted_sum import weighted_sum
 from learned_opt.base import Params, RoundState
 
 if TYPE_CHECKING:
@@ -55,22 +56,10 @@ def make_mixing(weights: Float[np.ndarray, "period n n"]) -> Mixing:
     return Mixing(matrix, lambda params: num_neighbours(weights) * dense_bytes(params))
 
 
-def mix(row: Float[Array, "n"], gathered: Any) -> Any:
-    """sum_j row_j x_j, in float32, of leaves [K, *shape]."""
-
-    def add(total, weight_and_model):
-        weight, model = weight_and_model
-        return jax.tree.map(lambda t, x: t + weight * x.astype(jnp.float32), total, model), None
-
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], jnp.float32), gathered)
-    total, _ = jax.lax.scan(add, zeros, (row, gathered))
-    return jax.tree.map(lambda t, x: t.astype(x.dtype), total, gathered)
-
-
 def mix_with_neighbours(matrix: Float[Array, "n n"], params: Params) -> tuple[Params, Any]:
     """(this worker's average with its neighbours, the models of all [K, *shape] before it)."""
     everyone = gather(params)
-    return mix(matrix[worker_index()], everyone), everyone
+    return weighted_sum(matrix[worker_index()], everyone), everyone
 
 
 def consensus_distance(everyone: Any) -> Float[Array, ""]:

@@ -19,29 +19,41 @@ import learned_opt
 from learned_opt.algorithms import (
     ALGORITHMS,
     SERVERS,
+    coded_data_parallel,
     consensus_control,
     data_parallel,
+    diff2,
     diloco_adamw,
     dpsgd,
     feddyn,
     fedprox,
     fedspeed,
+    fzoos,
     gpa,
+    greedy_fragments,
     local_sgd,
+    local_sgd_without_late_workers,
     lookahead,
+    loss_weighted_averaging,
     muloco,
     noloco,
+    norm_test,
+    palsgd,
     post_local_sgd,
     qg_adam,
     qg_dsgdm,
+    qsr,
     quantized_diloco,
     scaffold,
     snoo,
     sparse_loco,
+    streaming_diloco,
     synchronous,
     table_text,
 )
 from learned_opt.algorithms.gossip.topology import ring
+from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott
+from learned_opt.algorithms.stragglers.gradient_coding import fractional_repetition
 from learned_opt.algorithms.worker_mesh import make_worker_mesh
 from learned_opt.base import RoundInfo, RoundState
 
@@ -57,6 +69,7 @@ ODD = PLAIN | {
 }
 
 RING = ring(NUM_WORKERS)
+OFTEN = GilbertElliott(0.3, 0.7)
 
 ALGORITHMS_UNDER_TEST = {
     "local_sgd": lambda rate: local_sgd(optax.sgd(rate, 0.9), optax.sgd(0.7, 0.9, nesterov=True)),
@@ -69,6 +82,16 @@ ALGORITHMS_UNDER_TEST = {
     "scaffold": lambda rate: scaffold(optax.sgd(rate, 0.9)),
     "feddyn": lambda rate: feddyn(optax.sgd(rate, 0.9)),
     "fedspeed": lambda rate: fedspeed(optax.sgd(rate, 0.9)),
+    "palsgd": lambda rate: palsgd(lambda scaled: optax.sgd(scaled, 0.9), rate, probability=0.25),
+    "qsr": lambda rate: qsr(optax.sgd(rate, 0.9), lambda step: rate / (1.0 + step.astype(jnp.float32)), 0.1, 1),
+    "norm_test": lambda rate: norm_test(optax.sgd(rate, 0.9)),
+    "streaming_diloco": lambda rate: streaming_diloco(optax.sgd(rate, 0.9), 2, num_delay_steps=1, alpha=0.5),
+    "greedy_fragments": lambda rate: greedy_fragments(optax.sgd(rate, 0.9), 2),
+    "loss_weighted_averaging": lambda rate: loss_weighted_averaging(optax.sgd(rate, 0.9)),
+    "local_sgd_without_late_workers": lambda rate: local_sgd_without_late_workers(optax.sgd(rate, 0.9), None, OFTEN),
+    "coded_data_parallel": lambda rate: coded_data_parallel(optax.sgd(rate, 0.9), fractional_repetition(8, 1), OFTEN),
+    "diff2": lambda rate: diff2(optax.sgd(rate, 0.9), 2),
+    "fzoos": lambda rate: fzoos(optax.sgd(rate, 0.9), num_features=20, num_points=6, num_around=1),
     "dpsgd": lambda rate: dpsgd(optax.sgd(rate, 0.9), RING),
     "qg_dsgdm": lambda rate: qg_dsgdm(rate, RING),
     "qg_adam": lambda rate: qg_adam(rate, RING),
