@@ -19,9 +19,9 @@ import optax
 from learned_opt.architectures.hyper_v2 import init_mlp_stack, init_network, mix_and_step, parameter_scale
 from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.per_parameter.adafac_features import Accumulators, init_accumulators, update_accumulators
+from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import apply_channel_mlp
 from learned_opt.per_parameter.lstm import LstmState, init_lstm_state, linear, start
-from learned_opt.per_parameter.argument_checks import check_at_least_one
 from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors, map_tensors, new_stacks, open_updates
 from learned_opt.per_parameter.training_progress import (
     NUM_FEATURES,
@@ -62,8 +62,8 @@ def celo(
     hidden_size: int = 4,
     hidden_layers: int = 2,
     phase: int = 2,
-    exp_mult: float = 1e-3,
-    step_mult: float = 1e-3,
+    exp_mult: float | jax.Array = 1e-3,
+    step_mult: float | jax.Array = 1e-3,
 ) -> LearnedOptimizer:
     """A single-machine learned optimizer reading gradients, the loss and the length of the training.
 

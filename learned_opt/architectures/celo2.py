@@ -24,7 +24,7 @@ import optax
 from learned_opt.architectures.celo2_base import Celo2Rule, descent_direction, init_theta
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.adafac_features import LARGEST_GRADIENT, Accumulators, init_accumulators
-from learned_opt.per_parameter.argument_checks import check_at_least_one
+from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.moments import Moments, corrected_moments, init_moments, update_moments
 from learned_opt.per_parameter.tensor_groups import (
     close_updates,
@@ -56,7 +56,7 @@ class Celo2State(NamedTuple):
 
 
 def celo2(
-    learning_rate: float = 1e-3,
+    learning_rate: float | jax.Array = 1e-3,
     weight_decay: float = 0.0,
     adam_mult: float = 20.0,
     adam_rank: int = 1,
@@ -69,7 +69,7 @@ def celo2(
     bias_correction: bool = False,
     hidden_size: int = 8,
     hidden_layers: int = 2,
-    exp_mult: float = 0.0,
+    exp_mult: float | jax.Array = 0.0,
 ) -> LearnedOptimizer:
     """A single-machine learned optimizer reading gradients.
 
@@ -123,7 +123,8 @@ def celo2(
     def kinds(params: Any) -> Sequence[str]:
         leaves = jax.tree_util.tree_leaves_with_path(params)
         is_adam = (
-            jnp.ndim(leaf) <= adam_rank or bool(adam_paths and pattern.search(_path_name(path))) for path, leaf in leaves
+            jnp.ndim(leaf) <= adam_rank or bool(adam_paths and pattern.search(_path_name(path)))
+            for path, leaf in leaves
         )
         return [_ADAM if adam else _LEARNED for adam in is_adam]
 

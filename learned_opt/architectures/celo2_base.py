@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.base import LearnedOptimizer
-from learned_opt.per_parameter.adafac_features import Accumulators, Decays, init_accumulators, update_accumulators
-from learned_opt.per_parameter.argument_checks import check_at_least_one
+from learned_opt.per_parameter.adafac_features import Accumulators, init_accumulators, update_accumulators
+from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import ChannelMlp, apply_channel_mlp, init_channel_mlp
 from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors, map_tensors, new_stacks, open_updates
 from learned_opt.per_parameter.velo_features import NUM_CHANNELS, clip_gradient, fixed_decays, velo_blocks
@@ -47,13 +47,13 @@ class Celo2BaseState(NamedTuple):
 
 
 def celo2_base(
-    learning_rate: float = 1e-3,
+    learning_rate: float | jax.Array = 1e-3,
     weight_decay: float = 0.0,
     orthogonalize: bool = False,
     bias_correction: bool = False,
     hidden_size: int = 8,
     hidden_layers: int = 2,
-    exp_mult: float = 0.0,
+    exp_mult: float | jax.Array = 0.0,
 ) -> LearnedOptimizer:
     """A single-machine learned optimizer reading gradients, the same rule for every tensor.
 
@@ -97,7 +97,7 @@ class Celo2Rule(NamedTuple):
 
     orthogonalize: bool
     bias_correction: bool
-    exp_mult: float
+    exp_mult: float | jax.Array
 
 
 def init_theta(key: jax.Array, hidden_size: int, hidden_layers: int) -> ChannelMlp:
@@ -129,7 +129,7 @@ def descent_direction(
 
 
 def newton_schulz(x: Float[Array, "*batch rows columns"]) -> Float[Array, "*batch rows columns"]:
-    """Moves the singular values of matrices towards 1 (Jordan et al. 2024, Muon): five steps of a quintic polynomial."""
+    """Moves the singular values of matrices towards 1 (Jordan et al. 2024, Muon): a quintic polynomial, five times."""
     x = x / (jnp.sqrt(jnp.sum(jnp.square(x), axis=(-2, -1), keepdims=True)) + 1e-8)
     is_tall = x.shape[-2] > x.shape[-1]
     if is_tall:

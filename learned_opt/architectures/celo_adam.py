@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from learned_opt.architectures.celo import scheduled_rate
 from learned_opt.architectures.hyper_v2 import init_network, mix_and_step
 from learned_opt.base import LearnedOptimizer
+from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.lstm import LstmState, init_lstm_state, start
 from learned_opt.per_parameter.moments import Moments, corrected_moments, init_moments, update_moments
-from learned_opt.per_parameter.argument_checks import check_at_least_one
 from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors, map_tensors, new_stacks, open_updates
 from learned_opt.per_parameter.training_progress import (
     NUM_FEATURES,
@@ -53,7 +54,9 @@ class CeloAdamState(NamedTuple):
     loss_buffer: LossBuffer
 
 
-def celo_adam(lstm_hidden_size: int = 64, step_mult: float = 1e-3, epsilon: float = 1e-8) -> LearnedOptimizer:
+def celo_adam(
+    lstm_hidden_size: int = 64, step_mult: float | jax.Array = 1e-3, epsilon: float = 1e-8
+) -> LearnedOptimizer:
     """A single-machine learned optimizer reading gradients, the loss and the length of the training.
 
     Args:

@@ -22,9 +22,9 @@ import optax
 
 from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.per_parameter.adafac_features import Accumulators, init_accumulators, update_accumulators
+from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import apply_channel_mlp, init_channel_mlp
 from learned_opt.per_parameter.lstm import LstmState, init_linear, init_lstm, init_lstm_state, linear, lstm_step, start
-from learned_opt.per_parameter.argument_checks import check_at_least_one
 from learned_opt.per_parameter.tensor_groups import (
     as_rows,
     close_updates,
@@ -103,8 +103,8 @@ def hyper_v2(
     num_mlps: int = 64,
     hidden_size: int = 4,
     hidden_layers: int = 2,
-    exp_mult: float = 1e-3,
-    step_mult: float = 1e-3,
+    exp_mult: float | jax.Array = 1e-3,
+    step_mult: float | jax.Array = 1e-3,
     interpolation: float = 100.0,
     keep_lstm_state: bool = True,
     loss_horizon: bool = True,

@@ -17,8 +17,8 @@ import optax
 
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.adafac_features import LARGEST_GRADIENT
+from learned_opt.per_parameter.bounds import check_between
 from learned_opt.per_parameter.moments import Moments, corrected_moments, init_moments, update_moments
-from learned_opt.per_parameter.argument_checks import check_between
 from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors, map_tensors, new_stacks, open_updates
 
 if TYPE_CHECKING:

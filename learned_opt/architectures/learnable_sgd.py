@@ -1,6 +1,6 @@
 """Gradient descent with a meta-learned learning rate: 1 meta-parameter (Metz et al. 2022, arXiv 2203.11860).
 
-    x <- x - exp(log_lr) g
+x <- x - exp(log_lr) g
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.base import LearnedOptimizer
-from learned_opt.per_parameter.argument_checks import check_between
+from learned_opt.per_parameter.bounds import check_between
 
 
 def learnable_sgd(initial_lr: float = 0.01) -> LearnedOptimizer:
@@ -47,6 +47,8 @@ def _transform(theta):
         if params is None:
             raise ValueError("params is None: call update(updates, state, params)")
         rate = jnp.exp(theta["log_lr"])
-        return jax.tree.map(lambda g, p: (-rate * jnp.asarray(g, jnp.float32)).astype(jnp.result_type(p)), updates, params), state
+        return jax.tree.map(
+            lambda g, p: (-rate * jnp.asarray(g, jnp.float32)).astype(jnp.result_type(p)), updates, params
+        ), state
 
     return optax.GradientTransformationExtraArgs(init, update)

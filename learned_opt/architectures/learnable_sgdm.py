@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.base import LearnedOptimizer
-from learned_opt.per_parameter.argument_checks import check_between
+from learned_opt.per_parameter.bounds import check_between
 
 if TYPE_CHECKING:
     from jaxtyping import PyTree
@@ -62,6 +62,8 @@ def _transform(theta):
             raise ValueError("params is None: call update(updates, state, params)")
         rate, momentum = jnp.exp(theta["log_lr"]), 1 - jnp.exp(theta["one_minus_momentum"])
         trace = jax.tree.map(lambda g, t: jnp.asarray(g, jnp.float32) + momentum * t, updates, state.accumulators)
-        return jax.tree.map(lambda t, p: (-rate * t).astype(jnp.result_type(p)), trace, params), LearnableSgdmState(trace)
+        return jax.tree.map(lambda t, p: (-rate * t).astype(jnp.result_type(p)), trace, params), LearnableSgdmState(
+            trace
+        )
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.adafac_features import LARGEST_GRADIENT, TIME_SCALES, time_features
-from learned_opt.per_parameter.argument_checks import check_at_least_one
+from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import Block, apply_channel_mlp, init_channel_mlp
 from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors, map_tensors, new_stacks, open_updates
 
@@ -42,7 +43,10 @@ class MlpLoptState(NamedTuple):
 
 
 def mlp_lopt(
-    hidden_size: int = 32, hidden_layers: int = 2, exp_mult: float = 1e-3, step_mult: float = 1e-3
+    hidden_size: int = 32,
+    hidden_layers: int = 2,
+    exp_mult: float | jax.Array = 1e-3,
+    step_mult: float | jax.Array = 1e-3,
 ) -> LearnedOptimizer:
     """A single-machine learned optimizer reading gradients.
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.base import LearnedOptimizer
-from learned_opt.per_parameter.argument_checks import check_at_least_one, check_between
-from learned_opt.per_parameter.lstm import LstmState, init_linear, init_lstm, init_lstm_state, linear, lstm_step, start
+from learned_opt.per_parameter.bounds import check_at_least_one, check_between
+from learned_opt.per_parameter.lstm import LstmState, init_lstm, init_lstm_state, linear, lstm_step, start
 from learned_opt.per_parameter.moments import Moments, init_moments, update_moments
 from learned_opt.per_parameter.tensor_groups import (
     as_rows,
@@ -92,15 +92,14 @@ def nn_adam(
     check_between(-math.inf, 1, initial_beta1=initial_beta1, initial_beta2=initial_beta2)
 
     def init(key):
-        first = Hyperparameters(
-            *(0.1 * math.log(x) for x in (initial_learning_rate, 1 - initial_beta1, 1 - initial_beta2, initial_epsilon))
+        values = Hyperparameters(
+            *(jnp.float32(x) for x in (initial_learning_rate, initial_beta1, initial_beta2, initial_epsilon))
         )
-        controls = init_linear(key, lstm_hidden_size, len(first))
         return {
             "lstm_init_state": init_lstm_state(lstm_hidden_size),
             "lstm": init_lstm(key, _NUM_STATISTICS, lstm_hidden_size),
-            "rnn_to_controls": {"w": jnp.zeros_like(controls["w"]), "b": controls["b"]},
-            "hyperparameters": {name: jnp.asarray(x, jnp.float32) for name, x in first._asdict().items()},
+            "rnn_to_controls": {"w": jnp.zeros((lstm_hidden_size, len(values))), "b": jnp.zeros(len(values))},
+            "hyperparameters": _stored(values)._asdict(),
         }
 
     config = {
@@ -179,7 +178,9 @@ def _stored(values: Hyperparameters) -> Hyperparameters:
 def _statistics(gradient, param, moments) -> Float[Array, "15"]:
     """Signs and sizes of a tensor's means and variances, in the published order (alphabetical)."""
     mean, square = moments
-    (mean_g, var_g), (mean_m, var_m), (mean_p, var_p), (mean_r, var_r) = map(_moments_of, (gradient, mean, param, square))
+    (mean_g, var_g), (mean_m, var_m), (mean_p, var_p), (mean_r, var_r) = map(
+        _moments_of, (gradient, mean, param, square)
+    )
     rank = gradient.ndim
     return jnp.stack(
         [

@@ -1,7 +1,7 @@
 """RNN-MLP-LOpt: an LSTM over tensors and an MLP over parameters that talk to each other (Metz et al. 2020, arXiv
 2009.11243).
 
-    x <- x - step_mult * d * exp(exp_mult * s),     (d, s, message to the LSTM) = MLP(channels; time; message to the MLP)
+    x <- x - step_mult * d * exp(exp_mult * s),     (d, s, message to LSTM) = MLP(channels; time; message to MLP)
 
 Once an update the LSTM reads statistics of every tensor (its moments, norms and shape), the training and validation
 loss, what its MLP said last (mean over the tensor) and what the LSTM said to all last (mean over tensors). Gradients
@@ -22,7 +22,7 @@ import optax
 
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.adafac_features import TIME_SCALES
-from learned_opt.per_parameter.argument_checks import check_at_least_one
+from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import Block, apply_channel_mlp, init_channel_mlp
 from learned_opt.per_parameter.loss_average import LossAverage, corrected_mean, init_loss_average, standardised
 from learned_opt.per_parameter.loss_average import update_loss_average as average
@@ -96,8 +96,8 @@ def rnn_mlp_lopt(
     from_mlp_size: int = 16,
     from_lstm_size: int = 18,
     to_mlp_size: int = 17,
-    exp_mult: float = 1e-3,
-    step_mult: float = 1e-3,
+    exp_mult: float | jax.Array = 1e-3,
+    step_mult: float | jax.Array = 1e-3,
 ) -> LearnedOptimizer:
     """A single-machine learned optimizer reading gradients and losses.
 
@@ -177,9 +177,7 @@ def _transform(theta, exp_mult, step_mult):
         steps, trained = _train(theta, state, groups, gradients, tensors, value)
         scale = {name: exp_mult * magnitude for name, (_, magnitude) in steps.items()}
         steps = {name: -step_mult * d * jnp.exp(scale[name]) for name, (d, _) in steps.items()}
-        validated = state._replace(
-            count=trained.count, valid_loss=average(state.valid_loss, value, _VALID_DECAY)
-        )
+        validated = state._replace(count=trained.count, valid_loss=average(state.valid_loss, value, _VALID_DECAY))
         steps = {name: jnp.where(is_valid, 0.0, step) for name, step in steps.items()}
         new_state = jax.tree.map(lambda valid, train: jnp.where(is_valid, valid, train), validated, trained)
         return close_updates(groups, steps), new_state

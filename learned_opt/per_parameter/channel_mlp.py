@@ -10,7 +10,7 @@ whole tensor its scale is folded into W0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ from learned_opt.per_parameter.lstm import truncated_normal
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-ChannelMlp = dict[str, jax.Array]
-"""`w{i}` [inputs, outputs] and `b{i}` [outputs] of layer i."""
+ChannelMlp = dict[str, Any]
+"""`w{i}` [inputs, outputs] and `b{i}` [outputs] of layer i, JAX or NumPy arrays."""
 
 
 class Block(NamedTuple):

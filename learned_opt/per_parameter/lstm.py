@@ -8,7 +8,7 @@ as in the published optimizers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ import jax.numpy as jnp
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-Linear = dict[str, jax.Array]
-"""`w` [inputs, outputs] and `b` [outputs]."""
+Linear = dict[str, Any]
+"""`w` [inputs, outputs] and `b` [outputs], JAX or NumPy arrays."""
 
 
 class LstmState(NamedTuple):
@@ -33,8 +33,8 @@ def init_linear(key: jax.Array, num_inputs: int, num_outputs: int) -> Linear:
 
 
 def truncated_normal(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
-    """Truncated at 2 sd, of nominal sd 1/sqrt(inputs); the inputs are the last axis but one."""
-    fan_in = shape[-2] if len(shape) > 1 else shape[-1]
+    """Truncated at 2 sd, of nominal sd 1/sqrt(inputs); the inputs are the last axis but one, or the only one."""
+    fan_in = shape[-2:][0]
     return fan_in**-0.5 * jax.random.truncated_normal(key, -2, 2, shape, jnp.float32)
 
 
@@ -48,7 +48,7 @@ def init_lstm_state(num_units: int) -> dict[str, jax.Array]:
     return {"hidden": jnp.zeros((1, num_units), jnp.float32), "cell": jnp.zeros((1, num_units), jnp.float32)}
 
 
-def start(init_state: dict[str, jax.Array], num_tensors: int) -> LstmState:
+def start(init_state: dict[str, Any], num_tensors: int) -> LstmState:
     """The first state of so many tensors."""
     return LstmState(*(jnp.tile(init_state[field], (num_tensors, 1)) for field in LstmState._fields))
 

@@ -1,6 +1,6 @@
 """First and second moment of one tensor's gradients, as in Adam (Kingma & Ba 2015, arXiv 1412.6980).
 
-    mean <- b1 mean + (1 - b1) g,    square <- b2 square + (1 - b2) g^2
+mean <- b1 mean + (1 - b1) g,    square <- b2 square + (1 - b2) g^2
 """
 
 from __future__ import annotations

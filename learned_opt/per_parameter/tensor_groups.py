@@ -106,10 +106,12 @@ def close_updates(groups: TensorGroups, steps: Stacks) -> Any:
 
 def new_stacks(groups: TensorGroups, init: Callable[[tuple[int, ...]], Any]) -> Stacks:
     """A fresh state of every tensor; `init` is given a shape."""
-    return {
-        name: jax.vmap(lambda _, shape=jnp.shape(groups.leaves[members[0]]): init(shape))(jnp.arange(len(members)))
-        for name, members in groups.members.items()
-    }
+
+    def new(members):
+        shape = jnp.shape(groups.leaves[members[0]])
+        return jax.vmap(lambda _: init(shape))(jnp.arange(len(members)))
+
+    return {name: new(members) for name, members in groups.members.items()}
 
 
 def map_tensors(function: Callable[..., Any], *stacks: Stacks, num_results: int = 1) -> Any:

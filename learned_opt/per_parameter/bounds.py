@@ -17,8 +17,6 @@ def check_between(low: float, high: float, **numbers: float) -> None:
     for name, number in numbers.items():
         if not low < number < high:
             bounds = " and ".join(
-                text
-                for text, bound in ((f"above {low:g}", low), (f"below {high:g}", high))
-                if math.isfinite(bound)
+                text for text, bound in ((f"above {low:g}", low), (f"below {high:g}", high)) if math.isfinite(bound)
             )
             raise ValueError(f"{name}={number}: use a number {bounds or 'that is finite'}")
