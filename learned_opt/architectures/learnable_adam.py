@@ -4,7 +4,8 @@
 
 with bias-corrected moments. As published, a fixed 1e-8 stands under the root beside the learned eps.
 
-Deliberate deviation: gradients are clipped to +-1e9, so that their squares stay finite.
+Deliberate deviations: gradients are clipped to +-1e9, so that their squares stay finite; a beta below 0, with which the
+second moment need not be positive, counts as 0.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _transform(theta):
         del extra
         groups, gradients, _ = open_updates(updates, params)
         rate, epsilon = jnp.exp(theta["log_lr"]), jnp.exp(theta["log_epsilon"])
-        betas = 1 - jnp.exp(theta["one_minus_beta1"]), 1 - jnp.exp(theta["one_minus_beta2"])
+        betas = [1 - jnp.exp(jnp.minimum(theta[name], 0)) for name in ("one_minus_beta1", "one_minus_beta2")]
         count = jnp.asarray(optax.safe_increment(state.count))
 
         def step_tensor(gradient, moments):

@@ -28,6 +28,7 @@ from learned_opt.per_parameter.loss_average import LossAverage, corrected_mean, 
 from learned_opt.per_parameter.loss_average import update_loss_average as average
 from learned_opt.per_parameter.lstm import (
     LstmState,
+    copies,
     init_linear,
     init_lstm,
     init_lstm_state,
@@ -155,13 +156,16 @@ def rnn_mlp_lopt(
 def _transform(theta, exp_mult, step_mult):
     def init(params):
         groups = group_tensors(params)
-        zeros = new_stacks(groups, lambda shape: jnp.zeros((len(_DECAYS), *shape), jnp.float32))
+
+        def zeros(shape):
+            return jnp.zeros((len(_DECAYS), *shape), jnp.float32)
+
         return RnnMlpLoptState(
             count=jnp.zeros((), jnp.int32),
-            accumulators={name: (x, x) for name, x in zeros.items()},
+            accumulators=new_stacks(groups, lambda shape: (zeros(shape), zeros(shape))),
             lstm=start(theta["lstm_init_state"], groups.num_tensors),
-            from_mlp=jnp.tile(theta["initial_from_mlp"], (groups.num_tensors, 1)),
-            from_lstm=jnp.asarray(theta["initial_from_lstm"]),
+            from_mlp=copies(theta["initial_from_mlp"], groups.num_tensors),
+            from_lstm=jnp.array(theta["initial_from_lstm"]),
             train_loss=init_loss_average(),
             valid_loss=init_loss_average(),
             clip=GradientClip(jnp.ones((), jnp.float32), jnp.asarray(1 - _CLIP_DECAY, jnp.float32)),

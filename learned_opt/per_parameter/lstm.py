@@ -50,7 +50,12 @@ def init_lstm_state(num_units: int) -> dict[str, jax.Array]:
 
 def start(init_state: dict[str, Any], num_tensors: int) -> LstmState:
     """The first state of so many tensors."""
-    return LstmState(*(jnp.tile(init_state[field], (num_tensors, 1)) for field in LstmState._fields))
+    return LstmState(*(copies(init_state[field][0], num_tensors) for field in LstmState._fields))
+
+
+def copies(row: Float[Array, "size"], count: int) -> Float[Array, "count size"]:
+    """So many rows, in memory of their own: a state that is donated must not take theta with it."""
+    return jnp.array(jnp.broadcast_to(jnp.asarray(row), (count, len(row))))
 
 
 def linear(layer: Linear, x: Float[Array, "tensors inputs"]) -> Float[Array, "tensors outputs"]:

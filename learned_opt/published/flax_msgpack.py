@@ -131,7 +131,7 @@ class _Reader:
         if extension not in (_ARRAY, _SCALAR):
             raise ValueError(f"it holds an object of extension {extension}; only arrays are read")
         payload = _Reader(self.take(count), self.items_left)
-        parts = payload.item(_DEEPEST - 1)
+        parts = payload.item(_DEEPEST - 2)
         self.items_left = payload.items_left
         if not isinstance(parts, list) or len(parts) != 3 or payload.at != count:
             raise ValueError("an array is not [shape, dtype, bytes]")
