@@ -16,7 +16,7 @@ import learned_opt
 
 SHAPE = (2, 5, 3)
 LEARNED = {
-    "hyper_v2": learned_opt.hyper_v2(lstm_hidden_size=4, num_mlps=2, step_mult=1.0, exp_mult=0.1),
+    "hyper_v2": learned_opt.hyper_v2(lstm_hidden_size=4, num_mlps=2, step_mult=1.0),
     "celo2_base": learned_opt.celo2_base(learning_rate=1.0, exp_mult=0.1, bias_correction=True),
     "celo2": learned_opt.celo2(learning_rate=1.0, exp_mult=0.1),
 }
@@ -46,7 +46,7 @@ def updates_of(name, axes):
 def test_permuted_axes_permute_the_update(name, axes):
     straight = updates_of(name, (0, 1, 2))
     largest = np.abs(straight).max()
-    assert largest > 0.1
+    assert 0.1 < largest < np.inf
     # Float32, reductions in another order; Newton-Schulz amplifies small singular values.
     np.testing.assert_allclose(updates_of(name, axes), np.transpose(straight, axes), rtol=0, atol=2e-4 * largest)
 
