@@ -6,9 +6,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
+from learned_opt.architectures.as_server import as_server
+from learned_opt.architectures.celo import celo
+from learned_opt.architectures.celo2 import celo2
+from learned_opt.architectures.celo2_base import celo2_base
+from learned_opt.architectures.celo_adam import celo_adam
+from learned_opt.architectures.hyper_v2 import hyper_v2
 from learned_opt.architectures.lagg_a import lagg_a
 from learned_opt.architectures.lagg_set import lagg_set
+from learned_opt.architectures.learnable_adam import learnable_adam
+from learned_opt.architectures.learnable_sgd import learnable_sgd
+from learned_opt.architectures.learnable_sgdm import learnable_sgdm
 from learned_opt.architectures.lopt_a import lopt_a
+from learned_opt.architectures.mlp_lopt import mlp_lopt
+from learned_opt.architectures.mup import mup
+from learned_opt.architectures.nn_adam import nn_adam
+from learned_opt.architectures.rnn_mlp_lopt import rnn_mlp_lopt
 from learned_opt.base import LearnedOptimizer
 from learned_opt.names import check_arguments, hint
 
@@ -17,6 +30,19 @@ ARCHITECTURES: dict[str, Callable[..., LearnedOptimizer]] = {
     "lopt_a": lopt_a,
     "lagg_a": lagg_a,
     "lagg_set": lagg_set,
+    "learnable_sgd": learnable_sgd,
+    "learnable_sgdm": learnable_sgdm,
+    "learnable_adam": learnable_adam,
+    "mlp_lopt": mlp_lopt,
+    "nn_adam": nn_adam,
+    "rnn_mlp_lopt": rnn_mlp_lopt,
+    "hyper_v2": hyper_v2,
+    "celo": celo,
+    "celo_adam": celo_adam,
+    "celo2_base": celo2_base,
+    "celo2": celo2,
+    "as_server": as_server,
+    "mup": mup,
 }
 
 

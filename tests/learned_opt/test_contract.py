@@ -25,8 +25,62 @@ for _nominal in ("none", "average", "momentum"):
     BUILDERS[f"lagg_a_{_nominal}"] = functools.partial(
         learned_opt.lagg_a, num_workers=NUM_WORKERS, hidden_size=4, nominal=_nominal
     )
+
+
+def told(lopt, scale=None):
+    """An optimizer that may read more than gradients: it is told the length of the training, a loss where a test gives
+    none, and multipliers. `scale` multiplies its updates."""
+
+    def transform(theta, num_steps=10):
+        tx = lopt.transform(theta, num_steps)
+        if scale is not None:
+            tx = optax.chain(tx, optax.scale(scale))
+
+        def update(updates, state, params=None, **extra):
+            assumed = {"value": jnp.float32(1), "multipliers": jax.tree.map(lambda _: 0.5, updates)}
+            return tx.update(updates, state, params, **{**assumed, **extra})
+
+        return optax.GradientTransformationExtraArgs(tx.init, update)
+
+    return lopt._replace(transform=transform)
+
+
+def _builder(build, rate=None, **sizes):
+    """`rate` is the argument that multiplies the step; None: it has none."""
+
+    def make(step_mult=None):
+        if step_mult is None or rate is None:
+            return told(build(**sizes), step_mult)
+        return told(build(**sizes, **{rate: step_mult}))
+
+    return make
+
+
+def _mup(step_mult=1e-3):
+    return learned_opt.mup(learned_opt.adafac_mlp_lopt(hidden_size=4, step_mult=step_mult), clip_norm=1.0)
+
+
+def _as_server(learning_rate=1e-3):
+    return learned_opt.as_server(learned_opt.celo2(learning_rate=learning_rate))
+
+
+BUILDERS |= {
+    "learnable_sgd": _builder(learned_opt.learnable_sgd),
+    "learnable_sgdm": _builder(learned_opt.learnable_sgdm),
+    "learnable_adam": _builder(learned_opt.learnable_adam),
+    "mlp_lopt": _builder(learned_opt.mlp_lopt, "step_mult", hidden_size=4),
+    "nn_adam": _builder(learned_opt.nn_adam, lstm_hidden_size=4),
+    "rnn_mlp_lopt": _builder(learned_opt.rnn_mlp_lopt, "step_mult", lstm_hidden_size=4, hidden_size=4),
+    "hyper_v2": _builder(learned_opt.hyper_v2, "step_mult", lstm_hidden_size=4, num_mlps=3),
+    "celo": _builder(learned_opt.celo, "step_mult", lstm_hidden_size=4, num_mlps=3),
+    "celo_adam": _builder(learned_opt.celo_adam, "step_mult", lstm_hidden_size=4),
+    "celo2_base": _builder(learned_opt.celo2_base, "learning_rate"),
+    "celo2": _builder(learned_opt.celo2, "learning_rate", adam_paths="^b", weight_decay=0.1),
+    "mup": _builder(_mup, "step_mult"),
+    "as_server": _builder(_as_server, "learning_rate"),
+}
 # One optimizer of each kind, for the contracts that need a compilation of their own.
-FEW = ["adafac_mlp_lopt", "lagg_a_momentum"]
+FEW = ["adafac_mlp_lopt", "lagg_a_momentum", "hyper_v2"]
 # One shape only: a further one costs every operation another compilation. test_reference has more.
 PARAMS = {
     "w": np.asarray([[0.5, -1.0, 0.1], [0.2, 0.3, -0.4]], np.float32),
@@ -38,7 +92,9 @@ PARAMS = {
 def random_theta(name, seed=0):
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(BUILDERS[name]().init, jax.random.key(0))
-    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[0] + 3), x.dtype), shapes)
+    return jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(sum(x.shape[:1]) + 3), x.dtype), shapes
+    )
 
 
 def draw(params=PARAMS, seed=0, scale=1.0, dtype=None):
@@ -80,7 +136,7 @@ few = pytest.mark.parametrize("name", FEW)
 @every
 def test_config_rebuilds_the_optimizer(name):
     lopt = BUILDERS[name]()
-    rebuilt = from_config(json.loads(json.dumps(lopt.config)))
+    rebuilt = told(from_config(json.loads(json.dumps(lopt.config))))
     assert rebuilt.config == lopt.config
     theta = random_theta(name)
     assert jax.tree.structure(theta) == jax.tree.structure(jax.eval_shape(rebuilt.init, jax.random.key(0)))

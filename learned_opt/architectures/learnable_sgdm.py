@@ -1,0 +1,69 @@
+"""Gradient descent with heavy-ball momentum, both rates meta-learned: 2 meta-parameters (Metz et al. 2022, arXiv
+2203.11860).
+
+    t <- g + (1 - exp(one_minus_momentum)) t;     x <- x - exp(log_lr) t
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learned_opt.base import LearnedOptimizer
+from learned_opt.per_parameter.bounds import check_between
+
+if TYPE_CHECKING:
+    from jaxtyping import PyTree
+
+
+class LearnableSgdmState(NamedTuple):
+    """State of the transform: `accumulators` is t, float32."""
+
+    accumulators: PyTree
+
+
+def learnable_sgdm(initial_lr: float = 0.01, initial_momentum: float = 0.9) -> LearnedOptimizer:
+    """A single-machine learned optimizer reading gradients.
+
+    Args:
+      initial_lr: learning rate before meta-training, above 0.
+      initial_momentum: momentum before meta-training, below 1.
+
+    Returns:
+      The optimizer; its state holds 1 float per parameter.
+
+    Raises:
+      ValueError: a rate out of bounds; by `update` without `params`, which give the updates their dtype.
+    """
+    check_between(0, math.inf, initial_lr=initial_lr)
+    check_between(-math.inf, 1, initial_momentum=initial_momentum)
+    return LearnedOptimizer(
+        init=lambda key: {
+            "log_lr": jnp.asarray(math.log(initial_lr), jnp.float32),
+            "one_minus_momentum": jnp.asarray(math.log(1 - initial_momentum), jnp.float32),
+        },
+        transform=lambda theta, num_steps=None: _transform(theta),
+        config={"architecture": "learnable_sgdm", "initial_lr": initial_lr, "initial_momentum": initial_momentum},
+        reads="gradient",
+    )
+
+
+def _transform(theta):
+    def init(params):
+        return LearnableSgdmState(jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params))
+
+    def update(updates, state, params=None, **extra: Any):
+        del extra
+        if params is None:
+            raise ValueError("params is None: call update(updates, state, params)")
+        rate, momentum = jnp.exp(theta["log_lr"]), 1 - jnp.exp(theta["one_minus_momentum"])
+        trace = jax.tree.map(lambda g, t: jnp.asarray(g, jnp.float32) + momentum * t, updates, state.accumulators)
+        return jax.tree.map(lambda t, p: (-rate * t).astype(jnp.result_type(p)), trace, params), LearnableSgdmState(
+            trace
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,22 @@
+"""Checks of the numbers that a learned optimizer is built with."""
+
+from __future__ import annotations
+
+import math
+
+
+def check_at_least_one(**sizes: int) -> None:
+    """ValueError for a size below 1, named by its argument."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}={size}: use at least 1")
+
+
+def check_between(low: float, high: float, **numbers: float) -> None:
+    """ValueError for a number that is not strictly between the two, named by its argument."""
+    for name, number in numbers.items():
+        if not low < number < high:
+            bounds = " and ".join(
+                text for text, bound in ((f"above {low:g}", low), (f"below {high:g}", high)) if math.isfinite(bound)
+            )
+            raise ValueError(f"{name}={number}: use a number {bounds or 'that is finite'}")
