@@ -45,7 +45,7 @@ def loss_weighted_averaging(
     def round_fn(loss_fn, state, key, batches):
         (start, server_state), local_state = state
         worker_key = jax.random.fold_in(key, worker_index())
-        params, local_state, losses = local_steps(loss_fn, local_opt, start, local_state, worker_key, batches)
+        params, local_state, losses, _ = local_steps(loss_fn, local_opt, start, local_state, worker_key, batches)
         everyone, all_losses = gather((jax.tree.map(jnp.subtract, start, params), losses))
         weights = jax.nn.softmax(-sharpness * all_losses[:, -1])
         updates, server_state = server.update(

@@ -121,7 +121,7 @@ def scheduled_rate(rnn: Theta, lstm: LstmState) -> Array:
 
 
 def _transform(theta, num_steps, phase, exp_mult, step_mult):
-    def init(params):
+    def init(params) -> Any:
         return CeloState(
             count=jnp.zeros((), jnp.int32),
             accumulators=new_stacks(group_tensors(params), init_accumulators),

@@ -154,7 +154,7 @@ def _bias_corrected(accumulators, decays, count):
 
 
 def _transform(theta, rule, learning_rate, weight_decay):
-    def init(params):
+    def init(params) -> Any:
         return Celo2BaseState(jnp.zeros((), jnp.int32), new_stacks(group_tensors(params), init_accumulators))
 
     def update(updates, state, params=None, **extra: Any):

@@ -171,7 +171,7 @@ def hyper_v2(
 
 
 def _transform(theta, num_steps, *, exp_mult, step_mult, interpolation, keep_lstm_state, loss_horizon):
-    def init(params):
+    def init(params) -> Any:
         groups = group_tensors(params)
         return HyperV2State(
             count=jnp.zeros((), jnp.int32),

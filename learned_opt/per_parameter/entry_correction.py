@@ -9,7 +9,7 @@ v is a running mean of D^2. All of them are free of the scale of the tensor.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp

@@ -95,6 +95,7 @@ def velo_blocks(
     if corrected is not None:
         rf, cf = _factors(corrected, axes)
     second, largest = axes
+    assert col is not None
     full.append(momentum * rf * cf)
     row, col = jnp.expand_dims(row, largest + 1), jnp.expand_dims(col, second + 1)
     return [

@@ -82,7 +82,7 @@ def shortened_rounds(
 
         opt = optax.GradientTransformationExtraArgs(lambda params: _Counting(local.init(params), jnp.int32(0)), update)
         worker_key = jax.random.fold_in(key, worker_index())
-        params, (local_state, _), losses = local_steps(
+        params, (local_state, _), losses, _ = local_steps(
             loss_of_step,
             opt,
             shared.params,

@@ -77,7 +77,7 @@ def dynamic_regularization(
             )
 
         worker_key = jax.random.fold_in(key, worker_index())
-        params, local_state, losses = local_steps(
+        params, local_state, losses, _ = local_steps(
             loss_fn, corrected(local_opt, correct), start, local_state, worker_key, batches
         )
         drift = jax.tree.map(lambda h, y, x: h + (y - x).astype(jnp.float32), drift, params, start)

@@ -78,7 +78,7 @@ def scaffold(
         (start, server_state, control), (local_state, own_control) = state
         opt = summing(jax.tree.map(jnp.subtract, control, own_control))
         worker_key = jax.random.fold_in(key, worker_index())
-        params, (local_state, gradients), losses = local_steps(
+        params, (local_state, gradients), losses, _ = local_steps(
             loss_fn, opt, start, _Summing(local_state, _zeros(start)), worker_key, batches
         )
         new_control = jax.tree.map(lambda total: total / losses.shape[0], gradients)

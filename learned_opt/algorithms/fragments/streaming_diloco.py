@@ -135,7 +135,7 @@ def by_fragments(
         if num_delay_steps:
             # Beyond the keys of the other steps.
             first_key = jax.random.fold_in(worker_key, 2 * num_steps)
-            params, local_state, early = local_steps(
+            params, local_state, early, _ = local_steps(
                 loss_fn, local_opt, params, local_state, first_key, first, anchor=shared.params
             )
             losses.append(early)
@@ -144,7 +144,7 @@ def by_fragments(
             jnp.where(shared.pending == f, (alpha * y + (1 - alpha) * x).astype(y.dtype), y)
             for y, x, f in zip(leaves, jax.tree.leaves(shared.params), fragments, strict=True)
         ]
-        params, local_state, late = local_steps(
+        params, local_state, late, _ = local_steps(
             loss_fn,
             local_opt,
             jax.tree.unflatten(structure, merged),

@@ -71,7 +71,7 @@ def consensus_control(
     def round_fn(loss_fn, state, key, batches):
         (num_rounds, before, move), (start, local_state) = state
         worker_key = jax.random.fold_in(key, worker_index())
-        params, local_state, losses = local_steps(loss_fn, local_opt, start, local_state, worker_key, batches)
+        params, local_state, losses, _ = local_steps(loss_fn, local_opt, start, local_state, worker_key, batches)
         everyone, moves = gather((params, jax.tree.map(jnp.subtract, params, start)))
         move = decay * move + (1 - decay) * root_mean_square_norm(moves)
         target = fraction * move / (1 - decay ** (num_rounds + 1).astype(jnp.float32))

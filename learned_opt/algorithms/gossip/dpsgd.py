@@ -55,7 +55,7 @@ def dpsgd(local_opt: optax.GradientTransformation, weights: Float[np.ndarray, "p
     def round_fn(loss_fn, state, key, batches):
         (num_rounds,), (start, local_state) = state
         worker_key = jax.random.fold_in(key, worker_index())
-        params, local_state, losses = local_steps(loss_fn, local_opt, start, local_state, worker_key, batches)
+        params, local_state, losses, _ = local_steps(loss_fn, local_opt, start, local_state, worker_key, batches)
         params, everyone = mix_with_neighbours(mixing.matrix(num_rounds), params)
         info = RoundInfo(losses, {"consensus_distance": consensus_distance(everyone)})
         return RoundState(Shared(num_rounds + 1), Worker(params, local_state)), info

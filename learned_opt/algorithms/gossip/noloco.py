@@ -54,7 +54,7 @@ def noloco(
     def round_fn(loss_fn, state, key, batches):
         start, local_state, velocity = state.worker
         worker_key = jax.random.fold_in(key, worker_index())
-        params, local_state, losses = local_steps(loss_fn, local_opt, start, local_state, worker_key, batches)
+        params, local_state, losses, _ = local_steps(loss_fn, local_opt, start, local_state, worker_key, batches)
         moved = jax.tree.map(jnp.subtract, params, start)
         everyone = gather((moved, start))
         # Beyond the keys of the workers.

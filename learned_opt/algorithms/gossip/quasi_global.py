@@ -82,7 +82,7 @@ def qg_dsgdm(
         (num_rounds,), (start, momentum) = state
         rate = at_round(learning_rate, num_rounds)
         worker_key = jax.random.fold_in(key, worker_index())
-        params, _, losses = local_steps(loss_fn, stepping(momentum, rate), start, (), worker_key, batches)
+        params, _, losses, _ = local_steps(loss_fn, stepping(momentum, rate), start, (), worker_key, batches)
         params, everyone = mix_with_neighbours(mixing.matrix(num_rounds), params)
         momentum = jax.tree.map(
             lambda m, before, after: (

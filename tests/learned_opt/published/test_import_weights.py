@@ -4,6 +4,7 @@ import io
 import json
 import pickle  # noqa: S403
 import zipfile
+from typing import Any
 
 import flax.serialization
 import jax
@@ -99,9 +100,9 @@ def test_old_velo_checkpoints_say_so():
     assert not lopt.config["keep_lstm_state"] and not lopt.config["loss_horizon"]
     tx = lopt.transform(lopt.init(jax.random.key(0)), num_steps=1000)
     params = {"w": jnp.ones((2,))}
-    state = tx.init(params)
+    state: Any = tx.init(params)
     np.testing.assert_allclose(state.loss_buffer.decays, np.exp(-0.1), rtol=1e-6)
-    _, new_state = jax.jit(tx.update)(params, state, params, value=1.0)
+    new_state: Any = jax.jit(tx.update)(params, state, params, value=1.0)[1]
     np.testing.assert_array_equal(new_state.lstm.cell, state.lstm.cell)
 
 
@@ -132,7 +133,7 @@ THETA = recordings.theta_of(CELO)
             {},
             r"\(1, 1, 4\).*\(1, 3, 4\)",
         ),
-        ("celo", changed(THETA, "rnn_params/step_size/b", np.float32([np.nan])), {}, "step_size/b holds NaN"),
+        ("celo", changed(THETA, "rnn_params/step_size/b", np.float32([np.nan])), {}, "step_size/b holds NaN"),  # pyright: ignore[reportArgumentType]
         ("celo", changed(THETA, "rnn_params/step_size/b", np.asarray([1])), {}, "step_size/b is int64"),
         ("celo", changed(THETA, "rnn_params/step_size/b", np.asarray([None])), {}, "step_size/b is object"),
         ("celo", THETA, {"train_fase": 2}, "no published argument 'train_fase'; did you mean 'train_phase'"),
