@@ -11,10 +11,11 @@ from learned_opt.architectures.celo2 import celo2
 from learned_opt.architectures.celo2_base import celo2_base
 from learned_opt.architectures.celo_adam import celo_adam
 from learned_opt.architectures.hyper_v2 import hyper_v2
-from learned_opt.architectures.lagg import lagg_a, lopt_a
+from learned_opt.architectures.lagg_a import lagg_a
 from learned_opt.architectures.learnable_adam import learnable_adam
 from learned_opt.architectures.learnable_sgd import learnable_sgd
 from learned_opt.architectures.learnable_sgdm import learnable_sgdm
+from learned_opt.architectures.lopt_a import lopt_a
 from learned_opt.architectures.mlp_lopt import mlp_lopt
 from learned_opt.architectures.mup import mup
 from learned_opt.architectures.nn_adam import nn_adam

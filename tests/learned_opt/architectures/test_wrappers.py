@@ -1,5 +1,7 @@
 """`mup` and `as_server`, and what optimizers say that are not told what they need."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ HORIZON = ("hyper_v2", "celo", "celo_adam")
 LOSS = (*HORIZON, "rnn_mlp_lopt")
 
 
-def first_update(lopt, theta=THETA, gradients=GRADIENTS, **extra):
+def first_update(lopt, theta=THETA, gradients=GRADIENTS, **extra) -> Any:
     tx = lopt.transform(theta)
     return tx.update(gradients, tx.init(PARAMS), PARAMS, **extra)[0]
 
@@ -70,7 +72,7 @@ def test_a_server_takes_the_mean_pseudo_gradient_as_its_gradient():
             params = jax.tree.map(lambda p, g: p - 0.01 * g, params, gradient)
         locals_.append(params)
     pseudo_gradient = jax.tree.map(lambda x, *y: x - sum(y) / 2, PARAMS, *locals_)
-    updates, _ = tx.update(pseudo_gradient, tx.init(PARAMS), PARAMS)
+    updates: Any = tx.update(pseudo_gradient, tx.init(PARAMS), PARAMS)[0]
     for name, found in algorithm.params(state).items():
         np.testing.assert_allclose(found, PARAMS[name] + updates[name], atol=1e-4)
         # Every step of Celo2 has the size of its learning rate.
@@ -87,9 +89,7 @@ def test_wrappers_are_rebuilt_from_their_config():
     ("build", "message"),
     [
         (lambda: learned_opt.as_server(learned_opt.lopt_a()), "lopt_a is a server optimizer already"),
-        (lambda: learned_opt.mup("celo"), "base='celo'"),
         (lambda: from_config({"architecture": "mup", "base": {"architecture": "celo3"}}), "celo3"),
-        (lambda: learned_opt.mup({"architecture": "mlp_lopt", "hidden_layers": 10**9}), "64 hidden layers"),
         (lambda: learned_opt.celo(phase=3), "phase=3"),
         (lambda: learned_opt.celo2(adam_form="adamw"), "adam_form='adamw'"),
         (lambda: learned_opt.celo2(adam_paths="("), r"adam_paths='\('"),
@@ -101,14 +101,6 @@ def test_wrappers_are_rebuilt_from_their_config():
 def test_odd_arguments_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
-
-
-def test_a_config_may_not_nest_for_ever():
-    config = {"architecture": "learnable_sgd"}
-    for _ in range(10):
-        config = {"architecture": "mup", "base": config}
-    with pytest.raises(ValueError, match="at most 4 optimizers inside each other"):
-        from_config(config)
 
 
 @pytest.mark.parametrize("name", HORIZON)
