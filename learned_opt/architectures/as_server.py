@@ -9,22 +9,18 @@ rates times smaller than a gradient; their own learning rate (`step_mult`, `lear
 
 from __future__ import annotations
 
-from typing import Any
-
-from learned_opt.architectures.base_optimizer import base_optimizer
 from learned_opt.base import LearnedOptimizer
 
 
-def as_server(base: LearnedOptimizer | dict[str, Any]) -> LearnedOptimizer:
+def as_server(base: LearnedOptimizer) -> LearnedOptimizer:
     """The same optimizer with `reads="mean"`; theta is the base's.
 
     Args:
-      base: reads gradients; from a checkpoint, its config.
+      base: reads gradients.
 
     Raises:
-      ValueError: the base reads pseudo-gradients already, or no optimizer is given.
+      ValueError: the base reads pseudo-gradients already.
     """
-    lopt = base_optimizer(base)
-    if lopt.reads != "gradient":
-        raise ValueError(f"base reads {lopt.reads!r}: {lopt.config['architecture']} is a server optimizer already")
-    return lopt._replace(config={"architecture": "as_server", "base": lopt.config}, reads="mean")
+    if base.reads != "gradient":
+        raise ValueError(f"base reads {base.reads!r}: {base.config['architecture']} is a server optimizer already")
+    return base._replace(config={"architecture": "as_server", "base": base.config}, reads="mean")

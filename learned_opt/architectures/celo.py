@@ -18,7 +18,7 @@ import optax
 
 from learned_opt.architectures.hyper_v2 import init_mlp_stack, init_network, mix_and_step, parameter_scale
 from learned_opt.base import LearnedOptimizer, Theta
-from learned_opt.per_parameter.adafac_features import Accumulators, init_accumulators, update_accumulators
+from learned_opt.per_parameter.adafac_features import init_accumulators, update_accumulators
 from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import apply_channel_mlp
 from learned_opt.per_parameter.lstm import LstmState, init_lstm_state, linear, start
@@ -35,7 +35,7 @@ from learned_opt.per_parameter.training_progress import (
 from learned_opt.per_parameter.velo_features import clip_gradient, fixed_decays, velo_blocks
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Int
+    from jaxtyping import Array, Int, PyTree
 
 _BASE_RATE = 0.1
 
@@ -44,14 +44,14 @@ class CeloState(NamedTuple):
     """State of the transform.
 
     Attributes:
-      count: updates taken.
-      accumulators: by group of tensors, leaves [tensors, ...], float32.
+      num_updates: updates taken.
+      accumulators: `Accumulators` by group of tensors, leaves [tensors, ...], float32.
       lstm: one row, for all tensors.
       loss_buffer: averages of the loss.
     """
 
-    count: Int[Array, ""]
-    accumulators: dict[str, Accumulators]
+    num_updates: Int[Array, ""]
+    accumulators: PyTree
     lstm: LstmState
     loss_buffer: LossBuffer
 
@@ -123,7 +123,7 @@ def scheduled_rate(rnn: Theta, lstm: LstmState) -> Array:
 def _transform(theta, num_steps, phase, exp_mult, step_mult):
     def init(params) -> Any:
         return CeloState(
-            count=jnp.zeros((), jnp.int32),
+            num_updates=jnp.zeros((), jnp.int32),
             accumulators=new_stacks(group_tensors(params), init_accumulators),
             lstm=start(theta["lstm_init_state"], 1),
             loss_buffer=init_loss_buffer(num_steps),
@@ -134,8 +134,8 @@ def _transform(theta, num_steps, phase, exp_mult, step_mult):
         check_value(value, "celo")
         groups, gradients, tensors = open_updates(updates, params)
         rnn = theta["rnn_params"]
-        loss_buffer = update_loss_buffer(state.loss_buffer, value, state.count)
-        lstm = mix_and_step(rnn, progress_features(loss_buffer, state.count, num_steps)[None], state.lstm)
+        loss_buffer = update_loss_buffer(state.loss_buffer, value, state.num_updates)
+        lstm = mix_and_step(rnn, progress_features(loss_buffer, state.num_updates, num_steps)[None], state.lstm)
         shares = jax.nn.softmax(linear(rnn["rnn_to_controls"], lstm.hidden)[0])
         mlp = jax.tree.map(lambda leaf: jnp.tensordot(shares, leaf, axes=1) / leaf.shape[0], theta["ff_mod_stack"])
         rate = 1.0 if phase == 1 else scheduled_rate(rnn, lstm)[0]
@@ -149,7 +149,7 @@ def _transform(theta, num_steps, phase, exp_mult, step_mult):
             return -rate * step_mult * parameter_scale(param) * direction * magnitude, accumulators
 
         steps, accumulators = map_tensors(step_tensor, gradients, tensors, state.accumulators, num_results=2)
-        count = jnp.asarray(optax.safe_increment(state.count))
+        count = jnp.asarray(optax.safe_increment(state.num_updates))
         return close_updates(groups, steps), CeloState(count, accumulators, lstm, loss_buffer)
 
     return optax.GradientTransformationExtraArgs(init, update)

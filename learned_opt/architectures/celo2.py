@@ -23,9 +23,9 @@ import optax
 
 from learned_opt.architectures.celo2_base import Celo2Rule, descent_direction, init_theta
 from learned_opt.base import LearnedOptimizer
-from learned_opt.per_parameter.adafac_features import LARGEST_GRADIENT, Accumulators, init_accumulators
+from learned_opt.per_parameter.adafac_features import LARGEST_GRADIENT, init_accumulators
 from learned_opt.per_parameter.bounds import check_at_least_one
-from learned_opt.per_parameter.moments import Moments, corrected_moments, init_moments, update_moments
+from learned_opt.per_parameter.moments import corrected_moments, init_moments, update_moments
 from learned_opt.per_parameter.tensor_groups import (
     close_updates,
     group_tensors,
@@ -36,7 +36,7 @@ from learned_opt.per_parameter.tensor_groups import (
 )
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Int
+    from jaxtyping import Array, Int, PyTree
 
 ADAM_FORMS = ("recipe", "meta_training")
 _LEARNED, _ADAM = "learned", "adam"
@@ -46,13 +46,13 @@ class Celo2State(NamedTuple):
     """State of the transform.
 
     Attributes:
-      count: updates taken.
+      num_updates: updates taken.
       accumulators: by group of tensors, leaves [tensors, ...], float32: `Accumulators` of the learned rule, `Moments`
         of Adam.
     """
 
-    count: Int[Array, ""]
-    accumulators: dict[str, Accumulators | Moments]
+    num_updates: Int[Array, ""]
+    accumulators: PyTree
 
 
 def celo2(
@@ -160,7 +160,7 @@ def _transform(theta, rule, kinds, step_adam, learning_rate, adam_mult, weight_d
     def update(updates, state, params=None, **extra: Any):
         del extra
         groups, gradients, tensors = open_updates(updates, params, kinds)
-        count = jnp.asarray(optax.safe_increment(state.count))
+        count = jnp.asarray(optax.safe_increment(state.num_updates))
 
         def learned_step(gradient, param, accumulators):
             direction, accumulators = descent_direction(theta, rule, count, gradient, param, accumulators)

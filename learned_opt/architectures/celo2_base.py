@@ -26,7 +26,7 @@ from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors
 from learned_opt.per_parameter.velo_features import NUM_CHANNELS, clip_gradient, fixed_decays, velo_blocks
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int
+    from jaxtyping import Array, Float, Int, PyTree
 
 _RMS_DECAY = 0.95
 _EPSILON = 1e-9
@@ -38,12 +38,12 @@ class Celo2BaseState(NamedTuple):
     """State of the transform.
 
     Attributes:
-      count: updates taken.
-      accumulators: by group of tensors, leaves [tensors, ...], float32.
+      num_updates: updates taken.
+      accumulators: `Accumulators` by group of tensors, leaves [tensors, ...], float32.
     """
 
-    count: Int[Array, ""]
-    accumulators: dict[str, Accumulators]
+    num_updates: Int[Array, ""]
+    accumulators: PyTree
 
 
 def celo2_base(
@@ -149,8 +149,12 @@ def _bias_corrected(accumulators, decays, count):
         return moment / jnp.reshape(weight, weight.shape + (1,) * (moment.ndim - weight.ndim))
 
     momentum, rms, row, col = accumulators
-    by_adafactor = (corrected(moment, decays.adafactor) for moment in (row, col))
-    return Accumulators(corrected(momentum, decays.momentum), rms / (1 - decays.rms**steps), *by_adafactor)
+    return Accumulators(
+        momentum=corrected(momentum, decays.momentum),
+        rms=rms / (1 - decays.rms**steps),
+        row=corrected(row, decays.adafactor),
+        col=None if col is None else corrected(col, decays.adafactor),
+    )
 
 
 def _transform(theta, rule, learning_rate, weight_decay):
@@ -160,7 +164,7 @@ def _transform(theta, rule, learning_rate, weight_decay):
     def update(updates, state, params=None, **extra: Any):
         del extra
         groups, gradients, tensors = open_updates(updates, params)
-        count = jnp.asarray(optax.safe_increment(state.count))
+        count = jnp.asarray(optax.safe_increment(state.num_updates))
 
         def step_tensor(gradient, param, accumulators):
             direction, accumulators = descent_direction(theta, rule, count, gradient, param, accumulators)

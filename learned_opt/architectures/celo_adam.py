@@ -42,13 +42,13 @@ class CeloAdamState(NamedTuple):
     """State of the transform.
 
     Attributes:
-      count: updates taken.
+      num_updates: updates taken.
       accumulators: Adam's moments by group of tensors, leaves [tensors, *S], float32.
       lstm: one row, for all tensors.
       loss_buffer: averages of the loss.
     """
 
-    count: Int[Array, ""]
+    num_updates: Int[Array, ""]
     accumulators: dict[str, Moments]
     lstm: LstmState
     loss_buffer: LossBuffer
@@ -94,7 +94,7 @@ def celo_adam(
 def _transform(theta, num_steps, step_mult, epsilon):
     def init(params):
         return CeloAdamState(
-            count=jnp.zeros((), jnp.int32),
+            num_updates=jnp.zeros((), jnp.int32),
             accumulators=new_stacks(group_tensors(params), init_moments),
             lstm=start(theta["lstm_init_state"], 1),
             loss_buffer=init_loss_buffer(num_steps),
@@ -105,10 +105,10 @@ def _transform(theta, num_steps, step_mult, epsilon):
         check_value(value, "celo_adam")
         groups, gradients, _ = open_updates(updates, params)
         rnn = theta["rnn_params"]
-        loss_buffer = update_loss_buffer(state.loss_buffer, value, state.count)
-        lstm = mix_and_step(rnn, progress_features(loss_buffer, state.count, num_steps)[None], state.lstm)
+        loss_buffer = update_loss_buffer(state.loss_buffer, value, state.num_updates)
+        lstm = mix_and_step(rnn, progress_features(loss_buffer, state.num_updates, num_steps)[None], state.lstm)
         rate = scheduled_rate(rnn, lstm)[0] * step_mult
-        count = jnp.asarray(optax.safe_increment(state.count))
+        count = jnp.asarray(optax.safe_increment(state.num_updates))
 
         def step_tensor(gradient, moments):
             moments = update_moments(moments, clip_gradient(gradient), _BETA1, _BETA2)

@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 from learned_opt.base import LearnedOptimizer, Theta
-from learned_opt.per_parameter.adafac_features import Accumulators, init_accumulators, update_accumulators
+from learned_opt.per_parameter.adafac_features import init_accumulators, update_accumulators
 from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import apply_channel_mlp, init_channel_mlp
 from learned_opt.per_parameter.lstm import LstmState, init_linear, init_lstm, init_lstm_state, linear, lstm_step, start
@@ -46,7 +46,7 @@ from learned_opt.per_parameter.training_progress import (
 from learned_opt.per_parameter.velo_features import NUM_CHANNELS, clip_gradient, fixed_decays, velo_blocks
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int
+    from jaxtyping import Array, Float, Int, PyTree
 
 _NUM_RANKS = 5
 _NUM_STATISTICS = 7
@@ -57,14 +57,14 @@ class HyperV2State(NamedTuple):
     """State of the transform.
 
     Attributes:
-      count: updates taken.
+      num_updates: updates taken.
       accumulators: `Accumulators` by group of tensors, leaves [tensors, ...], float32.
       lstm: one row a tensor.
       loss_buffer: averages of the loss.
     """
 
-    count: Int[Array, ""]
-    accumulators: dict[str, Accumulators]
+    num_updates: Int[Array, ""]
+    accumulators: PyTree
     lstm: LstmState
     loss_buffer: LossBuffer
 
@@ -174,7 +174,7 @@ def _transform(theta, num_steps, *, exp_mult, step_mult, interpolation, keep_lst
     def init(params) -> Any:
         groups = group_tensors(params)
         return HyperV2State(
-            count=jnp.zeros((), jnp.int32),
+            num_updates=jnp.zeros((), jnp.int32),
             accumulators=new_stacks(groups, init_accumulators),
             lstm=start(theta["lstm_init_state"], groups.num_tensors),
             loss_buffer=init_loss_buffer(num_steps if loss_horizon else _BUGGED_HORIZON),
@@ -186,9 +186,9 @@ def _transform(theta, num_steps, *, exp_mult, step_mult, interpolation, keep_lst
         groups, gradients, tensors = open_updates(updates, params)
         if not groups.members:
             return updates, state
-        loss_buffer = update_loss_buffer(state.loss_buffer, value, state.count)
+        loss_buffer = update_loss_buffer(state.loss_buffer, value, state.num_updates)
         rows = as_rows(groups, map_tensors(_statistics, tensors, state.accumulators))
-        progress = progress_features(loss_buffer, state.count, num_steps)
+        progress = progress_features(loss_buffer, state.num_updates, num_steps)
         progress = jnp.tile(progress[None], (groups.num_tensors, 1))
         rnn = theta["rnn_params"]
         lstm = mix_and_step(rnn, jnp.concatenate([progress, rows], axis=1), state.lstm)
@@ -209,7 +209,7 @@ def _transform(theta, num_steps, *, exp_mult, step_mult, interpolation, keep_lst
 
         own = from_rows(groups, (mlps, rates))
         steps, accumulators = map_tensors(step_tensor, gradients, tensors, state.accumulators, own, num_results=2)
-        count = jnp.asarray(optax.safe_increment(state.count))
+        count = jnp.asarray(optax.safe_increment(state.num_updates))
         next_lstm = lstm if keep_lstm_state else state.lstm
         return close_updates(groups, steps), HyperV2State(count, accumulators, next_lstm, loss_buffer)
 

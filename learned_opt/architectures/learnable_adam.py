@@ -32,11 +32,11 @@ class LearnableAdamState(NamedTuple):
     """State of the transform.
 
     Attributes:
-      count: updates taken.
+      num_updates: updates taken.
       accumulators: Adam's moments by group of tensors, leaves [tensors, *S], float32.
     """
 
-    count: Int[Array, ""]
+    num_updates: Int[Array, ""]
     accumulators: dict[str, Moments]
 
 
@@ -89,7 +89,7 @@ def _transform(theta):
         groups, gradients, _ = open_updates(updates, params)
         rate, epsilon = jnp.exp(theta["log_lr"]), jnp.exp(theta["log_epsilon"])
         betas = [1 - jnp.exp(jnp.minimum(theta[name], 0)) for name in ("one_minus_beta1", "one_minus_beta2")]
-        count = jnp.asarray(optax.safe_increment(state.count))
+        count = jnp.asarray(optax.safe_increment(state.num_updates))
 
         def step_tensor(gradient, moments):
             moments = update_moments(moments, jnp.clip(gradient, -LARGEST_GRADIENT, LARGEST_GRADIENT), *betas)

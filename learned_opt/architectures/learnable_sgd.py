@@ -6,7 +6,7 @@ x <- x - exp(log_lr) g
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,15 @@ import optax
 
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.bounds import check_between
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Int
+
+
+class LearnableSgdState(NamedTuple):
+    """State of the transform: `num_updates` updates are taken."""
+
+    num_updates: Int[Array, ""]
 
 
 def learnable_sgd(initial_lr: float = 0.01) -> LearnedOptimizer:
@@ -23,7 +32,7 @@ def learnable_sgd(initial_lr: float = 0.01) -> LearnedOptimizer:
       initial_lr: learning rate before meta-training, above 0.
 
     Returns:
-      The optimizer; without state.
+      The optimizer.
 
     Raises:
       ValueError: initial_lr not above 0; by `update` without `params`, which give the updates their dtype.
@@ -40,15 +49,16 @@ def learnable_sgd(initial_lr: float = 0.01) -> LearnedOptimizer:
 def _transform(theta):
     def init(params):
         del params
-        return optax.EmptyState()
+        return LearnableSgdState(jnp.zeros((), jnp.int32))
 
     def update(updates, state, params=None, **extra: Any):
         del extra
         if params is None:
             raise ValueError("params is None: call update(updates, state, params)")
         rate = jnp.exp(theta["log_lr"])
-        return jax.tree.map(
+        steps = jax.tree.map(
             lambda g, p: (-rate * jnp.asarray(g, jnp.float32)).astype(jnp.result_type(p)), updates, params
-        ), state
+        )
+        return steps, LearnableSgdState(jnp.asarray(optax.safe_increment(state.num_updates)))
 
     return optax.GradientTransformationExtraArgs(init, update)

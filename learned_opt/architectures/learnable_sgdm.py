@@ -9,21 +9,27 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.bounds import check_between
+from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors, map_tensors, new_stacks, open_updates
 
 if TYPE_CHECKING:
-    from jaxtyping import PyTree
+    from jaxtyping import Array, Float, Int
 
 
 class LearnableSgdmState(NamedTuple):
-    """State of the transform: `accumulators` is t, float32."""
+    """State of the transform.
 
-    accumulators: PyTree
+    Attributes:
+      num_updates: updates taken.
+      accumulators: t by group of tensors, [tensors, *S], float32.
+    """
+
+    num_updates: Int[Array, ""]
+    accumulators: dict[str, Float[Array, "tensors ..."]]
 
 
 def learnable_sgdm(initial_lr: float = 0.01, initial_momentum: float = 0.9) -> LearnedOptimizer:
@@ -54,16 +60,16 @@ def learnable_sgdm(initial_lr: float = 0.01, initial_momentum: float = 0.9) -> L
 
 def _transform(theta):
     def init(params):
-        return LearnableSgdmState(jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params))
+        traces = new_stacks(group_tensors(params), lambda shape: jnp.zeros(shape, jnp.float32))
+        return LearnableSgdmState(jnp.zeros((), jnp.int32), traces)
 
     def update(updates, state, params=None, **extra: Any):
         del extra
-        if params is None:
-            raise ValueError("params is None: call update(updates, state, params)")
+        groups, gradients, _ = open_updates(updates, params)
         rate, momentum = jnp.exp(theta["log_lr"]), 1 - jnp.exp(theta["one_minus_momentum"])
-        trace = jax.tree.map(lambda g, t: jnp.asarray(g, jnp.float32) + momentum * t, updates, state.accumulators)
-        return jax.tree.map(lambda t, p: (-rate * t).astype(jnp.result_type(p)), trace, params), LearnableSgdmState(
-            trace
-        )
+        traces = map_tensors(lambda gradient, trace: gradient + momentum * trace, gradients, state.accumulators)
+        steps = {name: -rate * trace for name, trace in traces.items()}
+        num_updates = jnp.asarray(optax.safe_increment(state.num_updates))
+        return close_updates(groups, steps), LearnableSgdmState(num_updates, traces)
 
     return optax.GradientTransformationExtraArgs(init, update)

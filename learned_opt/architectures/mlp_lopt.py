@@ -34,11 +34,11 @@ class MlpLoptState(NamedTuple):
     """State of the transform.
 
     Attributes:
-      count: updates taken.
+      num_updates: updates taken.
       accumulators: momenta by group of tensors, [tensors, 6, *S], float32.
     """
 
-    count: Int[Array, ""]
+    num_updates: Int[Array, ""]
     accumulators: dict[str, Float[Array, "tensors 6 ..."]]
 
 
@@ -90,7 +90,7 @@ def _transform(theta, exp_mult, step_mult):
         del extra
         groups, gradients, tensors = open_updates(updates, params)
         channel_weights, time_weights = theta["w0"][:_NUM_CHANNELS], theta["w0"][_NUM_CHANNELS:]
-        bias = theta["b0"] + time_features(state.count) @ time_weights
+        bias = theta["b0"] + time_features(state.num_updates) @ time_weights
 
         def step_tensor(gradient, param, momenta):
             gradient = jnp.clip(gradient, -LARGEST_GRADIENT, LARGEST_GRADIENT)
@@ -101,7 +101,7 @@ def _transform(theta, exp_mult, step_mult):
             return -step_mult * direction * jnp.exp(exp_mult * magnitude), momenta
 
         steps, accumulators = map_tensors(step_tensor, gradients, tensors, state.accumulators, num_results=2)
-        count = jnp.asarray(optax.safe_increment(state.count))
+        count = jnp.asarray(optax.safe_increment(state.num_updates))
         return close_updates(groups, steps), MlpLoptState(count, accumulators)
 
     return optax.GradientTransformationExtraArgs(init, update)

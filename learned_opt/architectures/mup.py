@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.architectures.base_optimizer import base_optimizer
 from learned_opt.base import LearnedOptimizer
 
 Multipliers = Any
@@ -24,7 +23,7 @@ Multipliers = Any
 
 
 def mup(
-    base: LearnedOptimizer | dict[str, Any],
+    base: LearnedOptimizer,
     multipliers: Multipliers = None,
     clip_norm: float | None = None,
     zero_nan: bool = False,
@@ -32,20 +31,19 @@ def mup(
     """Wraps any learned optimizer; theta is the base's.
 
     Args:
-      base: the optimizer; from a checkpoint, its config.
+      base: the optimizer.
       multipliers: of the steps. None: every `update` is given them, `update(..., multipliers=...)`.
       clip_norm: gradients of a larger global norm are scaled down to it first; None: they are not.
       zero_nan: NaN in gradients counts as 0 (after the clip).
 
     Raises:
-      ValueError: no optimizer; by `update`, multipliers that are missing or do not fit the parameters.
+      ValueError: by `update`, multipliers that are missing or do not fit the parameters.
     """
-    lopt = base_optimizer(base)
     if multipliers is not None:
         multipliers = jax.tree.map(float, _as_list(multipliers))
     config = {
         "architecture": "mup",
-        "base": lopt.config,
+        "base": base.config,
         "multipliers": multipliers,
         "clip_norm": clip_norm,
         "zero_nan": zero_nan,
@@ -53,9 +51,9 @@ def mup(
     prepare = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
 
     def transform(theta, num_steps=None):
-        return _transform(lopt.transform(theta, num_steps), multipliers, prepare, zero_nan)
+        return _transform(base.transform(theta, num_steps), multipliers, prepare, zero_nan)
 
-    return lopt._replace(transform=transform, config=config)
+    return base._replace(transform=transform, config=config)
 
 
 def _transform(inner, own_multipliers, prepare, zero_nan):

@@ -49,13 +49,13 @@ class NNAdamState(NamedTuple):
     """State of the transform.
 
     Attributes:
-      count: updates taken.
+      num_updates: updates taken.
       accumulators: Adam's moments by group of tensors, leaves [tensors, *S], float32.
       hyperparameters: of every tensor.
       lstm: one row a tensor.
     """
 
-    count: Int[Array, ""]
+    num_updates: Int[Array, ""]
     accumulators: dict[str, Moments]
     hyperparameters: Hyperparameters
     lstm: LstmState
@@ -126,7 +126,7 @@ def _transform(theta, output_scale, decay_strength):
     def init(params):
         groups = group_tensors(params)
         return NNAdamState(
-            count=jnp.zeros((), jnp.int32),
+            num_updates=jnp.zeros((), jnp.int32),
             accumulators=new_stacks(groups, init_moments),
             hyperparameters=Hyperparameters(*(jnp.full(groups.num_tensors, x) for x in first)),
             lstm=start(theta["lstm_init_state"], groups.num_tensors),
@@ -152,7 +152,7 @@ def _transform(theta, output_scale, decay_strength):
         change = output_scale * linear(theta["rnn_to_controls"], lstm.hidden)
         moved = [x + change[:, i] for i, x in enumerate(stored)]
         moved = [x - decay_strength * (x - start) for x, start in zip(moved, first, strict=True)]
-        count = jnp.asarray(optax.safe_increment(state.count))
+        count = jnp.asarray(optax.safe_increment(state.num_updates))
         hyperparameters = _stored(_values(Hyperparameters(*moved)))
         return close_updates(groups, steps), NNAdamState(count, accumulators, hyperparameters, lstm)
 

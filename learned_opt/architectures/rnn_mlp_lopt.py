@@ -60,9 +60,9 @@ _NUM_CONSTANTS = len(TIME_SCALES) + 3
 
 
 class GradientClip(NamedTuple):
-    """Running average of the root mean square of gradients; `count` is 1 at the start."""
+    """Running average of the root mean square of gradients; `time` is 1 at the start."""
 
-    count: Float[Array, ""]
+    time: Float[Array, ""]
     average: Float[Array, ""]
 
 
@@ -70,7 +70,7 @@ class RnnMlpLoptState(NamedTuple):
     """State of the transform.
 
     Attributes:
-      count: updates taken, those with a validation loss included.
+      num_updates: updates taken, those with a validation loss included.
       accumulators: momenta and second moments by group of tensors, each [tensors, 5, *S], float32.
       lstm: one row a tensor.
       from_mlp: what each tensor's MLP said last, [tensors, size].
@@ -80,7 +80,7 @@ class RnnMlpLoptState(NamedTuple):
       clip: of gradients.
     """
 
-    count: Int[Array, ""]
+    num_updates: Int[Array, ""]
     accumulators: dict[str, tuple[Float[Array, "tensors 5 ..."], Float[Array, "tensors 5 ..."]]]
     lstm: LstmState
     from_mlp: Float[Array, "tensors size"]
@@ -161,7 +161,7 @@ def _transform(theta, exp_mult, step_mult):
             return jnp.zeros((len(_DECAYS), *shape), jnp.float32)
 
         return RnnMlpLoptState(
-            count=jnp.zeros((), jnp.int32),
+            num_updates=jnp.zeros((), jnp.int32),
             accumulators=new_stacks(groups, lambda shape: (zeros(shape), zeros(shape))),
             lstm=start(theta["lstm_init_state"], groups.num_tensors),
             from_mlp=copies(theta["initial_from_mlp"], groups.num_tensors),
@@ -178,10 +178,11 @@ def _transform(theta, exp_mult, step_mult):
         groups, gradients, tensors = open_updates(updates, params)
         if not groups.members:
             return updates, state
-        steps, trained = _train(theta, state, groups, gradients, tensors, value)
-        scale = {name: exp_mult * magnitude for name, (_, magnitude) in steps.items()}
-        steps = {name: -step_mult * d * jnp.exp(scale[name]) for name, (d, _) in steps.items()}
-        validated = state._replace(count=trained.count, valid_loss=average(state.valid_loss, value, _VALID_DECAY))
+        outputs, trained = _train(theta, state, groups, gradients, tensors, value)
+        validated = state._replace(
+            num_updates=trained.num_updates, valid_loss=average(state.valid_loss, value, _VALID_DECAY)
+        )
+        steps = {name: -step_mult * d * jnp.exp(exp_mult * s) for name, (d, s) in outputs.items()}
         steps = {name: jnp.where(is_valid, 0.0, step) for name, step in steps.items()}
         new_state = jax.tree.map(lambda valid, train: jnp.where(is_valid, valid, train), validated, trained)
         return close_updates(groups, steps), new_state
@@ -208,7 +209,7 @@ def _train(theta, state, groups, gradients, tensors, value):
     # In the published order, which is alphabetical.
     inputs = [for_all(state.from_lstm), state.from_mlp, rows[:, :13], for_all(losses), rows[:, 13:]]
     lstm = lstm_step(theta["lstm"], jnp.concatenate(inputs, axis=1), state.lstm)
-    time = _time_features(state.count)
+    time = _time_features(state.num_updates)
     log_num_tensors = jnp.log(jnp.asarray(groups.num_tensors, jnp.float32)) - 1
 
     def evaluate(gradient, param, moments, message):
@@ -219,7 +220,7 @@ def _train(theta, state, groups, gradients, tensors, value):
     to_mlp = from_rows(groups, linear(theta["rnn_to_ff"], lstm.hidden))
     direction, magnitude, from_mlp = map_tensors(evaluate, gradients, tensors, accumulators, to_mlp, num_results=3)
     new_state = RnnMlpLoptState(
-        count=jnp.asarray(optax.safe_increment(state.count)),
+        num_updates=jnp.asarray(optax.safe_increment(state.num_updates)),
         accumulators=accumulators,
         lstm=lstm,
         from_mlp=as_rows(groups, from_mlp),
@@ -234,11 +235,11 @@ def _train(theta, state, groups, gradients, tensors, value):
 def _clip(clip, groups, gradients):
     """Gradients clipped by value, and the clip of the next update."""
     decay = jnp.asarray(_CLIP_DECAY, jnp.float32)
-    limit = clip.average / (1 - decay**clip.count) * _CLIP_MULT
+    limit = clip.average / (1 - decay**clip.time) * _CLIP_MULT
     gradients = map_tensors(lambda gradient: jnp.clip(gradient, -limit, limit), gradients)
     mean_square = jnp.mean(as_rows(groups, map_tensors(lambda gradient: jnp.mean(jnp.square(gradient)), gradients)))
     average = decay * clip.average + (1 - decay) * jnp.sqrt(1e-8 + mean_square)
-    return gradients, GradientClip(clip.count + 1, average)
+    return gradients, GradientClip(clip.time + 1, average)
 
 
 def _accumulate(gradient, moments):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+from learned_opt.argument_checks import check_count
+
 
 def check_at_least_one(**sizes: int) -> None:
-    """ValueError for a size below 1, named by its argument."""
+    """ValueError for a size that is no whole number above 0, named by its argument."""
     for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name}={size}: use at least 1")
+        check_count(size, name)
 
 
 def check_between(low: float, high: float, **numbers: float) -> None:

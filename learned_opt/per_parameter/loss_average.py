@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class LossAverage(NamedTuple):
-    """Mean and spread, not bias-corrected, of `count` losses."""
+    """Mean and spread, not bias-corrected, of `num_losses` losses."""
 
     mean: Float[Array, ""]
     spread: Float[Array, ""]
-    count: Int[Array, ""]
+    num_losses: Int[Array, ""]
 
 
 def init_loss_average() -> LossAverage:
@@ -33,7 +33,7 @@ def update_loss_average(average: LossAverage, loss: Float[Array, ""], decay: flo
     """Takes in a loss."""
     keep = jnp.asarray(decay, jnp.float32)
     mean = keep * average.mean + (1 - keep) * loss
-    return LossAverage(mean, keep * average.spread + (1 - keep) * jnp.square(mean - loss), average.count + 1)
+    return LossAverage(mean, keep * average.spread + (1 - keep) * jnp.square(mean - loss), average.num_losses + 1)
 
 
 def corrected_mean(average: LossAverage, decay: float) -> Float[Array, ""]:
@@ -50,5 +50,5 @@ def standardised(average: LossAverage, loss: Float[Array, ""], decay: float) -> 
 
 def _correction(average, decay):
     # Compilers turn 1 - 1 + 1e-8 into 0: of no loss, there is nothing to correct.
-    held = 1 - jnp.asarray(decay, jnp.float32) ** average.count.astype(jnp.float32)
-    return 1 / (jnp.where(average.count == 0, 1.0, held) + 1e-8)
+    held = 1 - jnp.asarray(decay, jnp.float32) ** average.num_losses.astype(jnp.float32)
+    return 1 / (jnp.where(average.num_losses == 0, 1.0, held) + 1e-8)

@@ -94,10 +94,8 @@ def velo_blocks(
         return [Block(weights, jnp.concatenate(full))]
     if corrected is not None:
         rf, cf = _factors(corrected, axes)
-    second, largest = axes
-    assert col is not None
     full.append(momentum * rf * cf)
-    row, col = jnp.expand_dims(row, largest + 1), jnp.expand_dims(col, second + 1)
+    row, col = _broadcast(row, col, axes)
     return [
         Block(w0[np.concatenate([_FULL, _WITH_FACTORS])], jnp.concatenate(full)),
         Block(w0[_ROW], jnp.concatenate([row, jax.lax.rsqrt(row + 1e-8)])),
@@ -107,11 +105,15 @@ def velo_blocks(
 
 def _factors(accumulators, axes):
     """Adafactor's row and column factors, each [3, *S with one axis of size 1]."""
-    row, col = accumulators.row, accumulators.col
     if axes is None:
-        return jax.lax.rsqrt(row + 1e-9), jnp.ones((), row.dtype)
-    second, largest = axes
-    row, col = jnp.expand_dims(row, largest + 1), jnp.expand_dims(col, second + 1)
-    row_mean = jnp.mean(row, axis=second + 1, keepdims=True)
+        return jax.lax.rsqrt(accumulators.row + 1e-9), jnp.ones((), jnp.float32)
+    row, col = _broadcast(accumulators.row, accumulators.col, axes)
+    row_mean = jnp.mean(row, axis=axes[0] + 1, keepdims=True)
     row_factors = jax.lax.rsqrt(jnp.maximum(row / (row_mean + 1e-9), 1e-9))
     return row_factors, jax.lax.rsqrt(jnp.maximum(col, 1e-9))
+
+
+def _broadcast(row, col, axes):
+    """Both moments with the axis that they are means over, of size 1."""
+    second, largest = axes
+    return jnp.expand_dims(row, largest + 1), jnp.expand_dims(col, second + 1)

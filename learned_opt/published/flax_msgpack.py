@@ -19,7 +19,7 @@ import numpy as np
 _DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "bool")
 _ARRAY, _SCALAR = 1, 3
 _DEEPEST = 32
-_MOST_ITEMS = 100_000
+_MOST_ITEMS = 10_000
 _MOST_AXES = 32
 _NUMBERS = {
     0xCA: ">f",

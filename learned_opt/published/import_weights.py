@@ -68,8 +68,8 @@ def _sizes(spec, arrays):
 def _build(kind, spec, arguments):
     try:
         return build_optimizer(spec, arguments)
-    except TypeError as error:
-        raise ValueError(f"{kind} with {arguments}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{kind} cannot be built with these arguments: {error}") from None
 
 
 def _check_names(name, kind, arrays, expected):

@@ -33,6 +33,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "lagg_a": {"architecture": "lagg_a", "hidden_size": 4, "num_workers": K},
     "lagg_a_momentum": {"architecture": "lagg_a", "hidden_size": 4, "num_workers": K, "nominal": "momentum"},
     "lagg_set": {"architecture": "lagg_set", "controller_size": 3, "hidden_size": 4},
+    "learnable_sgdm": {"architecture": "learnable_sgdm"},
+    "nn_adam": {"architecture": "nn_adam", "lstm_hidden_size": 4},
+    "rnn_mlp_lopt": {"architecture": "rnn_mlp_lopt", "lstm_hidden_size": 4, "hidden_size": 4},
+    "hyper_v2": {"architecture": "hyper_v2", "lstm_hidden_size": 4, "num_mlps": 3},
+    "celo2": {"architecture": "celo2"},
     "lagg_set_linear": {"architecture": "lagg_set", "controller_size": 0, "hidden_size": 0},
 }
 every = pytest.mark.parametrize("name", CONFIGS)
@@ -40,7 +45,7 @@ every = pytest.mark.parametrize("name", CONFIGS)
 
 def transform(name):
     lopt = from_config(CONFIGS[name])
-    return lopt.transform(lopt.init(jax.random.key(0)))
+    return lopt.transform(lopt.init(jax.random.key(0)), num_steps=10)
 
 
 @functools.cache

@@ -95,7 +95,7 @@ def test_damaged_bytes_give_an_error_or_another_tree():
         (b"\x82\xa1x\x01\xa1x\x02", "occurs twice"),
         (b"\x81\x01\x02", "names are text"),
         (b"\x81\xa1x" * 1000 + b"\x00", "deeper"),
-        (b"\x81\xa1x" + b"\xdd\x00\x03\x00\x00" + b"\x00" * 0x30000, "items"),
+        (b"\x81\xa1x" + b"\xdd\x00\x00\x40\x00" + b"\x00" * 0x4000, "items"),
         (b"\x81\xa1\xff\x00", "utf-8"),
     ],
 )

@@ -133,19 +133,29 @@ THETA = recordings.theta_of(CELO)
             {},
             r"\(1, 1, 4\).*\(1, 3, 4\)",
         ),
-        ("celo", changed(THETA, "rnn_params/step_size/b", np.float32([np.nan])), {}, "step_size/b holds NaN"),  # pyright: ignore[reportArgumentType]
+        (
+            "celo",
+            changed(THETA, "rnn_params/step_size/b", np.asarray([np.nan], np.float32)),
+            {},
+            "step_size/b holds NaN",
+        ),
         ("celo", changed(THETA, "rnn_params/step_size/b", np.asarray([1])), {}, "step_size/b is int64"),
         ("celo", changed(THETA, "rnn_params/step_size/b", np.asarray([None])), {}, "step_size/b is object"),
         ("celo", THETA, {"train_fase": 2}, "no published argument 'train_fase'; did you mean 'train_phase'"),
         ("celo", THETA, {"with_g": False}, "with_g=False: celo is implemented with with_g=True only"),
         ("celo", THETA, {"initial_rms_decays": [0.9]}, r"initial_rms_decays=\[0.9\]: .*=\(0.999,\) only"),
-        ("celo", THETA, {"param_inits": "1"}, "celo with .*'num_mlps': '1'"),
+        ("celo", THETA, {"train_phase": 3}, "celo cannot be built with these arguments: phase=3"),
     ],
 )
 def test_other_weights_are_refused(kind, source, arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         learned_opt.import_weights(kind, source, arguments)
     assert "\n" not in str(error.value)
+
+
+def test_arguments_of_another_type_are_named(unchecked_annotations):
+    with pytest.raises(ValueError, match="celo cannot be built with these arguments: num_mlps='1': use a whole number"):
+        learned_opt.import_weights("celo", THETA, {"param_inits": "1"})
 
 
 def npz(**arrays):
