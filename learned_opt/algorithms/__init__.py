@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from learned_opt.algorithms.adaptive.norm_test import norm_test
 from learned_opt.algorithms.adaptive.qsr import qsr
+from learned_opt.algorithms.auto_diloco import auto_diloco
 from learned_opt.algorithms.compression.quantized_diloco import quantized_diloco
 from learned_opt.algorithms.compression.sparse_loco import sparse_loco
 from learned_opt.algorithms.controls.gpa import gpa
@@ -101,6 +102,7 @@ SERVERS: dict[str, Entry] = {
     "fedavgm": Entry(fedavgm, "Hsu 2019, 1909.06335", "heavy-ball momentum"),
     "diloco": Entry(diloco, "Douillard 2023, 2311.08105", "Nesterov momentum"),
     "muloco_momentum": Entry(muloco_momentum, "Therien 2025, 2505.23725", "Nesterov momentum of scaled steps"),
+    "auto_diloco": Entry(auto_diloco, "", "Nesterov momentum, and a rate for the workers that follows the rounds"),
     "fedadam": Entry(fedadam, "Reddi 2021, 2003.00295", "Adam over rounds"),
     "fedyogi": Entry(fedyogi, "Reddi 2021, 2003.00295", "Adam whose second moment falls slowly"),
 }
