@@ -55,14 +55,14 @@ print(sum(leaf.size for leaf in jax.tree.leaves(checkpoint.theta)), "meta-parame
 
 # %%
 NUM_WORKERS, NUM_LOCAL_STEPS, BATCH_SIZE = 8, 4, 128
-local_lr = checkpoint.local_opt["learning_rate"]
+workers = checkpoint.local_transform()
 family = make_family("fmnist8_mlp32")
 data = jax.device_put(family.data)
 
 
 def training_losses(server_opt, seed=0):
     """Mean minibatch loss of every round."""
-    algorithm = learned_opt.simulate(learned_opt.local_sgd(optax.sgd(local_lr), server_opt), NUM_WORKERS)
+    algorithm = learned_opt.simulate(learned_opt.local_sgd(workers, server_opt), NUM_WORKERS)
 
     @jax.jit
     def train(data, key):
