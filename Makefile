@@ -14,7 +14,7 @@ PRETRAINED = $(basename $(notdir $(wildcard learned_opt/pretrained/*.safetensors
 SUITE = $(BIN)/python -m eval suite --batch-size 16 --num-seeds 3 --tuning coarse --max-extensions 4 \
   $(addprefix --checkpoint ,$(PRETRAINED)) $(ARGS)
 
-.PHONY: install demo test test-reliability notebooks generalization lint
+.PHONY: install demo test test-reliability notebooks generalization gpu-check lint
 
 install: .venv/installed
 
@@ -52,6 +52,10 @@ notebooks: install
 generalization: install
 	$(SUITE) $(UNSEEN) --num-rounds 100 --eval-every 2 --run-dir runs/unseen_h4
 	$(SUITE) $(CHEAP_UNSEEN) --num-local-steps 32 --num-rounds 50 --run-dir runs/unseen_h32 --eval-every 1
+
+# Tests, speed and memory on a GPU, with the JAX that is there: nothing is installed. At most 9 minutes.
+gpu-check:
+	$(or $(PYTHON),$(wildcard $(BIN)/python),python3) -m meta_train.gpu_check
 
 lint: install
 	$(BIN)/ruff check

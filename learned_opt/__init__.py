@@ -1,5 +1,7 @@
 """Learned optimizers for (local) SGD as ordinary optax transforms."""
 
+from learned_opt.algorithms.auto_diloco import auto_diloco as auto_diloco
+from learned_opt.algorithms.auto_diloco import auto_diloco_workers as auto_diloco_workers
 from learned_opt.algorithms.data_parallel import data_parallel as data_parallel
 from learned_opt.algorithms.local_sgd import local_sgd as local_sgd
 from learned_opt.algorithms.local_updates import LocalUpdatesState as LocalUpdatesState
@@ -9,8 +11,22 @@ from learned_opt.algorithms.round import simulate as simulate
 from learned_opt.algorithms.round import spread as spread
 from learned_opt.architectures import from_config as from_config
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt as adafac_mlp_lopt
-from learned_opt.architectures.lagg import lagg_a as lagg_a
-from learned_opt.architectures.lagg import lopt_a as lopt_a
+from learned_opt.architectures.as_server import as_server as as_server
+from learned_opt.architectures.celo import celo as celo
+from learned_opt.architectures.celo2 import celo2 as celo2
+from learned_opt.architectures.celo2_base import celo2_base as celo2_base
+from learned_opt.architectures.celo_adam import celo_adam as celo_adam
+from learned_opt.architectures.hyper_v2 import hyper_v2 as hyper_v2
+from learned_opt.architectures.lagg_a import lagg_a as lagg_a
+from learned_opt.architectures.lagg_set import lagg_set as lagg_set
+from learned_opt.architectures.learnable_adam import learnable_adam as learnable_adam
+from learned_opt.architectures.learnable_sgd import learnable_sgd as learnable_sgd
+from learned_opt.architectures.learnable_sgdm import learnable_sgdm as learnable_sgdm
+from learned_opt.architectures.lopt_a import lopt_a as lopt_a
+from learned_opt.architectures.mlp_lopt import mlp_lopt as mlp_lopt
+from learned_opt.architectures.mup import mup as mup
+from learned_opt.architectures.nn_adam import nn_adam as nn_adam
+from learned_opt.architectures.rnn_mlp_lopt import rnn_mlp_lopt as rnn_mlp_lopt
 from learned_opt.base import LearnedOptimizer as LearnedOptimizer
 from learned_opt.base import LocalAlgorithm as LocalAlgorithm
 from learned_opt.base import RoundInfo as RoundInfo
@@ -28,3 +44,4 @@ from learned_opt.model_folder import export_folder as export_folder
 from learned_opt.model_folder import push_to_hub as push_to_hub
 from learned_opt.optimizers import make_local_optimizer as make_local_optimizer
 from learned_opt.pretrained import pretrained_names as pretrained_names
+from learned_opt.published.import_weights import import_weights as import_weights

@@ -1,4 +1,4 @@
-"""Command line: `python -m learned_opt list`, `inspect NAME`, `card NAME`, `export NAME FOLDER`.
+"""Command line: `python -m learned_opt list`, `inspect NAME`, `card NAME`, `export NAME FOLDER`, `algorithms`.
 
 NAME is a pretrained optimizer, a checkpoint file, a run folder of meta-training, or a folder of `export`. Exit code 2
 and one line for a mistake.
@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from learned_opt.algorithms import table_text
 from learned_opt.checkpoint import load_checkpoint
 from learned_opt.checkpoint_file import read_bytes
 from learned_opt.model_folder import export_folder, model_card
@@ -39,10 +40,13 @@ def main(arguments: Sequence[str]) -> int:
     export = commands.add_parser("export", help="write a folder in the layout of the Hugging Face hub")
     export.add_argument("name", help=_NAME_HELP)
     export.add_argument("folder", help="folder to write")
+    commands.add_parser("algorithms", help="distributed algorithms and server optimizers: paper, use")
     command = parser.parse_args(arguments)
     try:
         if command.command == "list":
             print(table())
+        elif command.command == "algorithms":
+            print(table_text())
         elif command.command == "inspect":
             print(description(command.name, command.all))
         elif command.command == "card":

@@ -57,7 +57,7 @@ class Others(NamedTuple):
 
 def learned_step(
     lopt: LearnedOptimizer,
-    step: optax.GradientTransformationExtraArgs,
+    step: optax.GradientTransformation,
     *,
     learning_rate: LearningRate = 1.0,
     weight_decay: float = 0.0,

@@ -1,55 +1,50 @@
-"""Command line: `python -m meta_train PRESET [--field value]`, `resume RUN_DIR`, `launch ...`, `plan PRESET`,
-`list`.
+"""Command line: `python -m meta_train PRESET [--field value]`, `resume RUN_DIR`, `launch ...`, `plan PRESET`, `list`.
 
-Exit codes: 0 done, 1 the machine failed (disk full), 2 a usage error, 3 diverged, 75 saved after a
-signal (EX_TEMPFAIL, so that a scheduler requeues). JAX is imported only after the arguments are
-known to be good.
+Exit codes: 0 done, 1 the machine or this program failed, 2 a usage error, 3 diverged, 75 saved after a signal
+(EX_TEMPFAIL, so that a scheduler requeues). `--help` and `list` answer without importing JAX.
 """
 
-import contextlib
-import dataclasses
-import difflib
-import io
+import inspect
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from meta_train.component import Component, component_text, parse_component
-from meta_train.config import MetaTrainConfig, check_choice, flag, validate
-from meta_train.presets import DESCRIPTIONS, PRESETS
+from meta_train.command_line import PROGRAM, UsageError, parse_flags, parse_preset, without_option
+from meta_train.config import MetaTrainConfig
+from meta_train.presets import PRESETS
 
 if TYPE_CHECKING:
-    from meta_train.runs.run import Outcome
+    from meta_train.runs.run import RunOutcome
 
-T = TypeVar("T")
-_PROGRAM = "python -m meta_train"
 _EXIT_CODES = {"finished": 0, "preempted": 75, "diverged": 3}
-_USAGE = f"""usage: {_PROGRAM} PRESET [--run-dir DIR] [--meta-steps N] [--seed S] [--FIELD VALUE]
-       {_PROGRAM} resume RUN_DIR
-       {_PROGRAM} launch --processes N (PRESET ... | resume RUN_DIR)
-       {_PROGRAM} plan PRESET [--FIELD VALUE]
-       {_PROGRAM} list
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
+_USAGE = f"""usage: {PROGRAM} PRESET [--run-dir DIR] [--meta-steps N] [--seed S] [--FIELD VALUE]
+       {PROGRAM} resume RUN_DIR
+       {PROGRAM} launch --processes N (PRESET ... | resume RUN_DIR)
+       {PROGRAM} plan PRESET [--FIELD VALUE]
+       {PROGRAM} list
 
-Meta-trains a learned optimizer. '{_PROGRAM} PRESET --help' shows every field.
-One run over several processes: add --distributed auto under SLURM, Kubernetes or MPI, or
---distributed COORDINATOR:PORT,NUM_PROCESSES,PROCESS_ID to each; on one machine use launch.
+Meta-trains a learned optimizer. '{PROGRAM} PRESET --help' shows every field.
+A preset, task, optimizer or estimator of your own is named by module:function or path/to/file.py:function.
+
+Every command but list takes
+  --distributed auto | COORDINATOR:PORT,NUM_PROCESSES,PROCESS_ID
+        one run over several processes: auto under SLURM, Kubernetes or MPI, else given to each (on one machine: launch)
+  --compilation-cache DIR
+        keep compiled programs in DIR, so that the next start with the same shapes skips the compilation
+        (default: the environment variable {_CACHE}, if set)
 
 presets: {", ".join(PRESETS)}"""
-
-
-class _UsageError(Exception):
-    """A mistake on the command line."""
 
 
 def main(arguments: list[str]) -> int:
     """Runs one command; returns the exit code."""
     try:
         return _dispatch(arguments)
-    except (_UsageError, ValueError, FileNotFoundError) as error:
+    except (UsageError, ValueError, FileNotFoundError) as error:
         return _fail(error, 2)
     except OSError as error:
         return _fail(f"{error}; checkpoints saved before are intact", 1)
@@ -63,12 +58,15 @@ def _dispatch(arguments: list[str]) -> int:
         print(_USAGE)
         return 0
     if command == "list":
-        for name, description in DESCRIPTIONS.items():
-            print(f"{name}: {description}\n")
+        for name, preset in PRESETS.items():
+            print(f"{name}: {inspect.getdoc(preset)}\n")
         return 0
+    rest, cache = without_option(rest, "--compilation-cache")
+    if cache is not None:
+        _use_cache(cache)
     if command == "launch":
         return _launch(rest)
-    rest, setting = _without_distributed(rest)
+    rest, setting = without_option(rest, "--distributed")
     if command == "resume":
         run_dir = _folder_to_resume(rest)
         return _in_group(setting, lambda: _resume(run_dir))
@@ -78,49 +76,48 @@ def _dispatch(arguments: list[str]) -> int:
     return _in_group(setting, lambda: _run(config))
 
 
+def _use_cache(folder: str) -> None:
+    """Where JAX keeps compiled programs, in this process and in those that it starts."""
+    if not folder:
+        raise UsageError("compilation-cache: name a folder, e.g. --compilation-cache ~/.cache/jax")
+    path = Path(folder).expanduser().absolute()
+    path.mkdir(parents=True, exist_ok=True)
+    os.environ[_CACHE] = str(path)
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_compilation_cache_dir", str(path))
+
+
 def _preset_config(preset: str, arguments: list[str]) -> MetaTrainConfig:
-    check_choice("preset", preset, [*PRESETS, "resume", "launch", "plan", "list"])
-    config = _parse(preset, arguments)
+    config = parse_preset(preset, arguments)
+    from meta_train.config_checks import validate
+
     validate(config)
     return config
 
 
 def _plan(arguments: list[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
-        raise _UsageError(f"plan: takes a preset and its flags; e.g. {_PROGRAM} plan demo --num-workers 4")
+        raise UsageError(f"plan: takes a preset and its flags; e.g. {PROGRAM} plan demo --num-workers 4")
     config = _preset_config(arguments[0], arguments[1:])
     from eval.machine.devices import use_all_cores
-    from meta_train.plan import make_plan, report
+    from meta_train.cost_estimate import estimate_cost, report
 
     use_all_cores()
-    print(report(config, make_plan(config)))
+    print(report(config, estimate_cost(config)))
     return 0
 
 
 def _folder_to_resume(arguments: list[str]) -> str:
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        raise _UsageError(
-            f"resume: takes one run folder, its settings come from config.json; e.g. {_PROGRAM} resume runs/demo"
+        raise UsageError(
+            f"resume: takes one run folder, its settings come from config.json; e.g. {PROGRAM} resume runs/demo"
         )
     return arguments[0]
 
 
-def _without_distributed(arguments: list[str]) -> tuple[list[str], str]:
-    """The arguments less --distributed, and its value."""
-    rest, setting = [], "none"
-    remaining = iter(arguments)
-    for argument in remaining:
-        name, equals, value = argument.partition("=")
-        if name == "--distributed":
-            setting = value if equals else next(remaining, "")
-        else:
-            rest.append(argument)
-    return rest, setting
-
-
-def _in_group(setting: str, action: Callable[[], int]) -> int:
+def _in_group(setting: str | None, action: Callable[[], int]) -> int:
     """Runs `action` in the group of processes that --distributed names."""
-    if setting == "none":
+    if setting in (None, "none"):
         return action()
     from eval.machine.devices import use_all_cores
     from meta_train.processes.distributed import join, parse_setting
@@ -141,7 +138,6 @@ def _in_group(setting: str, action: Callable[[], int]) -> int:
 
 
 def _launch(arguments: list[str]) -> int:
-    from meta_train.config import from_json
     from meta_train.processes.launch import LaunchConfig, launch, validate_launch
     from meta_train.runs import run_store
 
@@ -150,12 +146,14 @@ def _launch(arguments: list[str]) -> int:
         own.append(rest.pop(0))
         if "=" not in own[-1] and rest:
             own.append(rest.pop(0))
-    launch_config = _parse_flags("launch", LaunchConfig(), own, LaunchConfig.__doc__)
+    launch_config = parse_flags("launch", LaunchConfig(), own, LaunchConfig.__doc__)
     validate_launch(launch_config)
     if not rest:
-        raise _UsageError(f"launch: names no run; e.g. {_PROGRAM} launch --processes 2 demo")
+        raise UsageError(f"launch: names no run; e.g. {PROGRAM} launch --processes 2 demo")
     command, *flags = rest
     if command == "resume":
+        from meta_train.stored_config import from_json
+
         run_dir = Path(_folder_to_resume(flags))
         from_json(run_store.read_config(run_dir), f"{run_dir}/config.json")
     else:
@@ -164,65 +162,6 @@ def _launch(arguments: list[str]) -> int:
         if not (config.reuse_run_dir and (run_dir / "config.json").exists()):
             run_store.create_run(run_dir)
     return launch(launch_config, rest, run_dir, lambda line: print(line, file=sys.stderr, flush=True))
-
-
-def _parse(preset: str, arguments: list[str]) -> MetaTrainConfig:
-    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
-
-    registry = ConstructorRegistry()
-    components = PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="TASK[,FIELD=VALUE]...",
-        instance_from_str=_component,
-        is_instance=lambda instance: isinstance(instance, Component),
-        str_from_instance=lambda component: [component_text(component)],
-    )
-    registry.primitive_rule(lambda info: components if info.type is Component else None)
-    return _parse_flags(preset, PRESETS[preset], arguments, DESCRIPTIONS[preset], registry)
-
-
-def _parse_flags(command: str, default: T, arguments: list[str], description: str | None, registry: Any = None) -> T:
-    """The configuration `default`, a frozen dataclass, with what the flags change."""
-    import tyro
-
-    flags = [flag(field.name) for field in dataclasses.fields(default)]  # pyright: ignore[reportArgumentType]
-    known = [*flags, "--no-reuse-run-dir", "--help"]
-    for argument in arguments:
-        name = argument.partition("=")[0].replace("_", "-")
-        if name.startswith("--") and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise _UsageError(f"{name}: unknown flag; {hint}'{_PROGRAM} {command} --help' lists them all")
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            return tyro.cli(
-                type(default),
-                default=default,
-                args=arguments,
-                prog=f"{_PROGRAM} {command}",
-                description=description,
-                registry=registry,
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise _UsageError(_first_line(errors.getvalue(), command)) from None
-
-
-def _component(arguments: list[str]) -> Component:
-    try:
-        return parse_component(arguments[0])
-    except ValueError as error:
-        # tyro would put a text of its own in the place of a ValueError's.
-        raise _UsageError(str(error)) from None
-
-
-def _first_line(text: str, command: str) -> str:
-    """The message of tyro's framed error, in one line."""
-    lines = [re.sub(r"^[│╭╰─\s]+|[│╮╯─\s]+$", "", line) for line in text.splitlines()]
-    message = " ".join(lines[1:]).partition("Argument helptext")[0].partition("For full help")[0]
-    return f"{message.strip()}; '{_PROGRAM} {command} --help' lists the fields"
 
 
 def _run(config: MetaTrainConfig) -> int:
@@ -241,39 +180,38 @@ def _resume(run_dir: str) -> int:
     return _report(resume(run_dir))
 
 
-def _report(outcome: "Outcome") -> int:
+def _report(outcome: "RunOutcome") -> int:
     run_dir, step = outcome.run_dir, outcome.step
     if outcome.status == "preempted":
-        print(f"{run_dir}: saved at meta-step {step}; '{_PROGRAM} resume {run_dir}' continues it")
+        print(f"{run_dir}: saved at meta-step {step}; '{PROGRAM} resume {run_dir}' continues it")
     elif outcome.status == "diverged":
         message = (
-            f"{run_dir}: stopped at meta-step {step}, the last "
-            f"{outcome.config.max_consecutive_skips} meta-gradients were not finite; "
-            "lower --sigma, --meta-learning-rate or --local-learning-rate"
+            f"{run_dir}: stopped at meta-step {step}, the last {outcome.config.max_consecutive_skips} meta-gradients "
+            "were not finite; lower --sigma, --meta-learning-rate or the learning rate of --local-optimizer"
         )
         return _fail(message, _EXIT_CODES["diverged"])
     else:
         figure = run_dir / "figures" / "meta_loss.png"
         print(f"{run_dir}: finished; optimizer {outcome.optimizer_path}, figure {figure}")
         if outcome.config.eval_protocol is not None:
-            _evaluate(outcome)
+            _evaluate(outcome, outcome.config.eval_protocol)
     return _EXIT_CODES[outcome.status]
 
 
-def _evaluate(outcome: "Outcome") -> None:
+def _evaluate(outcome: "RunOutcome", reference: str) -> None:
     import jax
 
     if jax.process_count() > 1:
         # The comparison is a program for one process.
-        print(f"to compare it with tuned baselines, run '{_PROGRAM} resume {outcome.run_dir}' in one process")
+        print(f"to compare it with tuned baselines, run '{PROGRAM} resume {outcome.run_dir}' in one process")
         return
     from eval.compare.compare import compare
     from eval.machine.progress import show_progress
-    from eval.protocol import PROTOCOLS
     from eval.report.table import plain_table
+    from meta_train.references import find_protocol
 
     folder = outcome.run_dir / "eval"
-    protocol = PROTOCOLS[outcome.config.eval_protocol or ""]
+    protocol = find_protocol(reference)
     print(f"comparing it with tuned baselines over {protocol.num_rounds} rounds", flush=True)
     with show_progress() as progress:
         results = compare(protocol, [outcome.optimizer_path], folder, progress)

@@ -1,30 +1,31 @@
-"""Meta-training on several task families, or several (K, H), at once.
+"""The meta-trainer: one learned optimizer on one task family, or on a mixture of several families and (K, H).
 
-Every member has its own compiled estimate (its unroll has shapes of its own) and its own particles; a meta-step runs
+Every component has its own compiled estimate (its unroll has shapes of its own) and its own particles; a meta-step runs
 all of them, or k of the n drawn without replacement, and takes one step on theta along
 
     g = n/k * sum_{c drawn} w_c g_c / sum_c w_c,        E[g] = sum_c w_c g_c / sum_c w_c
 
-Losses are normalised per family (see `unroll`), which makes the members' meta-gradients commensurable; "clipped"
-bounds each one's norm in addition, so that no member's outlier takes over the step. Which members are drawn depends on
-the seed and the meta-step alone, so a resumed run draws the same.
+Losses are normalised per family (see `unroll`), which makes the components' meta-gradients commensurable. Which
+components are drawn depends on the seed and the meta-step alone, so a resumed run draws the same. A single family is a
+mixture of one, whose estimate and update are one program.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Int
 
-from learned_opt.base import LearnedOptimizer
-from meta_train.estimators.base import EstimatorInfo, GradientEstimator
-from meta_train.meta_update import StepCounter, Trainer, TrainerState, meta_update
+from learned_opt.base import LearnedOptimizer, Theta
+from meta_train.estimators.averaging import merge_infos
+from meta_train.estimators.base import GradientEstimator
+from meta_train.flat_theta import FlatTheta, flat_form
+from meta_train.meta_update import MetaStepInfo, MetaTrainState, MetaUpdate
 
 
-class Member(NamedTuple):
+class BuiltComponent(NamedTuple):
     """One component of a mixture, built.
 
     Attributes:
@@ -35,125 +36,186 @@ class Member(NamedTuple):
 
     estimator: GradientEstimator
     data_at: Callable[[int], Any]
-    weight: float
+    weight: float = 1.0
 
 
-def draw_members(seed: int, meta_step: int, num_members: int, num_drawn: int) -> list[int]:
-    """Which members a meta-step runs, in ascending order.
+class MetaTrainer(NamedTuple):
+    """A meta-trainer.
+
+    Attributes:
+      init: key -> MetaTrainState.
+      step: state -> (state, MetaStepInfo); compiled once for each component, donates its argument.
+      lower: state, or its shapes -> the programs of a meta-step by name, lowered but not compiled.
+      lopt: the learned optimizer being trained.
+      unravel: vector -> theta in the tree of `lopt`.
+      card: what an exported optimizer says it was trained on, JSON values.
+      local_opt: what its workers ran, for `learned_opt.save`; None where there is no one recipe.
+    """
+
+    init: Callable[[jax.Array], MetaTrainState]
+    step: Callable[[MetaTrainState], tuple[MetaTrainState, MetaStepInfo]]
+    lower: Callable[[Any], dict[str, jax.stages.Lowered]]
+    lopt: LearnedOptimizer
+    unravel: Callable[[FlatTheta], Theta]
+    card: Mapping[str, Any] = {}
+    local_opt: Mapping[str, Any] | None = None
+
+
+def draw_components(seed: int, meta_step: int, num_components: int, num_drawn: int) -> list[int]:
+    """Which components a meta-step runs, in ascending order.
 
     The raw output of Philox (Salmon et al. 2011) for this key and counter: NumPy promises it for all versions, which
     it does not for `Generator`'s methods.
     """
-    words = np.random.Philox(key=seed, counter=meta_step).random_raw(num_members)
+    words = np.random.Philox(key=seed, counter=meta_step).random_raw(num_components)
     return sorted(np.argsort(words, kind="stable")[:num_drawn].tolist())
 
 
 def mixture_trainer(
     lopt: LearnedOptimizer,
-    members: Mapping[str, Member],
+    components: Mapping[str, BuiltComponent],
+    update: MetaUpdate,
     *,
-    members_per_step: int,
-    clip_members: bool,
-    seed: int,
-    learning_rate: optax.Schedule,
-    weight_decay: float,
-    max_gradient_norm: float,
-    average_decay: float,
-    mesh: jax.sharding.Mesh,
-    accumulated_steps: int = 1,
-) -> Trainer:
-    """Builds the trainer; the particles' state is a dict with one entry a member.
+    components_per_step: int = 0,
+    seed: int = 0,
+) -> MetaTrainer:
+    """Builds the trainer; the particles' state is a dict with one entry a component.
 
     Args:
       lopt: what is trained.
-      members: by name, at least one.
-      members_per_step: how many a meta-step draws; 0 takes all.
-      clip_members: clip each member's meta-gradient to `max_gradient_norm` before they are averaged.
+      components: by name, at least one.
+      update: of theta, over the mesh of all the estimators.
+      components_per_step: how many a meta-step draws; 0 takes all.
       seed: of the draw.
-      learning_rate, weight_decay, max_gradient_norm, average_decay, accumulated_steps: of `meta_update`.
-      mesh: of all the estimators.
     """
-    names = list(members)
-    num_drawn = members_per_step or len(names)
-    total = sum(member.weight for member in members.values())
-    scales = np.asarray([m.weight * len(names) / (num_drawn * total) for m in members.values()], np.float32)
-    update = meta_update(learning_rate, weight_decay, max_gradient_norm, average_decay, mesh, accumulated_steps)
-    counter = StepCounter()
+    names = list(components)
+    num_drawn = components_per_step or len(names)
+    total = sum(component.weight for component in components.values())
+    scales = np.asarray([c.weight * len(names) / (num_drawn * total) for c in components.values()], np.float32)
+    form = flat_form(lopt)
 
     def init(key):
-        theta_key, estimator_key, root = jax.random.split(key, 3)
-        theta = lopt.init(theta_key)
+        theta_key, particles_key, root = jax.random.split(key, 3)
+        theta = form.ravel(lopt.init(theta_key))
         particles = {
-            name: member.estimator.init(theta, jax.random.fold_in(estimator_key, index), member.data_at(0))
-            for index, (name, member) in enumerate(members.items())
+            name: component.estimator.init(theta, jax.random.fold_in(particles_key, index), component.data_at(0))
+            for index, (name, component) in enumerate(components.items())
         }
-        return update.init(theta, root)._replace(estimator_state=particles)
+        return update.init(theta, root)._replace(particles=particles)
 
-    def estimate_of(index, member):
+    def estimate_of(index, component):
         def estimate(theta, particles, root, meta_step, data):
-            key = jax.random.fold_in(jax.random.fold_in(root, meta_step), index)
-            gradient, particles, info = member.estimator.estimate(theta, particles, key, meta_step, data)
-            return ravel_pytree(gradient)[0], particles, info
+            key = jax.random.fold_in(root, meta_step)
+            if len(names) > 1:
+                key = jax.random.fold_in(key, index)
+            return component.estimator.estimate(theta, particles, key, meta_step, data)
 
-        return jax.jit(estimate, donate_argnums=(1,))
+        return estimate
 
-    estimates = [estimate_of(index, member) for index, member in enumerate(members.values())]
-
-    def apply_fn(state, gradients, infos, scales):
+    def apply(state, gradients, infos, scales):
         stacked = jnp.stack(gradients)
-        norms = jnp.linalg.norm(stacked, axis=1)
-        if clip_members:
-            # A norm that is not finite must reach the check in `update`.
-            scales = scales * jnp.where(norms > max_gradient_norm, max_gradient_norm / norms, 1)
-        gradient = ravel_pytree(state.theta)[1](jnp.sum(stacked * scales[:, None], axis=0))
-        state, info = update.apply(state, gradient, _merged(infos))
-        return state, info, norms
+        state, info = update.apply(state, jnp.sum(stacked * scales[:, None], axis=0), merge_infos(infos))
+        return state, info, jnp.linalg.norm(stacked, axis=1)
 
-    apply = jax.jit(apply_fn, donate_argnums=(0,))
+    estimates = [estimate_of(index, component) for index, component in enumerate(components.values())]
+    if len(names) == 1:
+        programs = _one_program(names[0], estimates[0], update)
+    else:
+        programs = _program_each(names, estimates, apply, scales)
+    counter = _StepCounter()
 
-    def step(state: TrainerState):
+    def step(state):
         meta_step = counter.read(state.step)
-        drawn = draw_members(seed, meta_step, len(names), num_drawn)
-        particles = dict(state.estimator_state)
+        drawn = draw_components(seed, meta_step, len(names), num_drawn)
+        state, info = programs.run(state, drawn, [components[names[index]].data_at(meta_step) for index in drawn])
+        counter.advance(state.step)
+        return state, info
+
+    def lower(state):
+        return programs.lower(state, num_drawn, [component.data_at(0) for component in components.values()])
+
+    return MetaTrainer(init, step, lower, lopt, form.unravel)
+
+
+class _Programs(NamedTuple):
+    """The compiled programs of a meta-step.
+
+    Attributes:
+      run: (state, components drawn, the data of each of them) -> (state, MetaStepInfo).
+      lower: (state or its shapes, number of components drawn, the data of every component) -> the programs by name.
+    """
+
+    run: Callable[[MetaTrainState, list[int], list[Any]], tuple[MetaTrainState, MetaStepInfo]]
+    lower: Callable[[Any, int, list[Any]], dict[str, jax.stages.Lowered]]
+
+
+def _one_program(name: str, estimate: Callable[..., Any], update: MetaUpdate) -> _Programs:
+    """Estimate and update compiled together."""
+
+    def meta_step(state, data):
+        gradient, particles, info = estimate(state.theta, state.particles[name], state.key, state.step, data)
+        return update.apply(state._replace(particles={name: particles}), gradient, info)
+
+    program = jax.jit(meta_step, donate_argnums=(0,))
+    return _Programs(
+        run=lambda state, drawn, data: program(state, data[0]),
+        lower=lambda state, num_drawn, data: {"meta_step": program.lower(state, data[0])},
+    )
+
+
+def _program_each(
+    names: list[str], estimates: list[Callable[..., Any]], apply: Callable[..., Any], scales: np.ndarray
+) -> _Programs:
+    """A program for the estimate of each component, and one for the update."""
+    compiled = [jax.jit(estimate, donate_argnums=(1,)) for estimate in estimates]
+    compiled_apply = jax.jit(apply, donate_argnums=(0,))
+
+    def run(state, drawn, data):
+        particles = dict(state.particles)
         gradients, infos = [], []
-        for index in drawn:
+        for index, own_data in zip(drawn, data, strict=True):
             name = names[index]
-            gradient, particles[name], info = estimates[index](
-                state.theta, particles[name], state.key, state.step, members[name].data_at(meta_step)
+            gradient, particles[name], info = compiled[index](
+                state.theta, particles[name], state.key, state.step, own_data
             )
             gradients.append(gradient)
             infos.append(info)
-        state, info, norms = apply(state._replace(estimator_state=None), gradients, infos, scales[list(drawn)])
-        counter.advance(state.step)
-        details = dict(info.details)
-        for position, (index, member_info) in enumerate(zip(drawn, infos, strict=True)):
-            details[f"meta_loss/{names[index]}"] = member_info.meta_loss
-            details[f"gradient_norm/{names[index]}"] = norms[position]
-        return state._replace(estimator_state=particles), info._replace(details=details)
+        state, info, norms = compiled_apply(state._replace(particles=None), gradients, infos, scales[drawn])
+        by_component = {}
+        for position, index in enumerate(drawn):
+            by_component[f"meta_loss/{names[index]}"] = infos[position].meta_loss
+            by_component[f"gradient_norm/{names[index]}"] = norms[position]
+        return state._replace(particles=particles), info._replace(by_component=by_component)
 
-    def lower(state):
+    def lower(state, num_drawn, data):
         programs, gradients, infos = {}, [], []
-        for name, estimate in zip(names, estimates, strict=True):
-            arguments = (state.theta, state.estimator_state[name], state.key, state.step, members[name].data_at(0))
-            programs[name] = estimate.lower(*arguments)
+        for name, estimate, own_data in zip(names, compiled, data, strict=True):
+            programs[name] = estimate.lower(state.theta, state.particles[name], state.key, state.step, own_data)
             gradient, _, info = programs[name].out_info
             gradients.append(gradient)
             infos.append(info)
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (gradients, infos))
         drawn_shapes = [part[:num_drawn] for part in shapes]
-        programs["update"] = apply.lower(state._replace(estimator_state=None), *drawn_shapes, scales[:num_drawn])
+        programs["update"] = compiled_apply.lower(state._replace(particles=None), *drawn_shapes, scales[:num_drawn])
         return programs
 
-    return Trainer(init, step, lopt, lower)
+    return _Programs(run, lower)
 
 
-def _merged(infos: Sequence[EstimatorInfo]) -> EstimatorInfo:
-    """Sums of what counts, the largest of what is a maximum, means of the rest."""
+class _StepCounter:
+    """Meta-steps done, on the host. To read them from the device would wait for the meta-step that still runs there,
+    so the number is remembered with the array that a step returned, and any other array is read."""
 
-    def merged(name):
-        values = jnp.stack([getattr(info, name) for info in infos])
-        if name.startswith("num_"):
-            return jnp.sum(values)
-        return jnp.max(values) if name.startswith("max_") else jnp.mean(values)
+    def __init__(self) -> None:
+        self._array: Any = None
+        self._step = 0
 
-    return EstimatorInfo(**{name: merged(name) for name in EstimatorInfo._fields})
+    def read(self, step: Int[Array, ""]) -> int:
+        """The meta-step of a state about to be stepped, given its `step`."""
+        if step is not self._array:
+            self._array, self._step = step, int(step)
+        return self._step
+
+    def advance(self, step: Int[Array, ""]) -> None:
+        """Remembers the `step` of the state that came out of the one last read."""
+        self._array, self._step = step, self._step + 1

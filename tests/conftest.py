@@ -1,12 +1,50 @@
-"""Settings under which every test runs: 8 simulated CPU devices and JAX's strictest type rules."""
+"""Settings under which every test runs: 8 simulated CPU devices, JAX's strictest type rules, checked annotations.
 
+Annotations are checked by jaxtyping and beartype whenever a function of one of the four folders is called. An integer
+passes for a float, as type checkers have it.
+"""
+
+import importlib
+import importlib.util
 import os
+import pkgutil
+import sys
+import typing
 from pathlib import Path
 
 import jax
+import jaxtyping
 import pytest
 
 ROOT = Path(__file__).parent
+TYPE_CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+
+
+def check_annotations() -> None:
+    """From now on calls of functions in the four folders are checked.
+
+    The library names jaxtyping below `if TYPE_CHECKING:`, because it must not depend on it, so it is imported here, as
+    a type checker would. It is imported twice: the first time loads the other packages that it needs, since not all of
+    them could be imported like that.
+    """
+    package = "learned_opt"
+    names = [module.name for module in pkgutil.walk_packages([str(ROOT.parent / package)], f"{package}.")]
+    for name in [*names, "beartype"]:
+        importlib.import_module(name)
+    for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
+        del sys.modules[name]
+    jaxtyping.install_import_hook([package, "tasks", "eval", "meta_train"], TYPE_CHECKER)
+    typing.TYPE_CHECKING = True
+    try:
+        for name in names:
+            importlib.import_module(name)
+    finally:
+        typing.TYPE_CHECKING = False
+
+
+# Before any test module is imported, and not where only what must be there is installed.
+if importlib.util.find_spec("beartype"):
+    check_annotations()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,6 +59,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+@pytest.fixture
+def unchecked_annotations():
+    """For a test that passes a wrong type on purpose, to see what our own code says of it."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,47 +1,60 @@
-"""The README's Python runs: the blocks of one section share a namespace and run in order, in an
-empty folder."""
+"""The Python of every README runs: the blocks of a file share a namespace and run in order, in an empty folder."""
 
 import re
 from pathlib import Path
 
+import jax
 import pytest
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+READMES = [path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *sorted(ROOT.glob("[a-z]*/README.md")))]
 
 
-def python_sections(text: str) -> dict[str, list[tuple[int, str]]]:
-    """{section title: [(line of the first statement, code)]} of the ```python blocks."""
-    sections: dict[str, list[tuple[int, str]]] = {}
-    title, fence, start, code = "top", "", 0, []
+@pytest.fixture(autouse=True)
+def as_users_have_it():
+    # What the tests are strict about, optax and the users of a README are not.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def python_blocks(text: str) -> list[tuple[int, str]]:
+    """(line of the first statement, code) of the ```python blocks."""
+    blocks: list[tuple[int, str]] = []
+    fence, start, code = "", 0, []
     for number, line in enumerate(text.splitlines(), start=1):
         if fence:
             if line.strip() == "```":
                 if fence == "python":
-                    sections.setdefault(title, []).append((start, "\n".join(code)))
+                    blocks.append((start, "\n".join(code)))
                 fence = ""
             code.append(line)
         elif opening := re.match(r"\s*```(\S*)", line):
             fence, start, code = opening[1] or "text", number + 1, []
-        elif heading := re.match(r"#{1,2} (.*)", line):
-            title = heading[1]
-    return sections
+    return blocks
 
 
-SECTIONS = python_sections(README.read_text()) if README.exists() else {}
-
-
-@pytest.mark.parametrize("title", SECTIONS)
-def test_python_of_the_readme_runs(title, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", READMES)
+def test_python_of_the_readme_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "readme"}
-    for line, code in SECTIONS[title]:
-        exec(compile("\n" * (line - 1) + code, str(README), "exec"), namespace)
+    for line, code in python_blocks((ROOT / name).read_text()):
+        exec(compile("\n" * (line - 1) + code, name, "exec"), namespace)
 
 
-def test_readme_has_python():
-    assert SECTIONS, f"{README} is missing or shows no ```python block"
+def test_the_readmes_show_python():
+    assert [name for name in READMES if python_blocks((ROOT / name).read_text())] == [
+        "README.md",
+        "learned_opt/README.md",
+    ]
 
 
-def test_blocks_are_found_by_section():
+@pytest.mark.parametrize("name", READMES)
+def test_links_between_files_lead_somewhere(name):
+    text = (ROOT / name).read_text()
+    for target in re.findall(r"\]\((?!http|#)([^)#]+)", text):
+        assert ((ROOT / name).parent / target).exists(), target
+
+
+def test_blocks_are_found():
     text = "# A\n```python\nx = 1\n```\n## B\n```\nno\n```\n```python\ny = 2\nz = 3\n```\n"
-    assert python_sections(text) == {"A": [(3, "x = 1")], "B": [(10, "y = 2\nz = 3")]}
+    assert python_blocks(text) == [(3, "x = 1"), (10, "y = 2\nz = 3")]

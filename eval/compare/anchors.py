@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import optax
 
+from eval.compare.checkpoints import read_checkpoint
 from eval.compare.contenders import Contender, contender
 from eval.compare.learned import local_transform, local_words
 from eval.protocol import EvalProtocol
 from learned_opt.algorithms.auto_diloco import auto_diloco
 from learned_opt.algorithms.server import diloco, fedavg
-from learned_opt.checkpoint import load_checkpoint
 
 
 class Anchor(NamedTuple):
@@ -23,6 +23,9 @@ class Anchor(NamedTuple):
     make: Callable[[Mapping[str, Any]], optax.GradientTransformation]
     words: str
 
+
+AUTO_DILOCO = ("learning_rate", "momentum", "kappa", "tau", "average")
+"""Arguments of the rule that `lagg_set` shares with it."""
 
 ANCHORS: dict[str, Anchor] = {
     "average": Anchor(lambda config: fedavg(), "the workers' average"),
@@ -35,8 +38,9 @@ ANCHORS: dict[str, Anchor] = {
         "Adam's step (learning rate {nominal_learning_rate:g})",
     ),
     "lagg_set": Anchor(
-        lambda config: auto_diloco(config["learning_rate"], config["momentum"], config["kappa"], config["tau"]),
-        "auto_diloco (server learning rate {learning_rate:g}, momentum {momentum:g}, kappa {kappa:g}, tau {tau:g})",
+        lambda config: auto_diloco(**{field: config[field] for field in AUTO_DILOCO}),
+        "auto_diloco (server learning rate {learning_rate:g}, momentum {momentum:g}, kappa {kappa:g}, tau {tau:g}, "
+        "average {average:g})",
     ),
 }
 """By the `nominal` of a config, or by its architecture where there is no choice of one."""
@@ -57,7 +61,7 @@ def anchors(checkpoints: Sequence[tuple[str, str]], protocol: EvalProtocol) -> l
     Raises:
       as `eval.compare.learned.learned`.
     """
-    named = [(name, path, load_checkpoint(path)) for name, path in checkpoints]
+    named = [(name, path, read_checkpoint(path)) for name, path in checkpoints]
     groups: dict[str, list[tuple[str, str, Any]]] = {}
     for name, path, loaded in named:
         anchor = anchor_of(loaded.lopt.config)

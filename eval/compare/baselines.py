@@ -1,10 +1,12 @@
-"""The tuned baselines by name, and groups of them.
+"""The baselines by name, and groups of them.
 
     sgd adam dp_adamw dp_muon        data-parallel: one step a round, on its K H B examples
     local_sgd slowmo diloco fedadam  SGD workers under a server optimizer
     diloco_adam diloco_adamw         DiLoCo's own form (Douillard et al. 2023, arXiv 2311.08105) has AdamW workers
 
-Every baseline has a grid of GRID_SIZE settings (9 under coarse tuning) and the same rule for its growth
+    auto_diloco                      a rule that finds the workers' rate itself; one setting for all problems
+
+Every tuned baseline has a grid of GRID_SIZE settings (9 under coarse tuning) and the same rule for its growth
 (eval/compare/grids.py). Literal tables: to add a baseline is to add a function and its line.
 """
 
@@ -18,6 +20,7 @@ from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
 from eval.schedules import factor
 from eval.scores.targets import DILOCO, LOCAL_SGD
+from learned_opt.algorithms.auto_diloco import auto_diloco, auto_diloco_workers
 from learned_opt.algorithms.server import diloco, fedadam, fedavg, slowmo
 from learned_opt.names import hint
 
@@ -119,6 +122,11 @@ def _fedadam(protocol: EvalProtocol) -> Contender:
     )
 
 
+def _auto_diloco(protocol: EvalProtocol) -> Contender:
+    workers = auto_diloco_workers()
+    return _baseline("auto_diloco", protocol, lambda h: auto_diloco(), {}, lambda h: workers)
+
+
 BASELINES: dict[str, Callable[..., Contender]] = {
     "sgd": _sgd,
     "adam": _adam,
@@ -130,6 +138,7 @@ BASELINES: dict[str, Callable[..., Contender]] = {
     "diloco_adamw": _diloco_adamw,
     "dp_adamw": _dp_adamw,
     "dp_muon": _dp_muon,
+    "auto_diloco": _auto_diloco,
 }
 """Name -> (protocol, ...) -> contender, in the order of tables."""
 
@@ -145,6 +154,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "diloco_adamw",
         "dp_adamw",
         "dp_muon",
+        "auto_diloco",
     ),
     "targets": (LOCAL_SGD, DILOCO),
     "all": tuple(BASELINES),

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from eval.compare.checkpoints import read_checkpoint, split_label, split_reference
 from eval.compare.contenders import Contender, contender
 from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
-from learned_opt.checkpoint import Checkpoint, load_checkpoint
+from learned_opt.checkpoint import Checkpoint
 from learned_opt.local_recipe import recipe_in_words
 
 MULTIPLIER = "multiplier"
@@ -35,7 +36,7 @@ def learned(
     unanchored form takes steps of a size of its own and gets one.
 
     Args:
-      checkpoint: a file, or the name of a pretrained optimizer.
+      checkpoint: a file, or the name of a pretrained optimizer, see `eval.compare.checkpoints`.
       protocol: K and H of the evaluation.
       taken: names in use, see `learned_name`.
       tune_multiplier: tune a factor on its updates with the budget of a baseline.
@@ -46,7 +47,7 @@ def learned(
       ValueError: a damaged checkpoint, one for another number of workers, or a server optimizer without a local one.
     """
     path = os.fspath(checkpoint)
-    loaded = load_checkpoint(path)
+    loaded = read_checkpoint(path)
     needed = loaded.lopt.num_workers
     if needed not in (None, protocol.num_workers):
         raise ValueError(
@@ -107,9 +108,8 @@ def named_checkpoints(
     """
     named: list[tuple[str, str]] = []
     for checkpoint in checkpoints:
-        label, equals, path = os.fspath(checkpoint).partition("=")
-        label, path = (label, path) if equals else ("", label)
-        loaded = load_checkpoint(path)
+        label, path = split_label(checkpoint)
+        loaded = read_checkpoint(path)
         in_use = [*taken, *(name for name, _ in named)]
         named.append((label or learned_name(path, loaded, in_use, tune_multiplier), path))
     return tuple(named)
@@ -117,7 +117,8 @@ def named_checkpoints(
 
 def learned_name(path: str, loaded: Checkpoint, taken: Sequence[str], tune_multiplier: bool) -> str:
     """A pretrained optimizer's own name, a file's architecture; numbered where taken."""
-    is_file = os.sep in path or path.endswith(".safetensors")
+    path, _ = split_reference(path)
+    is_file = os.sep in path or path.endswith(".safetensors") or os.path.exists(path)
     base = (loaded.lopt.config["architecture"] if is_file else path) + ("_tuned" if tune_multiplier else "")
     name, number = base, 2
     while name in taken:

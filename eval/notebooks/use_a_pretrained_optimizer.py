@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -55,14 +57,14 @@ print(sum(leaf.size for leaf in jax.tree.leaves(checkpoint.theta)), "meta-parame
 
 # %%
 NUM_WORKERS, NUM_LOCAL_STEPS, BATCH_SIZE = 8, 4, 128
-workers = checkpoint.local_transform()
+local_opt = checkpoint.local_transform()
 family = make_family("fmnist8_mlp32")
 data = jax.device_put(family.data)
 
 
 def training_losses(server_opt, seed=0):
     """Mean minibatch loss of every round."""
-    algorithm = learned_opt.simulate(learned_opt.local_sgd(workers, server_opt), NUM_WORKERS)
+    algorithm = learned_opt.simulate(learned_opt.local_sgd(local_opt, server_opt), NUM_WORKERS)
 
     @jax.jit
     def train(data, key):

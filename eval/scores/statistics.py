@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
-Scores = Float[np.ndarray, "runs tasks"]
+Scores = Real[np.ndarray, "_runs tasks"]
 
 
 class Interval(NamedTuple):

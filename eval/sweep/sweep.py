@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from eval.compare.checkpoints import read_checkpoint
 from eval.compare.compare import compare
 from eval.compare.contenders import Contender
 from eval.compare.participants import participants
@@ -28,7 +29,6 @@ from eval.machine.progress import SweepProgress
 from eval.results import Results, load_results
 from eval.sweep.plan import FORMAT_VERSION, PLAN_FILE, Cell, SweepPlan, load_document, load_plan, write_or_check_plan
 from learned_opt.atomic_file import write_atomic
-from learned_opt.checkpoint import load_checkpoint
 from tasks.base import TaskFamily
 from tasks.check import check_form
 
@@ -91,7 +91,7 @@ def fits(plan: SweepPlan, path: str, cell: Cell) -> bool:
     """Whether a checkpoint takes part in a cell."""
     if plan.kind != "axis":
         return True
-    return load_checkpoint(path).lopt.num_workers in (None, cell.protocol.num_workers)
+    return read_checkpoint(path).lopt.num_workers in (None, cell.protocol.num_workers)
 
 
 def run_sweep(

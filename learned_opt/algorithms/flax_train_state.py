@@ -9,11 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import optax
+from flax import struct
 from flax.training.train_state import TrainState
 
 
 class LossTrainState(TrainState):
     """`TrainState` whose `apply_gradients` has an argument for the loss."""
+
+    # Flax annotates it as a FrozenDict, which its modules no longer return.
+    params: Any = struct.field(pytree_node=True)
 
     def apply_gradients(self, *, grads: Any, value: Any = None, **kwargs: Any) -> LossTrainState:
         """One optimizer step.

@@ -6,7 +6,8 @@
 The server side is an ordinary optax transform over the mean pseudo-gradient (Reddi et al. 2021, arXiv 2003.00295),
 which may also read the workers' own in the extra argument `worker_updates`. Local optimizer state, and that of
 `upload`, stay on their worker between rounds. A server whose state has a field `local_rates` (one number per tensor)
-sets the factor on the workers' local updates in the next round.
+sets the factor on the workers' local updates in the next round; where it has a field `averaged_params`, that is what
+`params` returns.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import optax
 
-from learned_opt.algorithms.round import dense_bytes, local_rates, local_steps, server_step, worker_index
+from learned_opt.algorithms.round import (
+    dense_bytes,
+    evaluated_params,
+    local_rates,
+    local_steps,
+    server_step,
+    worker_index,
+)
 from learned_opt.argument_checks import check_transform, explained_state
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
@@ -95,4 +103,4 @@ def local_sgd(
         shared = Shared(optax.apply_updates(start, updates), server_state)
         return RoundState(shared, Worker(done.opt_state, upload_state)), RoundInfo(done.losses, diagnostics)
 
-    return LocalAlgorithm(init, round_fn, lambda state: state.shared.params, bytes_sent)
+    return LocalAlgorithm(init, round_fn, lambda state: evaluated_params(*state.shared), bytes_sent)

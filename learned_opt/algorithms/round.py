@@ -172,6 +172,15 @@ def local_rates(server_state: Any) -> Any:
     return optax.tree.get(server_state, "local_rates", None)
 
 
+def evaluated_params(params: Params, server_state: Any) -> Params:
+    """What is to be evaluated, in the dtypes of `params`: the field `averaged_params` of the server's state, wherever
+    it is nested; the global parameters themselves where it averages none."""
+    averaged = optax.tree.get(server_state, "averaged_params", None)
+    if averaged is None or averaged == ():
+        return params
+    return jax.tree.map(lambda z, x: z.astype(x.dtype), averaged, params)
+
+
 def server_step(
     server_opt: optax.GradientTransformationExtraArgs,
     server_state: Any,

@@ -2,55 +2,73 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
-from learned_opt.architectures.lagg import lagg_a, lopt_a
+from learned_opt.architectures.as_server import as_server
+from learned_opt.architectures.celo import celo
+from learned_opt.architectures.celo2 import celo2
+from learned_opt.architectures.celo2_base import celo2_base
+from learned_opt.architectures.celo_adam import celo_adam
+from learned_opt.architectures.hyper_v2 import hyper_v2
+from learned_opt.architectures.lagg_a import lagg_a
 from learned_opt.architectures.lagg_set import lagg_set
+from learned_opt.architectures.learnable_adam import learnable_adam
+from learned_opt.architectures.learnable_sgd import learnable_sgd
+from learned_opt.architectures.learnable_sgdm import learnable_sgdm
+from learned_opt.architectures.lopt_a import lopt_a
+from learned_opt.architectures.mlp_lopt import mlp_lopt
+from learned_opt.architectures.mup import mup
+from learned_opt.architectures.nn_adam import nn_adam
+from learned_opt.architectures.rnn_mlp_lopt import rnn_mlp_lopt
 from learned_opt.base import LearnedOptimizer
+from learned_opt.names import check_arguments, hint
 
 ARCHITECTURES: dict[str, Callable[..., LearnedOptimizer]] = {
     "adafac_mlp_lopt": adafac_mlp_lopt,
     "lopt_a": lopt_a,
     "lagg_a": lagg_a,
     "lagg_set": lagg_set,
+    "learnable_sgd": learnable_sgd,
+    "learnable_sgdm": learnable_sgdm,
+    "learnable_adam": learnable_adam,
+    "mlp_lopt": mlp_lopt,
+    "nn_adam": nn_adam,
+    "rnn_mlp_lopt": rnn_mlp_lopt,
+    "hyper_v2": hyper_v2,
+    "celo": celo,
+    "celo_adam": celo_adam,
+    "celo2_base": celo2_base,
+    "celo2": celo2,
+    "as_server": as_server,
+    "mup": mup,
 }
-SINGLE_MACHINE = ("adafac_mlp_lopt",)
-"""Those that are fed gradients; the others are fed what workers did in their local steps."""
 
 
 def from_config(
-    config: dict[str, Any], architectures: Mapping[str, Callable[..., LearnedOptimizer]] | None = None
+    config: Mapping[str, Any], architectures: Mapping[str, Callable[..., LearnedOptimizer]] | None = None
 ) -> LearnedOptimizer:
     """The inverse of `LearnedOptimizer.config`.
 
     Args:
-      config: `{"architecture": name, **arguments of that architecture}`; missing arguments take
-        their defaults.
+      config: `{"architecture": name, **arguments of that architecture}`; missing arguments take their defaults. An
+        argument that is itself a config, of an optimizer that the architecture wraps, is built first.
       architectures: name -> function, beside the library's own.
 
     Raises:
       ValueError: an unknown architecture, an unknown argument, or a bad value.
     """
     arguments = dict(config)
-    name = arguments.pop("architecture", None)
+    name = str(arguments.pop("architecture", None))
     known = {**ARCHITECTURES, **(architectures or {})}
-    build = known.get(str(name))
-    if build is None:
-        raise ValueError(f"architecture={name!r}{_hint(name, known)}")
-    fields = list(inspect.signature(build).parameters)
-    for field in arguments:
-        if field not in fields:
-            raise ValueError(f"{name} has no argument {field!r}{_hint(field, fields)}")
+    if name not in known:
+        raise ValueError(f"architecture={name!r}: {hint(name, known)}")
+    check_arguments(known[name], arguments, name)
+    for field, value in arguments.items():
+        if isinstance(value, Mapping) and "architecture" in value:
+            arguments[field] = from_config(value, architectures)
     try:
-        return build(**arguments)
+        return known[name](**arguments)
     except TypeError as error:
         raise ValueError(f"{name} with {arguments}: {error}") from None
-
-
-def _hint(value: Any, choices: Any) -> str:
-    close = difflib.get_close_matches(str(value), list(choices), n=1)
-    return f": {f'did you mean {close[0]!r}? ' if close else ''}use one of {', '.join(choices)}"

@@ -9,48 +9,27 @@ meta-training, in units of Adam's learning rate.
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from learned_opt.base import LearnedOptimizer, Theta
-from learned_opt.per_parameter.adafac_features import LARGEST_GRADIENT, num_features
-from learned_opt.per_parameter.mlp import init_mlp
-from learned_opt.per_parameter.transform import per_parameter_transform
+from learned_opt.base import LearnedOptimizer
+from learned_opt.per_parameter.adafac_features import LARGEST_GRADIENT
+from learned_opt.per_parameter.output_rule import (
+    check_nominal,
+    default_step_mult,
+    exponential_step,
+    unscaled_exponential_step,
+)
+from learned_opt.per_parameter.theta import check_sizes, init_theta
+from learned_opt.per_parameter.transform import Given, Inputs, per_parameter_transform
 
 NOMINALS = ("none", "adam")
-_PUBLISHED_STEP_MULT = 1e-3
-_NOMINAL_STEP_MULT = 3.0
-
-
-def init_theta(key: jax.Array, num_deltas: int, hidden_size: int, hidden_layers: int, zero_output: bool) -> Theta:
-    """Untrained meta-parameters: decay offsets 0 and a random MLP."""
-    return {
-        "momentum_decays": jnp.zeros(3, jnp.float32),
-        "rms_decays": jnp.zeros(1, jnp.float32),
-        "adafactor_decays": jnp.zeros(3, jnp.float32),
-        "mlp": init_mlp(key, num_features(num_deltas), hidden_size, hidden_layers, zero_output),
-    }
-
-
-def check_sizes(hidden_size: int, hidden_layers: int) -> None:
-    """ValueError for an MLP without units or layers."""
-    if hidden_size < 1:
-        raise ValueError(f"hidden_size={hidden_size}: use at least 1 unit")
-    if hidden_layers < 1:
-        raise ValueError(f"hidden_layers={hidden_layers}: use at least 1 hidden layer")
-
-
-def check_nominal(nominal: str, choices: tuple[str, ...]) -> None:
-    """ValueError for a nominal step that is not among the choices."""
-    if nominal not in choices:
-        raise ValueError(f"nominal={nominal!r}: use one of {', '.join(choices)}")
 
 
 def adafac_mlp_lopt(
     hidden_size: int = 32,
     hidden_layers: int = 2,
     exp_mult: float = 1e-3,
-    step_mult: float | None = None,
+    step_mult: float | jax.Array | None = None,
     nominal: str = "none",
     nominal_learning_rate: float = 0.01,
 ) -> LearnedOptimizer:
@@ -72,8 +51,7 @@ def adafac_mlp_lopt(
     """
     check_sizes(hidden_size, hidden_layers)
     check_nominal(nominal, NOMINALS)
-    if step_mult is None:
-        step_mult = _PUBLISHED_STEP_MULT if nominal == "none" else _NOMINAL_STEP_MULT
+    step_mult = default_step_mult(nominal) if step_mult is None else step_mult
     config = {
         "architecture": "adafac_mlp_lopt",
         "hidden_size": hidden_size,
@@ -81,24 +59,26 @@ def adafac_mlp_lopt(
         "exp_mult": exp_mult,
         "step_mult": step_mult,
     }
-    adam, unit = None, 1.0
+    adam = None
     if nominal == "adam":
         config |= {"nominal": nominal, "nominal_learning_rate": nominal_learning_rate}
-        adam, unit = _adam(nominal_learning_rate), nominal_learning_rate
+        adam = _adam(nominal_learning_rate)
+        # Adam's step does not grow with the gradient, nor does the correction to it.
+        step = unscaled_exponential_step(step_mult * nominal_learning_rate, exp_mult)
+    else:
+        step = exponential_step(step_mult, exp_mult)
     return LearnedOptimizer(
-        init=lambda key: init_theta(key, 1, hidden_size, hidden_layers, zero_output=adam is not None),
+        init=lambda key: init_theta(key, 1, hidden_size, hidden_layers, zero_output=nominal != "none"),
         transform=lambda theta, num_steps=None: per_parameter_transform(
-            theta,
-            num_workers=None,
-            exp_mult=exp_mult,
-            step_mult=step_mult * unit,
-            sign=1.0,
-            nominal=adam,
-            grows_with_gradient=False,
+            theta, inputs=_gradient, step=step, nominal=adam
         ),
         config=config,
         reads="gradient",
     )
+
+
+def _gradient(given: Given) -> Inputs:
+    return Inputs(averaged=given.updates, deltas=[given.updates])
 
 
 def _adam(learning_rate: float) -> optax.GradientTransformation:

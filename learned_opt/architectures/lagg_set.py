@@ -8,6 +8,7 @@ and sets
     rate    = s r exp(z_1)              what the workers multiply their local updates of the tensor by
     a'      = a exp(z_2)                the tensor's server rate
     b'      = b + (1 - b)(1 - exp(z_3)) its momentum: 1 - b' = (1 - b) exp(z_3)
+    c'      = c + (1 - c)(1 - exp(z_4)) decay of the average that is evaluated (z_4: mean over tensors)
 
 with every z = (its bound) tanh(output). A per-parameter MLP, fed the pseudo-gradient, the momentum, their statistics
 over the workers and the controller's hidden units (its features where it has none), adds a correction in units of the
@@ -28,18 +29,31 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.algorithms.auto_diloco import cosine_of, next_log_rate, squared_norm, surviving_mean
+from learned_opt.algorithms.auto_diloco import (
+    AVERAGE,
+    KAPPA,
+    LEARNING_RATE,
+    MOMENTUM,
+    TAU,
+    WORKER_FLOOR,
+    averaged_with,
+    cosine_of,
+    next_log_rate,
+    squared_norm,
+    surviving_mean,
+    wide,
+)
 from learned_opt.base import LearnedOptimizer
-from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, TensorSums, round_features
+from learned_opt.per_parameter.entry_correction import NUM_CHANNELS, channels, correction, worker_statistics
+from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, round_features, tensor_sums
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
 
-BOUNDS = (0.25, 0.7, 0.7, 1.2)
-"""Largest absolute value of z_0 .. z_3."""
+BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2)
+"""Largest absolute value of z_0 .. z_4."""
 LARGEST_OFFSET = 3.0
 """Largest absolute value of log r."""
-NUM_CHANNELS = 7
 SECOND_MOMENT_DECAY = 0.9
 
 
@@ -47,7 +61,7 @@ class LaggSetState(NamedTuple):
     """State of the transform; two or three floats per parameter.
 
     Attributes:
-      count: rounds taken.
+      num_updates: rounds taken.
       momentum: m, float32.
       previous: D of the round before, float32.
       second_moment: running mean of D^2, float32; empty without the per-parameter MLP.
@@ -55,9 +69,10 @@ class LaggSetState(NamedTuple):
       offsets: log r of each tensor.
       losses: running means of the loss; NaN before the first.
       local_rates: what the workers multiply their local updates of each tensor by.
+      averaged_params: the average of the global parameters, float32, which is evaluated.
     """
 
-    count: Int[Array, ""]
+    num_updates: Int[Array, ""]
     momentum: PyTree
     previous: PyTree
     second_moment: PyTree
@@ -65,30 +80,34 @@ class LaggSetState(NamedTuple):
     offsets: Float[Array, "tensors"]
     losses: Float[Array, "means"]
     local_rates: PyTree
+    averaged_params: PyTree
 
 
 def lagg_set(
     controller_size: int = 16,
     hidden_size: int = 8,
-    learning_rate: float = 0.7,
-    momentum: float = 0.9,
-    kappa: float = 0.1,
-    tau: float = 0.2,
-    floor: float = 0.03,
+    learning_rate: float = LEARNING_RATE,
+    momentum: float = MOMENTUM,
+    kappa: float = KAPPA,
+    tau: float = TAU,
+    average: float = AVERAGE,
+    floor: float = WORKER_FLOOR,
 ) -> LearnedOptimizer:
     """The learned round.
 
     Args:
       controller_size: hidden units of the controller; 0 makes it linear in its features.
       hidden_size: hidden units of the per-parameter MLP; 0 leaves it out.
-      learning_rate, momentum, kappa, tau: of the anchor, see `auto_diloco`.
+      learning_rate, momentum, kappa, tau, average: of the anchor, see `auto_diloco`; average above 0.
       floor: smallest root mean square that a tensor counts with; that of the workers' relative steps.
 
     Raises:
-      ValueError: a negative size.
+      ValueError: a negative size, or an average that is no decay.
     """
     if controller_size < 0:
         raise ValueError(f"controller_size={controller_size}: use 0 (a linear controller) or more units")
+    if not 0 < average < 1:
+        raise ValueError(f"average={average}: use a decay between 0 and 1")
     if hidden_size < 0:
         raise ValueError(f"hidden_size={hidden_size}: use 0 (none) or more units")
     config = {
@@ -99,6 +118,7 @@ def lagg_set(
         "momentum": momentum,
         "kappa": kappa,
         "tau": tau,
+        "average": average,
         "floor": floor,
     }
 
@@ -115,7 +135,7 @@ def lagg_set(
             zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
             tensors = len(jax.tree.leaves(params))
             return LaggSetState(
-                count=jnp.int32(0),
+                num_updates=jnp.int32(0),
                 momentum=zeros,
                 previous=zeros,
                 second_moment=zeros if hidden_size else (),
@@ -123,6 +143,7 @@ def lagg_set(
                 offsets=jnp.zeros(tensors),
                 losses=jnp.full(len(LOSS_DECAYS), jnp.nan, jnp.float32),
                 local_rates=jax.tree.map(lambda p: jnp.float32(1), params),
+                averaged_params=wide(params),
             )
 
         def update(
@@ -140,7 +161,7 @@ def lagg_set(
             cosine = cosine_of(delta, state.previous)
             log_rate = next_log_rate(state.log_rate, cosine, kappa, tau)
             running = _running(state.losses, value)
-            sums = _tensor_sums(leaves, previous, momenta, xs, worker_mean)
+            sums = tensor_sums(leaves, previous, momenta, xs, worker_mean)
             features = round_features(
                 sums,
                 cosine,
@@ -148,7 +169,7 @@ def lagg_set(
                 running,
                 None if losses is None else jnp.mean(losses, axis=0),
                 num_workers,
-                state.count,
+                state.num_updates,
                 num_steps,
                 floor,
             )
@@ -169,15 +190,17 @@ def lagg_set(
                     v + (1 - SECOND_MOMENT_DECAY) * (jnp.square(d) - v) for d, v in zip(leaves, moments, strict=True)
                 ]
                 second = treedef.unflatten(moments)
-                statistics = _worker_statistics(leaves, treedef, worker_mean)
+                statistics = worker_statistics(leaves, treedef, worker_mean)
                 bias = theta["parameter"]["b0"][None] + hidden @ theta["parameter"]["w_tensor"]
                 for i, d in enumerate(leaves):
                     unit = jax.lax.rsqrt(jnp.maximum(sums.dd[i] / sums.size[i], 1e-30))
-                    channels = _channels(d, new_momenta[i], moments[i], xs[i], *statistics[i], unit)
-                    learned = _correction(theta["parameter"], channels, bias[i])
+                    entry = channels(d, new_momenta[i], moments[i], xs[i], *statistics[i], unit)
+                    learned = correction(theta["parameter"], entry, bias[i])
                     steps[i] = steps[i] - servers[i] * jnp.sqrt(sums.dd[i] / sums.size[i]) * learned
+            decay = average + (1 - average) * (1 - jnp.exp(jnp.mean(z[:, 4])))
+            averaged = averaged_with(state.averaged_params, params, treedef.unflatten(steps), decay, state.num_updates)
             new = LaggSetState(
-                state.count + 1,
+                state.num_updates + 1,
                 treedef.unflatten(new_momenta),
                 delta,
                 second,
@@ -185,6 +208,7 @@ def lagg_set(
                 offsets,
                 running,
                 treedef.unflatten(list(rates)),
+                averaged,
             )
             finite = jnp.isfinite(squared_norm(delta)) & jnp.all(jnp.isfinite(outputs))
             new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
@@ -226,68 +250,3 @@ def _running(means, value):
     value = value.astype(jnp.float32)
     moved = jnp.where(jnp.isnan(means), value, decays * means + (1 - decays) * value)
     return jnp.where(jnp.isfinite(value), moved, means)
-
-
-def _tensor_sums(leaves, previous, momenta, xs, worker_mean):
-    def sums(a, b):
-        return jnp.stack([jnp.sum(x * y) for x, y in zip(a, b, strict=True)])
-
-    dd = sums(leaves, leaves)
-    workers = dd
-    if worker_mean is not None:
-        squares = worker_mean(lambda own: [jnp.sum(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves(own)])
-        workers = jnp.stack(squares)
-    return TensorSums(
-        size=jnp.asarray([max(1, x.size) for x in xs], jnp.float32),
-        dd=dd,
-        pp=sums(previous, previous),
-        mm=sums(momenta, momenta),
-        xx=sums(xs, xs),
-        dp=sums(leaves, previous),
-        dm=sums(leaves, momenta),
-        workers=workers,
-        is_vector=jnp.asarray([float(x.ndim < 2) for x in xs], jnp.float32),
-    )
-
-
-def _worker_statistics(leaves, treedef, worker_mean):
-    """For each tensor: root mean square over the workers of each entry, and the mean of its signs."""
-    if worker_mean is None:
-        return [(jnp.abs(d), jnp.sign(d)) for d in leaves]
-
-    def own_statistics(own):
-        wide = jax.tree.map(lambda x: x.astype(jnp.float32), own)
-        return jax.tree.map(jnp.square, wide), jax.tree.map(jnp.sign, wide)
-
-    squares, signs = worker_mean(own_statistics)
-    squares, signs = treedef.flatten_up_to(squares), treedef.flatten_up_to(signs)
-    return [(jnp.sqrt(s), g) for s, g in zip(squares, signs, strict=True)]
-
-
-def _channels(d, m, v, x, spread, sign, unit):
-    """NUM_CHANNELS arrays of the tensor's shape, all of about unit size."""
-    m_unit = jax.lax.rsqrt(jnp.maximum(jnp.mean(jnp.square(m)), 1e-30))
-    x_unit = jax.lax.rsqrt(jnp.maximum(jnp.mean(jnp.square(x)), 1e-30))
-    tiny = 1e-12 + spread
-    return [
-        d * unit,
-        m * m_unit,
-        x * x_unit,
-        d / tiny,
-        sign,
-        d * jax.lax.rsqrt(v + 1e-30),
-        jnp.clip(jnp.log(jnp.maximum(v, 1e-30)) / 2 + jnp.log(unit), -3, 3) / 3,
-    ]
-
-
-def _correction(network, channels, bias):
-    """d exp(g) for every entry of a tensor, written out: one loop without storing a channel."""
-    hidden = [
-        jax.nn.relu(sum((w * c for w, c in zip(column, channels, strict=True)), bias[k]))
-        for k, column in enumerate(network["w0"].T)
-    ]
-    direction, log_size = (
-        sum((w * h for w, h in zip(column, hidden, strict=True)), network["b1"][k])
-        for k, column in enumerate(network["w1"].T)
-    )
-    return direction * jnp.exp(jnp.clip(log_size, -3, 3))

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.optimizers.learning_rate import LearningRate, rate_at
+from learned_opt.optimizers.learning_rate import LearningRate
 from learned_opt.optimizers.relative_size import relative_size, root_mean_square
 
 RMS_FLOOR = 1e-3
@@ -36,7 +36,7 @@ def normalized_sgd(learning_rate: LearningRate) -> optax.GradientTransformation:
     def update(updates, state, params=None):
         if params is None:
             raise ValueError("normalized_sgd: update needs params; pass them as the third argument")
-        rate = rate_at(learning_rate, getattr(state, "count", jnp.zeros((), jnp.int32)))
+        rate: Any = learning_rate(state.count) if callable(learning_rate) else learning_rate
 
         def scaled(gradient, param):
             size = relative_size(param, RMS_FLOOR)

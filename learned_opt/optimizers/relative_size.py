@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, ArrayLike, Float
 
 
 def root_mean_square(x: Float[Array, "..."]) -> Float[Array, ""]:
@@ -18,6 +18,6 @@ def root_mean_square(x: Float[Array, "..."]) -> Float[Array, ""]:
     return jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32))) / max(x.size, 1))
 
 
-def relative_size(param: Float[Array, "..."], floor: float | Array) -> Float[Array, ""]:
+def relative_size(param: Float[ArrayLike, "..."], floor: float | Array) -> Float[Array, ""]:
     """max(rms(p), floor)."""
     return jnp.maximum(root_mean_square(jnp.asarray(param)), floor)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, Float, Int
 
 MOMENTUM_DECAYS = (0.9, 0.99, 0.999)
 RMS_DECAYS = (0.999,)
@@ -47,13 +47,13 @@ class Accumulators(NamedTuple):
       momentum: [3, *S].
       rms: S.
       row: [3, *S without its largest axis], or [3, *S] for a tensor that is not factored.
-      col: [3, *S without its second largest axis], or [3, 0] for a tensor that is not factored.
+      col: [3, *S without its second largest axis], or None for a tensor that is not factored.
     """
 
     momentum: Float[Array, "3 *S"]
     rms: Float[Array, "*S"]
     row: Float[Array, "3 ..."]
-    col: Float[Array, "3 ..."]
+    col: Float[Array, "3 ..."] | None
 
 
 class Decays(NamedTuple):
@@ -103,16 +103,16 @@ def factored_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
 def init_accumulators(shape: tuple[int, ...]) -> Accumulators:
     """Zeros for a tensor of this shape."""
     axes = factored_axes(shape)
-    row_shape, col_shape = shape, (0,)
+    row_shape, col = shape, None
     if axes is not None:
         second, largest = axes
         row_shape = shape[:largest] + shape[largest + 1 :]
-        col_shape = shape[:second] + shape[second + 1 :]
+        col = jnp.zeros((3, *shape[:second], *shape[second + 1 :]), jnp.float32)
     return Accumulators(
         momentum=jnp.zeros((3, *shape), jnp.float32),
         rms=jnp.zeros(shape, jnp.float32),
         row=jnp.zeros((3, *row_shape), jnp.float32),
-        col=jnp.zeros((3, *col_shape), jnp.float32),
+        col=col,
     )
 
 
@@ -153,7 +153,7 @@ def rescale(accumulators: Accumulators, inverse: Float[Array, ""]) -> Accumulato
         return jnp.minimum(moment * square, _LARGEST_MOMENT)
 
     momentum = jnp.clip(momentum * inverse, -LARGEST_GRADIENT, LARGEST_GRADIENT)
-    return Accumulators(momentum, scaled(rms), scaled(row), scaled(col))
+    return Accumulators(momentum, scaled(rms), scaled(row), None if col is None else scaled(col))
 
 
 def tensor_features(
@@ -266,6 +266,6 @@ def first_layer_rows(num_deltas: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return full, row, col
 
 
-def time_features(count: Float[Array, ""]) -> Float[Array, "11"]:
+def time_features(count: Int[Array, ""]) -> Float[Array, "11"]:
     """tanh(count / T - 1) for 11 time scales T; count is in steps (rounds), before this one."""
     return jnp.tanh(count.astype(jnp.float32) / jnp.asarray(TIME_SCALES, jnp.float32) - 1)

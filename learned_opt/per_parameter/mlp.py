@@ -10,7 +10,7 @@ single feature; a wide one stacks its features and uses matrix products.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ from learned_opt.per_parameter.adafac_features import Features, first_layer_rows
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-Mlp = dict[str, jax.Array]
+Mlp = dict[str, Any]
+"""Weights and biases by name, JAX or NumPy arrays."""
 
 WIDEST_WRITTEN_OUT = 8
 SMALLEST_WRITTEN_OUT = 16_384

@@ -52,6 +52,30 @@ class TensorSums(NamedTuple):
     is_vector: Float[Array, "tensors"]
 
 
+def tensor_sums(leaves, previous, momenta, xs, worker_mean) -> TensorSums:
+    """The sums of the tensors D, D', m and x, and of the workers' own D (equal to that of D without `worker_mean`)."""
+
+    def sums(a, b):
+        return jnp.stack([jnp.sum(x * y) for x, y in zip(a, b, strict=True)])
+
+    dd = sums(leaves, leaves)
+    workers = dd
+    if worker_mean is not None:
+        squares = worker_mean(lambda own: [jnp.sum(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves(own)])
+        workers = jnp.stack(squares)
+    return TensorSums(
+        size=jnp.asarray([max(1, x.size) for x in xs], jnp.float32),
+        dd=dd,
+        pp=sums(previous, previous),
+        mm=sums(momenta, momenta),
+        xx=sums(xs, xs),
+        dp=sums(leaves, previous),
+        dm=sums(leaves, momenta),
+        workers=workers,
+        is_vector=jnp.asarray([float(x.ndim < 2) for x in xs], jnp.float32),
+    )
+
+
 def round_features(
     sums: TensorSums,
     cosine: Float[Array, ""],

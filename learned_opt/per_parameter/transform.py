@@ -1,31 +1,33 @@
 """The optax transform shared by the per-parameter MLP optimizers.
 
-Published form (`nominal="none"`, Metz et al. 2022, arXiv 2203.11860, and Joseph et al. 2025, arXiv 2312.02204):
+An architecture says what is read and how the step is made:
 
-    x <- x - step_mult * d * exp(exp_mult * m)
+    x <- x + step(d, m, s),     (d, m) = MLP(features of `inputs`, parameters and accumulators)
 
-Nominal form (nominal terms: Harrison et al. 2022, arXiv 2209.11208): a hand-made step plus a learned correction in
-units of s, the root mean square of the tensor's (mean pseudo-)gradient,
+Published form (Metz et al. 2022, arXiv 2203.11860, and Joseph et al. 2025, arXiv 2312.02204): s is 1. Nominal form
+(nominal terms: Harrison et al. 2022, arXiv 2209.11208): a hand-made step comes first,
 
-    x <- x - nominal(g) - s * step_mult * d * exp(exp_mult * m),
+    x <- x + nominal(g) + step(d, m, s),
 
-whose features are computed from accumulators measured in units of s. Multiplying every gradient by a constant therefore
-multiplies every update by it, and with the output layer at zero the step is the hand-made one to the last bit. Beside a
-hand-made step that does not grow with the gradient (Adam's) the correction does not either: s is then 1 in the formula.
+s is the root mean square of the tensor's (mean pseudo-)gradient, and the features are computed from accumulators
+measured in units of s. Beside a hand-made step that is proportional to the gradient, with a step proportional to s,
+multiplying every gradient by a constant multiplies every update by it; and a step of zeros leaves the hand-made one to
+the last bit.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt.argument_checks import check_like, explained_state
 from learned_opt.base import Theta
 from learned_opt.per_parameter.adafac_features import (
-    Accumulators,
     clip_gradient,
     decays_from_theta,
     full_mean_squares,
@@ -36,9 +38,10 @@ from learned_opt.per_parameter.adafac_features import (
     update_accumulators,
 )
 from learned_opt.per_parameter.mlp import apply_mlp, is_written_out, time_bias
+from learned_opt.per_parameter.output_rule import Step
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Int, PyTree
+    from jaxtyping import Array, Float, Int, PyTree
 
 _SMALLEST_MEAN_SQUARE = 1e-30
 _PARAMETERS_AT_ONCE = 2**20
@@ -48,100 +51,125 @@ class PerParameterState(NamedTuple):
     """State of the transform.
 
     Attributes:
-      count: steps (rounds) taken.
+      num_updates: steps (rounds) taken; not called count, so that `optax.tree.get(state, "count")` finds that of a
+        schedule beside it.
       accumulators: `Accumulators` by tensor shape, leaves [tensors of that shape, ...], float32.
       nominal: state of the hand-made step (empty where there is none).
     """
 
-    count: Int[Array, ""]
-    accumulators: dict[str, Accumulators]
+    num_updates: Int[Array, ""]
+    accumulators: PyTree
     nominal: PyTree
+
+
+class Given(NamedTuple):
+    """What an update is given, for all tensors of one shape.
+
+    Attributes:
+      updates: gradients or mean pseudo-gradients, float32, each entry limited to +-1e9.
+      leading: (tree, size) -> the entries of a tree like the updates whose leaves have a leading axis of that size,
+        [size, *shape of `updates`]. ValueError for another structure or another size.
+      extra: further arguments of the update, by name.
+    """
+
+    updates: Float[Array, "*S"]
+    leading: Callable[[Any, int], Float[Array, "size *S"]]
+    extra: Mapping[str, Any]
+
+
+class Inputs(NamedTuple):
+    """What an architecture reads of it.
+
+    Attributes:
+      averaged: what the accumulators average and s is measured on.
+      deltas: the first inputs of the MLP.
+    """
+
+    averaged: Float[Array, "*S"]
+    deltas: list[Float[Array, "*S"]]
 
 
 def per_parameter_transform(
     theta: Theta,
     *,
-    num_workers: int | None,
-    exp_mult: float,
-    step_mult: float,
-    sign: float,
-    nominal: optax.GradientTransformation | None,
-    grows_with_gradient: bool = True,
+    inputs: Callable[[Given], Inputs],
+    step: Step,
+    nominal: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Builds the transform.
 
     Args:
       theta: meta-parameters.
-      num_workers: None if the MLP reads the mean gradient, K if it reads K worker updates instead.
-      exp_mult: multiplies m in the exponent.
-      step_mult: multiplies the learned step.
-      sign: what the MLP and the accumulators are fed is `sign` times what the transform is given.
-      nominal: the hand-made step, None for the published form.
-      grows_with_gradient: whether that step is proportional to the gradient, and the correction with it.
+      inputs: what the architecture reads, elementwise in the arrays it is given.
+      step: (direction d, log magnitude m, scale s) -> what is added to the parameters, elementwise.
+      nominal: the hand-made step, which works in float32; None for the published form.
     """
-
-    num_deltas = 1 if num_workers is None else num_workers
 
     def init(params):
         groups = _group_by_shape(jax.tree.leaves(params))
         return PerParameterState(
-            count=jnp.zeros((), jnp.int32),
+            num_updates=jnp.zeros((), jnp.int32),
             accumulators={
                 name: jax.vmap(lambda _, shape=shape: init_accumulators(shape))(jnp.arange(len(members)))
                 for name, (shape, members) in groups.items()
             },
-            nominal=optax.EmptyState() if nominal is None else nominal.init(params),
+            nominal=optax.EmptyState() if nominal is None else nominal.init(_float32(params)),
         )
 
-    def update(updates, state, params=None, *, worker_updates=None, **extra: Any):
-        del extra
+    def update(updates, state, params=None, **extra: Any):
         if params is None:
             raise ValueError("params is None: call update(updates, state, params), the features read the parameters")
+        check_like(updates, params, "updates")
+        with explained_state(state, init, params, "this optimizer"):
+            return step_all(updates, state, params, extra)
+
+    def step_all(updates, state, params, extra):
         gradients, treedef = jax.tree.flatten(updates)
         param_leaves = treedef.flatten_up_to(params)
-        workers = _worker_leaves(worker_updates, gradients, treedef, num_workers)
         if nominal is None:
             nominal_steps, nominal_state = None, state.nominal
         else:
-            nominal_updates, nominal_state = nominal.update(updates, state.nominal, params)
+            nominal_updates, nominal_state = nominal.update(_float32(updates), state.nominal, _float32(params))
             nominal_steps = treedef.flatten_up_to(nominal_updates)
         decays = decays_from_theta(theta)
-        bias = time_bias(theta["mlp"], time_features(state.count))
+        bias = time_bias(theta["mlp"], time_features(state.num_updates))
 
-        def step_tensor(gradient, deltas, param, accumulators):
-            signed = sign * clip_gradient(gradient)
+        def step_tensor(read, param, accumulators):
+            signed, deltas = read
             accumulators = update_accumulators(accumulators, signed, decays)
-            read, scale, reading = signed, step_mult, accumulators
-            deltas = [signed] if deltas is None else list(sign * clip_gradient(deltas))
+            scale, reading = 1.0, accumulators
             if nominal is not None:
                 mean_square = jnp.maximum(jnp.mean(jnp.square(signed)), _SMALLEST_MEAN_SQUARE)
-                inverse = jax.lax.rsqrt(mean_square)
-                scale = step_mult * jnp.sqrt(mean_square) if grows_with_gradient else step_mult
+                inverse, scale = jax.lax.rsqrt(mean_square), jnp.sqrt(mean_square)
                 reading = rescale(accumulators, inverse)
-                read, deltas = signed * inverse, [d * inverse for d in deltas]
-            inputs = (deltas, read, param.astype(jnp.float32), reading)
-            written_out = is_written_out(theta["mlp"], gradient.shape)
-            mean_squares = full_mean_squares(*inputs) if written_out else None
-            direction, magnitude = apply_mlp(theta["mlp"], tensor_features(*inputs), mean_squares, num_deltas, bias)
-            return -scale * direction * jnp.exp(exp_mult * magnitude), accumulators
+                signed, deltas = signed * inverse, [d * inverse for d in deltas]
+            channels = (deltas, signed, param.astype(jnp.float32), reading)
+            written_out = is_written_out(theta["mlp"], signed.shape)
+            mean_squares = full_mean_squares(*channels) if written_out else None
+            features = tensor_features(*channels)
+            direction, magnitude = apply_mlp(theta["mlp"], features, mean_squares, len(deltas), bias)
+            return step(direction, magnitude, scale), accumulators
 
-        count = jnp.asarray(optax.safe_increment(state.count))
         new_leaves = list(param_leaves)
         accumulators = {}
         for name, (_, members) in _group_by_shape(param_leaves).items():
-            gradient, deltas, param = (
-                None if leaves[members[0]] is None else jnp.stack([leaves[i] for i in members])
-                for leaves in (gradients, workers, param_leaves)
-            )
-            learned, accumulators[name] = jax.vmap(step_tensor)(gradient, deltas, param, state.accumulators[name])
+            gradient, param = (jnp.stack([leaves[i] for i in members]) for leaves in (gradients, param_leaves))
+            given = Given(clip_gradient(gradient), _leading(treedef, gradients, members), extra)
+            learned, accumulators[name] = jax.vmap(step_tensor)(inputs(given), param, state.accumulators[name])
             for i, update in zip(members, learned, strict=True):
                 if nominal_steps is not None:
-                    update = nominal_steps[i].astype(jnp.float32) + update
+                    update = nominal_steps[i] + update
                 new_leaves[i] = update.astype(param_leaves[i].dtype)
-        new_state = PerParameterState(count, accumulators, nominal_state)
+        num_updates = jnp.asarray(optax.safe_increment(state.num_updates))
+        new_state = PerParameterState(num_updates, accumulators, nominal_state)
         return treedef.unflatten(new_leaves), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _float32(tree):
+    """What a hand-made step works on, so that its accumulators are float32 whatever the parameters are."""
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
 
 
 def _group_by_shape(leaves):
@@ -162,19 +190,22 @@ def _group_by_shape(leaves):
     return groups
 
 
-def _worker_leaves(worker_updates, gradients, treedef, num_workers):
-    if num_workers is None:
-        return [None] * len(gradients)
-    if worker_updates is None:
-        raise ValueError(
-            f"worker_updates is None: lagg_a(num_workers={num_workers}) reads every worker's pseudo-gradient; pass "
-            "update(..., worker_updates=tree with a leading [workers] axis), or use lopt_a"
-        )
-    leaves = treedef.flatten_up_to(worker_updates)
-    for leaf, gradient in zip(leaves, gradients, strict=True):
-        if jnp.shape(leaf) != (num_workers, *jnp.shape(gradient)):
+def _leading(treedef, gradients, members):
+    """`Given.leading` of one group of tensors."""
+
+    def leading(tree, size):
+        if jax.tree.structure(tree) != treedef:
             raise ValueError(
-                f"worker_updates has a leaf of shape {jnp.shape(leaf)}, expected "
-                f"{(num_workers, *jnp.shape(gradient))}: this optimizer was built for num_workers={num_workers}"
+                "worker_updates is a tree of other structure than updates: pass optax.masked, or optax.partition, "
+                "mask_compatible_extra_args=True"
             )
-    return leaves
+        leaves = jax.tree.leaves(tree)
+        for leaf, gradient in zip(leaves, gradients, strict=True):
+            if jnp.shape(leaf) != (size, *jnp.shape(gradient)):
+                raise ValueError(
+                    f"worker_updates has a leaf of shape {jnp.shape(leaf)}, expected {(size, *jnp.shape(gradient))}: "
+                    f"this optimizer was built for num_workers={size}"
+                )
+        return jnp.moveaxis(clip_gradient(jnp.stack([leaves[i] for i in members])), 1, 0)
+
+    return leading

@@ -1,48 +1,28 @@
-"""The meta-gradient estimators by name.
+"""The meta-gradient estimators by name: functions that return an `Estimator`.
 
-Every constructor is called alike:
-
-    ESTIMATORS[name](unroll, schedule, num_pairs=, truncation_length=, sigma=, mesh=, options=EstimatorOptions())
-
-`num_pairs` counts antithetic pairs, for backpropagation tasks; `sigma`, a number or a function of the meta-step, is
-unused by backpropagation; `options.max_unroll_length` is needed by full backpropagation only.
+pes                  unbiased by truncations, one perturbation a truncation
+nres                 unbiased by truncations, one perturbation an episode
+es                   truncated: biased towards what pays off soon, less variance
+full_es              evolution strategies on whole episodes
+truncated_backprop   backpropagation through a truncation
+full_backprop        backpropagation through whole episodes
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
-import jax
+from meta_train.estimators.backprop import FULL_BACKPROP, TRUNCATED_BACKPROP
+from meta_train.estimators.base import Estimator
+from meta_train.estimators.es import ES
+from meta_train.estimators.full_es import FULL_ES
+from meta_train.estimators.nres import NRES
+from meta_train.estimators.pairs import by_truncation
+from meta_train.estimators.pes import PES
 
-from meta_train.estimators.backprop import full_backprop, truncated_backprop
-from meta_train.estimators.base import EstimatorOptions, GradientEstimator, Sigma
-from meta_train.estimators.es import es
-from meta_train.estimators.full_es import full_es
-from meta_train.estimators.nres import nres
-from meta_train.estimators.pes import pes
-from meta_train.estimators.truncation import TruncationSchedule
-from meta_train.estimators.unroll import Unroll
-
-
-class EstimatorConstructor(Protocol):
-    """What the constructors have in common; `meta_train.estimators.pes.pes` says what the arguments are."""
-
-    def __call__(
-        self,
-        unroll: Unroll,
-        schedule: TruncationSchedule,
-        *,
-        num_pairs: int,
-        truncation_length: int,
-        sigma: Sigma,
-        mesh: jax.sharding.Mesh,
-        options: EstimatorOptions = ...,
-    ) -> GradientEstimator: ...
-
-
-ESTIMATORS: dict[str, EstimatorConstructor] = {
-    "pes": pes,
-    "es": es,
-    "nres": nres,
-    "full_es": full_es,
-    "truncated_backprop": truncated_backprop,
-    "full_backprop": full_backprop,
+ESTIMATORS: dict[str, Callable[..., Estimator]] = {
+    "pes": lambda: by_truncation(PES),
+    "es": lambda: by_truncation(ES),
+    "nres": lambda: by_truncation(NRES),
+    "full_es": lambda: FULL_ES,
+    "truncated_backprop": lambda: TRUNCATED_BACKPROP,
+    "full_backprop": lambda: FULL_BACKPROP,
 }

@@ -17,103 +17,66 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
-from meta_train.estimators.base import (
-    PLAIN,
-    EstimatorOptions,
-    GradientEstimator,
-    Sent,
-    Sigma,
-    average,
-    diverged,
-)
-from meta_train.estimators.episodes import Episode, begin_episode, episode_shapes, renew_ended
-from meta_train.estimators.particle_mesh import PARTICLES, default_chunk, map_particles
+from meta_train.estimators.averaging import ParticleEstimate, average, diverged
+from meta_train.estimators.base import Estimator, GradientEstimator, Particles
+from meta_train.estimators.episodes import Episode, begin_episode, episode_shapes, restart_if_ended
+from meta_train.estimators.particle_mesh import PARTICLES, map_particles
 from meta_train.estimators.truncation import TruncationSchedule
 from meta_train.estimators.unroll import Unroll
+from meta_train.flat_theta import FlatTheta
 
 
-def truncated_backprop(
-    unroll: Unroll,
-    schedule: TruncationSchedule,
-    *,
-    num_pairs: int,
-    truncation_length: int,
-    sigma: Sigma = 0.0,
-    mesh: jax.sharding.Mesh,
-    options: EstimatorOptions = PLAIN,
-) -> GradientEstimator:
+def truncated_backprop(unroll: Unroll, schedule: TruncationSchedule, particles: Particles) -> GradientEstimator:
     """Builds the truncated form; its state is the tasks' `Episode`s.
 
     Args:
       unroll: truncated inner training.
-      schedule: episode lengths, rounds.
-      num_pairs: tasks; nothing comes in pairs here.
-      truncation_length: rounds per estimate, that of `unroll`.
-      sigma: unused, since nothing is perturbed.
-      mesh: devices the tasks are spread over, from `make_particle_mesh`.
-      options: none of those about perturbations applies.
+      schedule: episode lengths.
+      particles: see there; one particle a task, and no sigma.
 
     Raises:
-      ValueError: an option that does not apply, or a mesh that spreads a task over devices.
+      ValueError: pairs, which there are none of, or a mesh that spreads a task over devices.
     """
-    del sigma
-    _check(num_pairs, mesh, options)
-    sharding = jax.NamedSharding(mesh, jax.P(PARTICLES))
-    begin = begin_episode(unroll, schedule, truncation_length)
+    _check(particles)
+    sharding = jax.NamedSharding(particles.mesh, jax.P(PARTICLES))
+    begin = begin_episode(unroll, schedule)
 
     def init(theta, key, data):
         shapes = episode_shapes(begin, theta, key, data)
-        return jax.tree.map(lambda x: jnp.zeros((num_pairs, *x.shape), x.dtype, device=sharding), shapes)
+        return jax.tree.map(lambda x: jnp.zeros((particles.num_tasks, *x.shape), x.dtype, device=sharding), shapes)
 
     def step_task(shared, task_id, episode):
         theta, key, meta_step, data = shared
         episode_key, step_key = jax.random.split(jax.random.fold_in(key, task_id))
-        episode = renew_ended(begin(theta, episode_key, meta_step, data, episode.unroll_length == 0), episode)
+        episode = restart_if_ended(begin(theta, episode_key, meta_step, data, episode.unroll_length == 0), episode)
 
         def truncation_loss(theta):
             inner, info = unroll.step(theta, episode.inner, step_key, data)
             return jnp.mean(info.losses), (inner, (info.num_clamped, diverged(info)))
 
         (loss, (inner, counts)), gradient = jax.value_and_grad(truncation_loss, has_aux=True)(theta)
-        age = episode.age + truncation_length
-        return Episode(inner, age, episode.unroll_length), _sent(gradient, loss, counts, age)
+        age = episode.age + unroll.truncation_length
+        return Episode(inner, age, episode.unroll_length), _estimate(gradient, loss, counts, age)
 
-    over_tasks = map_particles(step_task, mesh, options.chunk or default_chunk(num_pairs))
+    over_tasks = map_particles(step_task, particles.mesh)
 
     def estimate(theta, state, key, meta_step, data):
-        state, sent = over_tasks((theta, key, meta_step, data), num_pairs, state)
-        gradient, info = average(sent, pairs_per_task=1)
-        return ravel_pytree(theta)[1](gradient), state, info
+        state, estimates = over_tasks((theta, key, meta_step, data), particles.num_tasks, state)
+        gradient, info = average(estimates, pairs_per_task=1)
+        return gradient, state, info
 
     return GradientEstimator(init, estimate)
 
 
-def full_backprop(
-    unroll: Unroll,
-    schedule: TruncationSchedule,
-    *,
-    num_pairs: int,
-    truncation_length: int,
-    sigma: Sigma = 0.0,
-    mesh: jax.sharding.Mesh,
-    options: EstimatorOptions,
-) -> GradientEstimator:
+def full_backprop(unroll: Unroll, schedule: TruncationSchedule, particles: Particles) -> GradientEstimator:
     """Builds the form over whole episodes; it has no state, and ages are the episode's length.
 
-    As in `meta_train.estimators.full_es`, all tasks of an estimate share a length. Arguments and errors are those of
-    `truncated_backprop`, except that `options.max_unroll_length` must be the schedule's longest episode, in rounds, a
-    multiple of `truncation_length`: memory is reserved for it, and longer episodes would be cut there.
+    As in `meta_train.estimators.full_es`, all tasks of an estimate share a length. Memory is reserved for the longest
+    episode of the schedule. Arguments and errors are those of `truncated_backprop`.
     """
-    del sigma
-    _check(num_pairs, mesh, options)
-    longest = options.max_unroll_length
-    if longest is None or longest < 1 or longest % truncation_length:
-        raise ValueError(
-            f"max_unroll_length: {longest} must be the schedule's longest episode, a multiple of truncation_length "
-            f"{truncation_length}"
-        )
+    _check(particles)
+    truncation_length = unroll.truncation_length
 
     def run_task(shared, task_id, state):
         theta, key, num_truncations, data = shared
@@ -133,38 +96,40 @@ def full_backprop(
                 )
 
             inner = unroll.reset(theta, episode_key, data)
-            indices = jnp.arange(longest // truncation_length)
+            indices = jnp.arange(schedule.longest // truncation_length)
             _, (losses, num_clamped, kept) = jax.lax.scan(until_the_end, inner, indices)
             return jnp.sum(losses) / num_truncations.astype(losses.dtype), (jnp.sum(num_clamped), ~jnp.any(kept))
 
         (loss, counts), gradient = jax.value_and_grad(episode_loss, has_aux=True)(theta)
-        length = num_truncations * truncation_length
-        return state, _sent(gradient, loss, counts, length)
+        return state, _estimate(gradient, loss, counts, num_truncations * truncation_length)
 
-    over_tasks = map_particles(run_task, mesh, options.chunk or default_chunk(num_pairs))
+    over_tasks = map_particles(run_task, particles.mesh)
 
     def estimate(theta, state, key, meta_step, data):
         length_key, tasks_key = jax.random.split(key)
-        num_truncations = jnp.minimum(schedule(length_key, meta_step), longest) // truncation_length
-        state, sent = over_tasks((theta, tasks_key, num_truncations, data), num_pairs, state)
-        gradient, info = average(sent, pairs_per_task=1)
-        return ravel_pytree(theta)[1](gradient), state, info
+        num_truncations = schedule.length(length_key, meta_step) // truncation_length
+        state, estimates = over_tasks((theta, tasks_key, num_truncations, data), particles.num_tasks, state)
+        gradient, info = average(estimates, pairs_per_task=1)
+        return gradient, state, info
 
     return GradientEstimator(lambda theta, key, data: (), estimate)
 
 
-def _sent(gradient: Any, loss: Any, counts: tuple[Any, Any], age: Any) -> Sent:
+TRUNCATED_BACKPROP = Estimator(truncated_backprop, differentiates=True, whole_episodes=False)
+FULL_BACKPROP = Estimator(full_backprop, differentiates=True, whole_episodes=True)
+
+
+def _estimate(gradient: FlatTheta, loss: Any, counts: tuple[Any, Any], age: Any) -> ParticleEstimate:
     num_clamped, lost = counts
-    flat, _ = ravel_pytree(gradient)
-    return Sent(flat, jnp.all(jnp.isfinite(flat)), loss, num_clamped, lost.astype(jnp.int32), age)
+    return ParticleEstimate(gradient, jnp.all(jnp.isfinite(gradient)), loss, num_clamped, lost.astype(jnp.int32), age)
 
 
-def _check(num_pairs: int, mesh: jax.sharding.Mesh, options: EstimatorOptions) -> None:
-    if num_pairs < 1:
-        raise ValueError(f"num_pairs: {num_pairs} must be at least 1")
-    for name in ("sign_scale", "max_difference", "pairs_per_task"):
-        value = getattr(options, name)
-        if value != getattr(PLAIN, name):
-            raise ValueError(f"{name}: {value} is about perturbations, which backpropagation has none of; drop it")
-    if mesh.size != mesh.shape[PARTICLES]:
-        raise ValueError(f"mesh: {dict(mesh.shape)} spreads a task over devices; backpropagation needs it on one")
+def _check(particles: Particles) -> None:
+    if particles.num_tasks < 1:
+        raise ValueError(f"num_tasks={particles.num_tasks}: use at least 1")
+    if particles.pairs_per_task != 1:
+        raise ValueError(f"pairs_per_task={particles.pairs_per_task}: use 1, backpropagation has no pairs")
+    if particles.mesh.size != particles.mesh.shape[PARTICLES]:
+        raise ValueError(
+            f"mesh={dict(particles.mesh.shape)}: use one device a task, backpropagation does not spread workers"
+        )

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from meta_train.estimators.truncation import TruncationSchedule
 from meta_train.estimators.unroll import InnerState, Unroll
+from meta_train.flat_theta import FlatTheta
 
 
 class Episode(NamedTuple):
@@ -30,26 +31,30 @@ class Episode(NamedTuple):
     unroll_length: Int[Array, "*particles"]
 
 
-def begin_episode(unroll: Unroll, schedule: TruncationSchedule, truncation_length: int) -> Callable[..., Episode]:
-    """Returns (theta, key, meta_step, data, first) -> Episode; `first`: whether it is the particle's very first."""
+BeginEpisode = Callable[[FlatTheta, jax.Array, Int[Array, ""], Any, Bool[Array, ""]], Episode]
+"""(theta, key, meta_step, data, first) -> Episode; `first`: whether it is the particle's very first."""
+
+
+def begin_episode(unroll: Unroll, schedule: TruncationSchedule) -> BeginEpisode:
+    """What begins an episode."""
 
     def begin(theta, key, meta_step, data, first):
         episode_key, length_key, stagger_key = jax.random.split(key, 3)
         inner = unroll.reset(theta, episode_key, data)
-        length = schedule(length_key, meta_step)
-        shortened = jax.random.randint(stagger_key, (), 1, length // truncation_length + 1)
-        return Episode(inner, jnp.int32(0), jnp.where(first, shortened * truncation_length, length))
+        length = schedule.length(length_key, meta_step)
+        shortened = jax.random.randint(stagger_key, (), 1, length // unroll.truncation_length + 1)
+        return Episode(inner, jnp.int32(0), jnp.where(first, shortened * unroll.truncation_length, length))
 
     return begin
 
 
-def renew_ended(fresh: Episode, episode: Episode) -> Episode:
+def restart_if_ended(fresh: Episode, episode: Episode) -> Episode:
     """The fresh episode if the other has ended, else the other."""
     ended = episode.age >= episode.unroll_length
     return jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, episode)
 
 
-def episode_shapes(begin: Callable[..., Episode], theta: Any, key: jax.Array, data: Any) -> Episode:
+def episode_shapes(begin: BeginEpisode, theta: FlatTheta, key: jax.Array, data: Any) -> Episode:
     """Shapes of an episode; filled with zeros it has length 0, so that the first step begins another and nothing needs
     to be compiled before."""
     return jax.eval_shape(begin, theta, key, jnp.int32(0), data, jnp.bool(True))

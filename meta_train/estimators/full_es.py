@@ -11,49 +11,32 @@ weigh rounds equally, i.e. an episode by its length.
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
-from meta_train.estimators.base import (
-    PLAIN,
-    EstimatorOptions,
-    GradientEstimator,
-    Sent,
-    Sigma,
-    average,
-    diverged,
-)
-from meta_train.estimators.pairs import antithetic, check_pairs, pair_keys, shape_difference, sigma_at
-from meta_train.estimators.particle_mesh import default_chunk, map_particles
+from meta_train.estimators.averaging import ParticleEstimate, average, diverged
+from meta_train.estimators.base import Estimator, GradientEstimator, Particles
+from meta_train.estimators.pairs import antithetic, check_perturbed, pair_keys
+from meta_train.estimators.particle_mesh import map_particles
 from meta_train.estimators.truncation import TruncationSchedule
 from meta_train.estimators.unroll import Unroll
 
 
-def full_es(
-    unroll: Unroll,
-    schedule: TruncationSchedule,
-    *,
-    num_pairs: int,
-    truncation_length: int,
-    sigma: Sigma,
-    mesh: jax.sharding.Mesh,
-    options: EstimatorOptions = PLAIN,
-) -> GradientEstimator:
+def full_es(unroll: Unroll, schedule: TruncationSchedule, particles: Particles) -> GradientEstimator:
     """Builds the estimator; it has no state, and ages are the episode's length. Arguments and errors as in
-    `meta_train.estimators.pes.pes`."""
-    check_pairs(num_pairs, sigma, options)
+    `meta_train.estimators.pairs.pair_estimator`."""
+    check_perturbed(particles)
+    sigma = particles.sigma
 
     def run_pair(shared, pair_id, state):
-        theta, key, meta_step, num_truncations, data = shared
-        episode_key, noise_key, step_key = pair_keys(key, pair_id, options.pairs_per_task)
-        scale = sigma_at(sigma, meta_step)
-        eps = scale * jax.random.normal(noise_key, ravel_pytree(theta)[0].shape)
-        members = antithetic(theta, eps)
+        theta, key, num_truncations, data = shared
+        episode_key, noise_key, step_key = pair_keys(key, pair_id, particles.pairs_per_task)
+        eps = sigma * jax.random.normal(noise_key, theta.shape)
+        signs = antithetic(theta, eps)
         inner = unroll.reset(theta, episode_key, data)
 
         def one_truncation(index, carry):
             inner, losses, num_clamped, lost = carry
             inner, info = jax.vmap(unroll.step, in_axes=(0, 0, None, None))(
-                members, inner, jax.random.fold_in(step_key, index), data
+                signs, inner, jax.random.fold_in(step_key, index), data
             )
             return inner, losses + jnp.mean(info.losses, axis=1), num_clamped + info.num_clamped, lost & diverged(info)
 
@@ -62,24 +45,25 @@ def full_es(
         _, losses, num_clamped, lost = jax.lax.fori_loop(0, num_truncations, one_truncation, start)
         losses = losses / num_truncations.astype(losses.dtype)
         difference = losses[0] - losses[1]
-        length = num_truncations * truncation_length
-        sent = Sent(
-            gradient=eps * (shape_difference(difference, options) / (2 * scale**2)),
+        return state, ParticleEstimate(
+            gradient=eps * (difference / (2 * sigma**2)),
             finite=jnp.isfinite(difference),
             loss=jnp.mean(losses),
             num_clamped=jnp.sum(num_clamped),
             num_diverged=jnp.sum(lost).astype(jnp.int32),
-            age=length,
+            age=num_truncations * unroll.truncation_length,
         )
-        return state, sent
 
-    over_pairs = map_particles(run_pair, mesh, options.chunk or default_chunk(num_pairs))
+    over_pairs = map_particles(run_pair, particles.mesh)
 
     def estimate(theta, state, key, meta_step, data):
         length_key, pairs_key = jax.random.split(key)
-        num_truncations = schedule(length_key, meta_step) // truncation_length
-        state, sent = over_pairs((theta, pairs_key, meta_step, num_truncations, data), num_pairs, state)
-        gradient, info = average(sent, options.pairs_per_task)
-        return ravel_pytree(theta)[1](gradient), state, info
+        num_truncations = schedule.length(length_key, meta_step) // unroll.truncation_length
+        state, estimates = over_pairs((theta, pairs_key, num_truncations, data), particles.num_pairs, state)
+        gradient, info = average(estimates, particles.pairs_per_task)
+        return gradient, state, info
 
     return GradientEstimator(lambda theta, key, data: (), estimate)
+
+
+FULL_ES = Estimator(full_es, differentiates=False, whole_episodes=True)

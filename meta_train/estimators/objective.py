@@ -5,10 +5,6 @@ arXiv 2312.02204) or that of the new global parameters on held-out examples (Met
 It is divided by the family's loss of a constant guess, and clipped. With the losses l_1 .. l_T of a truncation
 
     mean    1/T sum_t l_t            final   l_T            linear   1/T sum_t w_t l_t,   w_t = 2 t / (T + 1)
-    log     1/T sum_t log max(l_t, LOSS_FLOOR)
-
-The last counts relative improvements, so tasks whose losses fall over decades and those that end at a floor of noise
-weigh alike.
 
 Estimators take the mean of what `counted_losses` returns. There are no regularisers.
 """
@@ -17,8 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 LOSS_CEILING = 1.5
-LOSS_FLOOR = 1e-8
-"""Smallest normalised loss whose logarithm is told from that of a smaller one."""
+OBJECTIVES = ("mean", "final", "linear")
+
+
+def check_objective(objective: str) -> None:
+    """ValueError for an unknown objective."""
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective={objective!r}: use {', '.join(OBJECTIVES[:-1])} or {OBJECTIVES[-1]}")
 
 
 def clip_loss(loss: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Int[Array, ""]]:
@@ -34,20 +35,17 @@ def counted_losses(
     """The losses whose mean is the objective, and how many of those that count were clipped or not finite.
 
     Args:
-      objective: "mean", "final", "linear" or "log".
+      objective: one of OBJECTIVES.
       losses: of the rounds in their order, as the task gives them.
       uninformed_loss: they are divided by it.
 
     Raises:
       ValueError: an unknown objective.
     """
-    if objective not in ("mean", "final", "linear", "log"):
-        raise ValueError(f"objective={objective!r}: use mean, final, linear or log")
+    check_objective(objective)
     if objective == "final":
         losses = losses[-1:]
     losses, num_clamped = clip_loss(losses / uninformed_loss)
-    if objective == "log":
-        losses = jnp.log(jnp.maximum(losses, LOSS_FLOOR))
     if objective == "linear":
         rounds = losses.shape[0]
         losses = losses * (jnp.arange(1, rounds + 1, dtype=losses.dtype) * (2 / (rounds + 1)))

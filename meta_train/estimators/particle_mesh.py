@@ -1,13 +1,13 @@
 """Particles spread over devices, in an order of arithmetic that does not depend on how many devices there are.
 
 The mesh has two axes: particles lie along the first, and along the second the K workers of each of them where one
-device should not hold them all. Each device maps over its particles in chunks of a fixed size. What they send is
-gathered, so that every device averages all of it in particle order; with the chunk fixed that gives the same bits on 2,
-4, 8 or 16 devices. XLA optimizes a program for one device by
-itself, and there it may turn x / broadcast(y) into x * broadcast(1 / y), as in the bias correction of optax's Adam.
-The commands therefore make two CPU devices even on one core. The MLP, CNN and transformer families with local SGD hold
-no such quotient and have the same bits on one device too. All that is over particles; fewer workers on a device are
-smaller matrix products, whose sums XLA may order differently: those of a CNN it does.
+device should not hold them all. Each device maps over its particles in chunks of a fixed size. Their estimates are
+gathered, so that every device averages all of them in particle order; with the chunk fixed that gives the same bits on
+2, 4, 8 or 16 devices. XLA optimizes a program for one device by itself, and there it may turn x / broadcast(y) into
+x * broadcast(1 / y), as in the bias correction of optax's Adam. The commands therefore make two CPU devices even on one
+core. The MLP, CNN and transformer families with local SGD hold no such quotient and have the same bits on one device
+too. All that is over particles; fewer workers on a device are smaller matrix products, whose sums XLA may order
+differently: those of a CNN it does.
 
 On a CPU one device per core and a chunk of one antithetic pair is also the fastest layout: a pair's working set stays
 in cache and cores need not synchronise.
@@ -27,7 +27,7 @@ from learned_opt.base import RoundState
 
 PARTICLES = "particles"
 WORKER_AXIS = 2
-"""Where the states of workers have their worker axis: [particles, members of a pair, workers, ...]."""
+"""Where the states of workers have their worker axis: [particles, signs, workers, ...]."""
 
 
 def make_particle_mesh(num_particles: int, worker_devices: int = 1) -> jax.sharding.Mesh:
@@ -44,10 +44,10 @@ def make_particle_mesh(num_particles: int, worker_devices: int = 1) -> jax.shard
     processes = jax.process_count()
     if num_particles % processes:
         multiple = processes * max(1, round(num_particles / processes))
-        raise ValueError(f"num_tasks: {num_particles} do not share out over {processes} processes; e.g. {multiple}")
+        raise ValueError(f"num_tasks={num_particles}: use a multiple of the {processes} processes, e.g. {multiple}")
     local = jax.local_device_count()
     if not 1 <= worker_devices <= local:
-        raise ValueError(f"worker_devices: {worker_devices}, but a process sees {local} devices; use at most that many")
+        raise ValueError(f"worker_devices={worker_devices}: use at most the {local} devices that a process sees")
     share = num_particles // processes
     of_each = max(n for n in range(1, local // worker_devices + 1) if share % n == 0)
     chosen = [
@@ -62,8 +62,8 @@ def make_particle_mesh(num_particles: int, worker_devices: int = 1) -> jax.shard
     )
 
 
-def default_chunk(num_particles: int) -> int:
-    """Particles computed at once: 1 on a CPU, all of a device's elsewhere."""
+def chunk_size(num_particles: int) -> int:
+    """Of the particles of a device, how many are computed at once: one on a CPU, all of them elsewhere."""
     return 1 if jax.default_backend() == "cpu" else num_particles
 
 
@@ -91,40 +91,34 @@ def particle_shardings(particles: Any, mesh: jax.sharding.Mesh) -> Any:
 
 
 def map_particles(
-    fn: Callable[[Any, Int[Array, ""], Any], tuple[Any, Any]], mesh: jax.sharding.Mesh, chunk: int
+    fn: Callable[[Any, Int[Array, ""], Any], tuple[Any, Any]], mesh: jax.sharding.Mesh
 ) -> Callable[[Any, int, Any], tuple[Any, Any]]:
-    """Lifts `fn(shared, particle number, state) -> (state, sent)` to all particles.
+    """Lifts `fn(shared, particle number, state) -> (state, estimate)` to all particles.
 
     Args:
-      fn: of one particle; on a mesh with several worker devices it runs on each of them, and returns the same `sent`.
+      fn: of one particle; on a mesh with several worker devices it runs on each of them, and returns the same estimate.
       mesh: from `make_particle_mesh`.
-      chunk: particles computed at once.
 
     Returns:
-      (shared, number of particles, states) -> (states, sent): states have a leading particle axis and stay on their
-      devices (`()` where particles keep none); `sent` is gathered, so that every device has all of it, in particle
-      order.
-
-    Raises:
-      ValueError: when called, a chunk that does not divide the particles of a device.
+      (shared, number of particles, states) -> (states, estimates): states have a leading particle axis and stay on
+      their devices (`()` where particles keep none); estimates are gathered, so that every device has all of them, in
+      particle order.
     """
 
     def on_device(shared, numbers, states):
         count = numbers.shape[0]
-        size = min(chunk, count)
-        if count % size:
-            raise ValueError(f"chunk={chunk} does not divide the {count} particles of a device")
+        size = chunk_size(count)
         over_chunk = jax.vmap(fn, in_axes=(None, 0, 0))
         chunks = jax.tree.map(lambda x: jnp.reshape(x, (count // size, size, *x.shape[1:])), (numbers, states))
         results = jax.lax.map(lambda chunk: over_chunk(shared, *chunk), chunks)
-        states, sent = jax.tree.map(lambda x: jnp.reshape(x, (count, *x.shape[2:])), results)
-        sent = jax.tree.map(lambda x: jax.lax.all_gather(x, PARTICLES, tiled=True), sent)
+        states, estimates = jax.tree.map(lambda x: jnp.reshape(x, (count, *x.shape[2:])), results)
+        estimates = jax.tree.map(lambda x: jax.lax.all_gather(x, PARTICLES, tiled=True), estimates)
         # The barrier keeps what follows out of the kernels before it, whatever the layout.
-        return states, jax.lax.optimization_barrier(sent)
+        return states, jax.lax.optimization_barrier(estimates)
 
     def mapped(shared, num_particles, states):
         specs = _particle_specs(states, mesh)
-        # all_gather makes `sent` equal on every device, which the replication check cannot prove.
+        # all_gather makes estimates equal on every device, which the replication check cannot prove.
         return jax.shard_map(
             on_device,
             mesh=mesh,

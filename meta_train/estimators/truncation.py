@@ -1,15 +1,26 @@
 """Truncation schedules: how long an episode of inner training lasts before it starts again.
 
-A schedule is a plain function (key, meta_step) -> unroll length in rounds. Episodes end only at truncation
-boundaries, so every length is a multiple of the truncation length.
+Episodes end only at truncation boundaries, so every length is a multiple of the truncation length.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
-TruncationSchedule = Callable[[jax.Array, jax.Array], jax.Array]
+
+class TruncationSchedule(NamedTuple):
+    """Lengths of episodes.
+
+    Attributes:
+      length: (key, meta_step) -> length of an episode in rounds.
+      longest: the largest of them, rounds.
+    """
+
+    length: Callable[[jax.Array, Int[Array, ""]], Int[Array, ""]]
+    longest: int
 
 
 def constant_length(unroll_length: int, truncation_length: int) -> TruncationSchedule:
@@ -25,16 +36,16 @@ def log_uniform_length(min_length: int, max_length: int, truncation_length: int)
     """
     if truncation_length < 1:
         raise ValueError(f"truncation_length={truncation_length}: use at least 1 round")
-    for name, length in (("min_length", min_length), ("max_length", max_length)):
-        if length < 1 or length % truncation_length:
-            raise ValueError(f"{name}={length} is not a positive multiple of truncation_length={truncation_length}")
+    for name, value in (("min_length", min_length), ("max_length", max_length)):
+        if value < 1 or value % truncation_length:
+            raise ValueError(f"{name}={value}: use a positive multiple of truncation_length={truncation_length}")
     if min_length > max_length:
-        raise ValueError(f"min_length={min_length} exceeds max_length={max_length}")
+        raise ValueError(f"min_length={min_length}: use at most max_length={max_length}")
 
-    def schedule(key, meta_step):
+    def length(key, meta_step):
         del meta_step
         log_length = jax.random.uniform(key, minval=jnp.log(float(min_length)), maxval=jnp.log(float(max_length)))
         truncations = jnp.round(jnp.exp(log_length) / truncation_length).astype(jnp.int32)
         return jnp.clip(truncations * truncation_length, min_length, max_length)
 
-    return schedule
+    return TruncationSchedule(length, max_length)

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from learned_opt.algorithms.round import all_losses, own_part, simulate
-from learned_opt.base import LocalAlgorithm, RoundState, Theta
-from meta_train.estimators.objective import counted_losses
+from learned_opt.base import LocalAlgorithm, RoundState
+from meta_train.estimators.objective import check_objective, counted_losses
+from meta_train.flat_theta import FlatTheta
 from tasks.base import TaskFamily
 
 
@@ -47,15 +48,17 @@ class Unroll(NamedTuple):
 
     Attributes:
       reset: (theta, key, data) -> InnerState of a newly sampled task.
-      step: (theta, state, key, data) -> (state, UnrollInfo) after `truncation_length` rounds.
+      step: (theta, state, key, data) -> (state, UnrollInfo) after a truncation.
+      truncation_length: rounds of it.
     """
 
-    reset: Callable[[Theta, jax.Array, Any], InnerState]
-    step: Callable[[Theta, InnerState, jax.Array, Any], tuple[InnerState, UnrollInfo]]
+    reset: Callable[[FlatTheta, jax.Array, Any], InnerState]
+    step: Callable[[FlatTheta, InnerState, jax.Array, Any], tuple[InnerState, UnrollInfo]]
+    truncation_length: int
 
 
 def make_unroll(
-    algorithm: Callable[[Theta], LocalAlgorithm],
+    algorithm: Callable[[FlatTheta], LocalAlgorithm],
     family: TaskFamily,
     *,
     num_workers: int,
@@ -78,16 +81,19 @@ def make_unroll(
       truncation_length: rounds per step.
       meta_loss_split: "train" (mean of the round's local minibatch losses, as published) or another split, on
         which the new global parameters are evaluated with one batch of K * batch_size examples.
-      objective: "mean", "final" or "linear", see `meta_train.estimators.objective`.
+      objective: a name in `meta_train.estimators.objective.OBJECTIVES`.
       rematerialise: under differentiation keep one inner state a round and compute the rest again.
       worker_devices: devices of the mesh axis "worker_devices" that share the K workers; with more than one, `reset`
         and `step` run inside shard_map, and an InnerState holds what this device's workers keep.
 
     Raises:
-      ValueError: workers that cannot be shared out; by `step`, an unknown objective.
+      ValueError: workers that cannot be shared out, or an unknown objective.
     """
     if num_workers % worker_devices:
-        raise ValueError(f"worker_devices: {worker_devices} do not divide the {num_workers} workers")
+        raise ValueError(f"worker_devices={worker_devices}: use a divisor of num_workers={num_workers}")
+    check_objective(objective)
+    is_held_out = meta_loss_split != "train"
+    only_last_counts = objective == "final"
 
     def rounds(theta):
         return simulate(algorithm(theta), num_workers // worker_devices)
@@ -102,25 +108,30 @@ def make_unroll(
         task = family.task(state.task_config, data)
         workers = rounds(theta)
 
+        def keys_of(index):
+            """Of a round: for its batches, for itself, for its held-out loss."""
+            return jax.random.split(jax.random.fold_in(key, index), 3)
+
+        def held_out_loss(round_state, loss_key):
+            batch_key, dropout_key = jax.random.split(loss_key)
+            batch = task.sample_batch(batch_key, meta_loss_split, (num_workers * batch_size,))
+            return task.loss(workers.params(round_state), dropout_key, batch)
+
         def one_round(round_state, index):
-            batch_key, round_key, loss_key = jax.random.split(jax.random.fold_in(key, index), 3)
+            batch_key, round_key, loss_key = keys_of(index)
             # Every device draws for all workers, so that a worker's batches do not depend on the layout.
             batches = own_part(task.sample_batch(batch_key, "train", (num_workers, num_local_steps, batch_size)))
             round_state, info = workers.round(task.loss, round_state, round_key, batches)
-            if meta_loss_split == "train":
+            if not is_held_out:
                 return round_state, jnp.mean(all_losses(info.losses))
-            return round_state, loss_key if objective == "final" else held_out(workers.params(round_state), loss_key)
-
-        def held_out(params, loss_key):
-            batch_key, dropout_key = jax.random.split(loss_key)
-            batch = task.sample_batch(batch_key, meta_loss_split, (num_workers * batch_size,))
-            return task.loss(params, dropout_key, batch)
+            return round_state, None if only_last_counts else held_out_loss(round_state, loss_key)
 
         body = jax.checkpoint(one_round) if rematerialise else one_round
         round_state, losses = jax.lax.scan(body, state.round_state, jnp.arange(truncation_length))
-        if meta_loss_split != "train" and objective == "final":
-            losses = held_out(workers.params(round_state), losses[-1])[None]
+        if is_held_out and only_last_counts:
+            losses = held_out_loss(round_state, keys_of(truncation_length - 1)[2])[None]
+        assert losses is not None
         losses, num_clamped = counted_losses(objective, losses, family.uninformed_loss)
         return InnerState(state.task_config, round_state), UnrollInfo(losses, num_clamped)
 
-    return Unroll(reset, step)
+    return Unroll(reset, step, truncation_length)

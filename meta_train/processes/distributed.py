@@ -1,26 +1,23 @@
 """Several processes that run one program (`jax.distributed`, multi-controller JAX): how they meet, how they agree on a
 value, and how arrays are placed on and fetched from devices that belong to other processes.
 
-The first process writes the run folder; an error of one process is an error of all, so that none is left waiting in a
+Process zero writes the run folder; an error of one process is an error of all, so that none is left waiting in a
 collective. A process that dies cannot be survived: JAX ends its peers, and whoever started the group (a scheduler, or
 `python -m meta_train launch`) starts it again. With one process everything here is the plain single-process thing.
 """
 
-import contextlib
 import hashlib
 import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
-
-from meta_train.runs.run_store import locked
 
 T = TypeVar("T")
 SETTINGS = "auto, none, or COORDINATOR:PORT,NUM_PROCESSES,PROCESS_ID"
@@ -48,15 +45,12 @@ def parse_setting(setting: str) -> Group | str:
     coordinator, *numbers = setting.split(",")
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
-        raise ValueError(f"distributed: {setting!r} is not {SETTINGS}; e.g. --distributed node1:2911,4,0")
+        raise ValueError(f"distributed={setting!r}: use {SETTINGS}, e.g. node1:2911,4,0")
     group = Group(coordinator, int(numbers[0]), int(numbers[1]))
     if not 0 < int(port) < 2**16:
-        raise ValueError(f"distributed: port {port} must lie in 1 .. 65535; e.g. --distributed {host}:2911,4,0")
+        raise ValueError(f"distributed={setting!r}: use a port from 1 to 65535, e.g. {host}:2911,4,0")
     if group.process_id >= group.num_processes:
-        raise ValueError(
-            f"distributed: process {group.process_id} of {group.num_processes}; processes count from 0 to "
-            f"{group.num_processes - 1}"
-        )
+        raise ValueError(f"distributed={setting!r}: use a process id below the number of processes; they count from 0")
     return group
 
 
@@ -90,14 +84,14 @@ def join(setting: Group | str) -> None:
             jax.distributed.initialize(**timeouts)
     except ValueError as error:
         raise ValueError(
-            f"distributed: auto found no SLURM, Kubernetes or MPI job ({error}); use --distributed none or "
-            "--distributed COORDINATOR:PORT,NUM_PROCESSES,PROCESS_ID"
+            f"distributed='auto': no SLURM, Kubernetes or MPI job was found ({error}); use none or "
+            "COORDINATOR:PORT,NUM_PROCESSES,PROCESS_ID"
         ) from None
     except RuntimeError as error:
         raise ConnectionError(f"distributed: the other processes were not met ({error})") from None
 
 
-def is_first() -> bool:
+def is_process_zero() -> bool:
     """Whether this process writes the run folder."""
     return jax.process_index() == 0
 
@@ -109,7 +103,7 @@ def any_process(flag: bool) -> bool:
     return bool(_gather(np.array(flag)).any())
 
 
-def together(action: Callable[[], T]) -> T:
+def on_all_processes(action: Callable[[], T]) -> T:
     """Runs `action` in every process and returns each its own result.
 
     Raises:
@@ -131,12 +125,12 @@ def together(action: Callable[[], T]) -> T:
     return result  # pyright: ignore[reportReturnType]
 
 
-def in_first(action: Callable[[], T]) -> T:
-    """Runs `action` in the first process alone; returns its result, a short JSON value, in all; errors as in
-    `together`."""
+def on_process_zero(action: Callable[[], T]) -> T:
+    """Runs `action` in process zero alone; returns its result, a short JSON value, in all; errors as in
+    `on_all_processes`."""
     if jax.process_count() == 1:
         return action()
-    told = together(lambda: json.dumps(action()) if is_first() else "")
+    told = on_all_processes(lambda: json.dumps(action()) if is_process_zero() else "")
     return json.loads(_gather_text(told)[0])
 
 
@@ -177,23 +171,15 @@ def to_host(leaf: jax.Array | np.ndarray) -> np.ndarray:
     return np.asarray(leaf)
 
 
-@contextlib.contextmanager
-def locked_by_first(run_dir: Path) -> Iterator[None]:
-    """Holds the run folder in the first process; errors as in `run_store.locked`, in every process."""
-    with contextlib.ExitStack() as stack:
-        in_first(lambda: stack.enter_context(locked(run_dir)))
-        yield
-
-
 def log_to(path: Path) -> None:
-    """Makes `path` receive what this process prints: all of it, down to a crash of the runtime, in all but the first
-    process, and a copy in the first, whose terminal stays."""
+    """Makes `path` receive what this process prints: all of it, down to a crash of the runtime, in all but
+    process zero, and a copy in that one, whose terminal stays."""
     path.parent.mkdir(exist_ok=True)
     file = open(path, "a", encoding="utf-8", buffering=1)
     if os.path.samestat(os.fstat(file.fileno()), os.fstat(2)):
         # Whoever started this process has pointed it there already.
         file.close()
-    elif is_first():
+    elif is_process_zero():
         sys.stdout, sys.stderr = _Copied(sys.stdout, file), _Copied(sys.stderr, file)
     else:
         sys.stdout.flush()

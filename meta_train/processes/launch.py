@@ -2,8 +2,8 @@
 
 Starts N ranks that meet on a free loopback port, writes what each prints to RUN/logs/rank_N.log, and watches them:
 when one dies or makes no meta-step for too long, all are ended and started again from the newest good checkpoint, a
-bounded number of times. Ranks are told things by signals and tell things by files (`watchdog`); there is no other
-protocol. A peer's death cannot be survived inside a rank, because the JAX runtime aborts the others.
+bounded number of times. The launcher speaks to its ranks by signals, and they to it by files (`watchdog`); there is no
+other protocol. A peer's death cannot be survived inside a rank, because the JAX runtime aborts the others.
 """
 
 import contextlib
@@ -48,14 +48,14 @@ class LaunchConfig:
 
 
 def validate_launch(config: LaunchConfig) -> None:
-    """Raises a ValueError naming the first odd field."""
+    """Raises a ValueError naming the first field that is wrong."""
     bounds = {"processes": 1, "devices_per_process": 0, "max_restarts": 0}
     for name, least in bounds.items():
         if getattr(config, name) < least:
-            raise ValueError(f"{name}: {getattr(config, name)} must be at least {least}")
+            raise ValueError(f"{name}={getattr(config, name)}: use at least {least}")
     for name in ("hang_seconds", "start_seconds", "end_seconds"):
         if not 0 < getattr(config, name) < float("inf"):
-            raise ValueError(f"{name}: {getattr(config, name)} must be positive and finite")
+            raise ValueError(f"{name}={getattr(config, name)}: use a positive finite number")
 
 
 class Rank(NamedTuple):

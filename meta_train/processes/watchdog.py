@@ -27,7 +27,7 @@ class Heartbeat:
         self._write(str(step))
 
     def done(self) -> None:
-        """Says that what follows takes as long as it takes."""
+        """Says that the last meta-step is done, and that no more signs of life follow."""
         self._write(_DONE)
 
     @property

@@ -1,28 +1,30 @@
-"""The loop over meta-steps: dispatch, log, save every `checkpoint_every` meta-steps, on a signal,
-and at the end.
+"""The loop over meta-steps: dispatch, log, save every `checkpoint_every` meta-steps, on a signal, and at the end.
 
 Metrics reach the disk before the checkpoint that follows them, so a resumed run can cut them back to its step and
 leaves neither gaps nor duplicates. In a group of processes every one runs this loop, the first writes, and all stop
 after the same meta-step, whichever of them was told to.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from learned_opt.architectures import ARCHITECTURES
 from learned_opt.base import Theta
 from learned_opt.checkpoint import save
+from meta_train.config import MetaTrainConfig, to_json
+from meta_train.meta_update import MetaTrainState
+from meta_train.mixture import MetaTrainer
 from meta_train.processes import distributed
+from meta_train.processes.stop_signal import StopRequest
+from meta_train.processes.watchdog import Heartbeat
 from meta_train.runs import run_store
-from meta_train.config import FREE_FIELDS, SINGLE_MACHINE, MetaTrainConfig, single_runs, to_json
-from meta_train.runs.metrics_log import MetricsLog
+from meta_train.runs.metrics_log import MetricsLog, Row
 from meta_train.runs.progress import show_progress
 from meta_train.runs.state_arrays import to_arrays
-from meta_train.processes.stop_signal import StopRequest
-from meta_train.trainer import Trainer, TrainerState
-from meta_train.processes.watchdog import Heartbeat
 
 OPTIMIZER_FILE = "optimizer.safetensors"
 EXPORTS = "exports"
@@ -37,24 +39,40 @@ class Position(NamedTuple):
       elapsed: seconds of meta-training so far, over all starts.
     """
 
-    state: TrainerState
+    state: MetaTrainState
     step: int
     elapsed: float
 
 
 def run_meta_steps(
-    config: MetaTrainConfig, trainer: Trainer, position: Position, stop: StopRequest
+    config: MetaTrainConfig,
+    trainer: MetaTrainer,
+    position: Position,
+    stop: StopRequest,
+    watch: Callable[[Row], None] = lambda row: None,
 ) -> tuple[int, bool]:
     """Runs to the last meta-step, a signal, or divergence, and saves what it reached.
 
+    Args:
+      config: of the run.
+      trainer: what takes the meta-steps.
+      position: where it begins.
+      stop: asks it to end.
+      watch: is called in the first process with every row of the metrics.
+
     Returns:
-      the meta-steps done, and whether `max_consecutive_skips` meta-gradients in a row were not
-      finite.
+      the meta-steps done, and whether `max_consecutive_skips` meta-gradients in a row were not finite.
     """
     state, step, elapsed = position
-    metrics = Path(config.run_dir) / "metrics.jsonl" if distributed.is_first() else None
+    is_writer = distributed.is_process_zero()
     # Processes agree on whether to stop where they wait for a meta-step anyway, so in a group each one is read.
-    log = MetricsLog(metrics, step, elapsed, one_by_one=jax.process_count() > 1)
+    log = MetricsLog(
+        Path(config.run_dir) / "metrics.jsonl" if is_writer else None,
+        step,
+        elapsed,
+        reads_each=jax.process_count() > 1,
+        watch=watch if is_writer else lambda row: None,
+    )
     heartbeat = Heartbeat()
     saved, diverged = None, False
     stopped = distributed.any_process(bool(stop.received))
@@ -65,9 +83,9 @@ def run_meta_steps(
             log.add(info)
             due = step % config.checkpoint_every == 0
             due |= config.export_every > 0 and step % config.export_every == 0
-            if (log.full or due) and (last := distributed.together(log.write)):
+            if (log.full or due) and (last := distributed.on_all_processes(log.write)):
                 heartbeat.beat(step)
-                report(step, float(last.meta_loss))
+                report(step, float(last.estimate.meta_loss))
                 diverged = bool(last.num_skipped_in_row >= config.max_consecutive_skips)
             stopped = distributed.any_process(bool(stop.received) or heartbeat.orphaned)
             if due:
@@ -79,49 +97,47 @@ def run_meta_steps(
     return step, diverged
 
 
-def _save(config: MetaTrainConfig, trainer: Trainer, state: TrainerState, step: int, log: MetricsLog) -> None:
-    distributed.together(lambda: log.write(sync=True))
-    arrays, theta = to_arrays(state), jax.device_get(state.theta_average)
-    distributed.in_first(lambda: _write(config, trainer, arrays, theta, step, log))
+def _save(config: MetaTrainConfig, trainer: MetaTrainer, state: MetaTrainState, step: int, log: MetricsLog) -> None:
+    distributed.on_all_processes(lambda: log.write(sync=True))
+    arrays, theta = to_arrays(state), trainer.unravel(jax.device_get(state.theta_average))
+    distributed.on_process_zero(lambda: _write(config, trainer, arrays, theta, step, log))
 
 
 def _write(
-    config: MetaTrainConfig, trainer: Trainer, arrays: dict[str, np.ndarray], theta: Theta, step: int, log: MetricsLog
+    config: MetaTrainConfig,
+    trainer: MetaTrainer,
+    arrays: dict[str, np.ndarray],
+    theta: Theta,
+    step: int,
+    log: MetricsLog,
 ) -> None:
     run_dir = Path(config.run_dir)
     meta = {"config": to_json(config), "elapsed": log.elapsed}
     run_store.save_checkpoint(run_dir, run_store.StoredCheckpoint(step, arrays, meta), config.keep_checkpoints)
-    card, local_opt = _card(config, step, log.elapsed), _local_opt(config)
-    save(run_dir / OPTIMIZER_FILE, trainer.lopt, theta, local_opt=local_opt, **card)
+    export(run_dir / OPTIMIZER_FILE, trainer, theta, step, log.elapsed)
     if config.export_every and step % config.export_every == 0:
         (run_dir / EXPORTS).mkdir(exist_ok=True)
-        save(run_dir / EXPORTS / f"step_{step:08d}.safetensors", trainer.lopt, theta, local_opt=local_opt, **card)
+        export(run_dir / EXPORTS / f"step_{step:08d}.safetensors", trainer, theta, step, log.elapsed)
 
 
-def _local_opt(config: MetaTrainConfig) -> dict[str, Any] | None:
-    """What the workers ran: that of all components where they agree, else the run's own."""
-    if config.optimizer in SINGLE_MACHINE:
-        return None
-    recipes = [{"name": c.local_optimizer, "learning_rate": c.local_learning_rate} for c in single_runs(config).values()]
-    own = {"name": config.local_optimizer, "learning_rate": config.local_learning_rate}
-    return recipes[0] if all(recipe == recipes[0] for recipe in recipes) else own
+def export(path: Path, trainer: MetaTrainer, theta: Theta, step: int, elapsed: float) -> None:
+    """Writes an optimizer with what the trainer says it was trained on.
 
-
-def _card(config: MetaTrainConfig, step: int, elapsed: float) -> dict[str, Any]:
-    """Provenance of the exported optimizer: what it was trained for, with, and how long."""
-    settings = to_json(config)
-    for field in FREE_FIELDS:
-        del settings[field]
+    Args:
+      path: file to write.
+      trainer: of the optimizer.
+      theta: its meta-parameters, in their tree.
+      step: meta-steps that they took.
+      elapsed: seconds that those took.
+    """
     card: dict[str, Any] = {
-        "task": " + ".join(single_runs(config)),
-        "num_workers": config.num_workers,
-        "num_local_steps": config.num_local_steps,
-        "batch_size": config.batch_size,
-    }
-    return card | {
+        **trainer.card,
         "meta_steps": step,
         "meta_train_seconds": round(elapsed, 1),
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
-        "meta_train_config": settings,
     }
+    # An architecture of the user's is given again where the file is loaded.
+    name = trainer.lopt.config["architecture"]
+    own = {} if name in ARCHITECTURES else {name: lambda **arguments: trainer.lopt}
+    save(path, trainer.lopt, theta, local_opt=trainer.local_opt, architectures=own, **card)

@@ -24,6 +24,7 @@ from tests.eval.toy import TOY
         ({"task": ""}, "task='': name a task family"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_odd_values(change, message):
     with pytest.raises(ValueError, match=message.replace("^", r"\^")):
         dataclasses.replace(TOY, **change)

@@ -45,6 +45,7 @@ NO_TRANSFORMS = [
 
 
 @pytest.mark.parametrize(("value", "message"), NO_TRANSFORMS)
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_what_is_no_transform_is_named(value, message):
     refused(lambda: local_sgd(value, SGD), f"local_opt{message}")
     refused(lambda: local_sgd(SGD, value), f"server_opt{message}")
@@ -59,12 +60,14 @@ def test_what_is_no_transform_is_named(value, message):
 @pytest.mark.parametrize(
     ("count", "message"), [(2.5, "=2.5: use a whole number"), ("3", "='3': use a"), (0, "=0: use")]
 )
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_counts_are_whole_and_positive(count, message):
     refused(lambda: local_updates(SGD, SGD, count), f"num_local_steps{message}")
     refused(lambda: simulate(local_sgd(SGD, SGD), count), f"num_workers{message}")
     refused(lambda: spread(local_sgd(SGD, SGD), count, make_worker_mesh(1)), f"num_workers{message}")
 
 
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_counts_may_be_numpys():
     assert simulate(local_sgd(SGD, SGD), EIGHT_BYTES).init(PARAMS).shared.params is PARAMS
 

@@ -14,7 +14,8 @@ import safetensors.numpy
 
 from learned_opt import checkpoint_file, rebuilding
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
-from learned_opt.architectures.lagg import lagg_a, lopt_a
+from learned_opt.architectures.lagg_a import lagg_a
+from learned_opt.architectures.lopt_a import lopt_a
 from learned_opt.base import LearnedOptimizer
 from learned_opt.checkpoint import load_checkpoint, save
 from learned_opt.loading import load
@@ -168,6 +169,7 @@ def test_wrong_tensors(path, theta, changes, words):
         ({**_LOPT.config, "nominal": "sum"}, ["sum"]),
     ],
 )
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_wrong_architecture(path, theta, config, words):
     _forge(path, theta, config)
     _refused(path, *words)

@@ -25,8 +25,62 @@ for _nominal in ("none", "average", "momentum"):
     BUILDERS[f"lagg_a_{_nominal}"] = functools.partial(
         learned_opt.lagg_a, num_workers=NUM_WORKERS, hidden_size=4, nominal=_nominal
     )
+
+
+def told(lopt, scale=None):
+    """An optimizer that may read more than gradients: it is told the length of the training, a loss where a test gives
+    none, and multipliers. `scale` multiplies its updates."""
+
+    def transform(theta, num_steps=10):
+        tx = lopt.transform(theta, num_steps)
+        if scale is not None:
+            tx = optax.chain(tx, optax.scale(scale))
+
+        def update(updates, state, params=None, **extra):
+            assumed = {"value": jnp.float32(1), "multipliers": jax.tree.map(lambda _: 0.5, updates)}
+            return tx.update(updates, state, params, **{**assumed, **extra})
+
+        return optax.GradientTransformationExtraArgs(tx.init, update)
+
+    return lopt._replace(transform=transform)
+
+
+def _builder(build, rate=None, **sizes):
+    """`rate` is the argument that multiplies the step; None: it has none."""
+
+    def make(step_mult=None):
+        if step_mult is None or rate is None:
+            return told(build(**sizes), step_mult)
+        return told(build(**sizes, **{rate: step_mult}))
+
+    return make
+
+
+def _mup(step_mult=1e-3):
+    return learned_opt.mup(learned_opt.adafac_mlp_lopt(hidden_size=4, step_mult=step_mult), clip_norm=1.0)
+
+
+def _as_server(learning_rate=1e-3):
+    return learned_opt.as_server(learned_opt.celo2(learning_rate=learning_rate))
+
+
+BUILDERS |= {
+    "learnable_sgd": _builder(learned_opt.learnable_sgd),
+    "learnable_sgdm": _builder(learned_opt.learnable_sgdm),
+    "learnable_adam": _builder(learned_opt.learnable_adam),
+    "mlp_lopt": _builder(learned_opt.mlp_lopt, "step_mult", hidden_size=4),
+    "nn_adam": _builder(learned_opt.nn_adam, lstm_hidden_size=4),
+    "rnn_mlp_lopt": _builder(learned_opt.rnn_mlp_lopt, "step_mult", lstm_hidden_size=4, hidden_size=4),
+    "hyper_v2": _builder(learned_opt.hyper_v2, "step_mult", lstm_hidden_size=4, num_mlps=3),
+    "celo": _builder(learned_opt.celo, "step_mult", lstm_hidden_size=4, num_mlps=3),
+    "celo_adam": _builder(learned_opt.celo_adam, "step_mult", lstm_hidden_size=4),
+    "celo2_base": _builder(learned_opt.celo2_base, "learning_rate"),
+    "celo2": _builder(learned_opt.celo2, "learning_rate", adam_paths="^b", weight_decay=0.1),
+    "mup": _builder(_mup, "step_mult"),
+    "as_server": _builder(_as_server, "learning_rate"),
+}
 # One optimizer of each kind, for the contracts that need a compilation of their own.
-FEW = ["adafac_mlp_lopt", "lagg_a_momentum"]
+FEW = ["adafac_mlp_lopt", "lagg_a_momentum", "hyper_v2"]
 # One shape only: a further one costs every operation another compilation. test_reference has more.
 PARAMS = {
     "w": np.asarray([[0.5, -1.0, 0.1], [0.2, 0.3, -0.4]], np.float32),
@@ -38,7 +92,9 @@ PARAMS = {
 def random_theta(name, seed=0):
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(BUILDERS[name]().init, jax.random.key(0))
-    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(x.shape[0] + 3), x.dtype), shapes)
+    return jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape) / np.sqrt(sum(x.shape[:1]) + 3), x.dtype), shapes
+    )
 
 
 def draw(params=PARAMS, seed=0, scale=1.0, dtype=None):
@@ -80,7 +136,7 @@ few = pytest.mark.parametrize("name", FEW)
 @every
 def test_config_rebuilds_the_optimizer(name):
     lopt = BUILDERS[name]()
-    rebuilt = from_config(json.loads(json.dumps(lopt.config)))
+    rebuilt = told(from_config(json.loads(json.dumps(lopt.config))))
     assert rebuilt.config == lopt.config
     theta = random_theta(name)
     assert jax.tree.structure(theta) == jax.tree.structure(jax.eval_shape(rebuilt.init, jax.random.key(0)))
@@ -203,14 +259,11 @@ def test_bfloat16_parameters(name, gradient_dtype):
     tx = transform(name)
     updates, extra = draw(dtype=gradient_dtype)
     state = tx.init(params)
-    # optax.sgd adds float32 gradients to a momentum in the parameters' dtype.
-    with jax.numpy_dtype_promotion("standard"):
-        found, new_state = tx.update(updates, state, params, **extra)
+    found, new_state = tx.update(updates, state, params, **extra)
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(found))
-    for old in (state, new_state):
-        # The hand-made step is optax's own, with state in the parameters' dtype.
-        for leaf in jax.tree.leaves(optax.tree.get(old, "accumulators")):
-            assert leaf.dtype == jnp.float32
+    for leaf in jax.tree.leaves((state, new_state)):
+        # Those of the hand-made step too.
+        assert leaf.dtype == jnp.float32 or jnp.ndim(leaf) == 0 and jnp.issubdtype(leaf.dtype, jnp.integer)
     widened = jax.tree.map(lambda x: x.astype(jnp.float32), (params, updates, extra))
     (expected,) = run(tx, [(widened[1], widened[2])], widened[0])
     # One rounding of the step, and one or two of the hand-made part, to 8 bits.
@@ -277,6 +330,35 @@ def test_missing_params_are_an_error(name):
     updates, extra = draw()
     with pytest.raises(ValueError, match="params"):
         tx.update(updates, tx.init(PARAMS), **extra)
+
+
+@few
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"updates": {"w": PARAMS["w"]}}, "updates and params are trees of other structure"),
+        ({"updates": {**PARAMS, "b": PARAMS["b"].T}}, r"updates has shape \(3, 2\) at b, params \(2, 3\)"),
+        ({"state": optax.sgd(0.1, momentum=0.9).init(PARAMS)}, "state .* was made by another optimizer"),
+        ({"state": "of other parameters"}, "state .* was made by another optimizer or for other parameters"),
+    ],
+)
+def test_wrong_trees_and_states_are_named(name, change, message):
+    tx = transform(name)
+    updates, extra = draw()
+    call = {"updates": updates, "state": tx.init(PARAMS), "params": PARAMS, **extra, **change}
+    if call["state"] == "of other parameters":
+        call["state"] = tx.init({"w": np.zeros((3, 2), np.float32)})
+    with pytest.raises(ValueError, match=message) as caught:
+        tx.update(**call)
+    assert "\n" not in str(caught.value)
+
+
+def test_masked_lagg_says_how_to_mask_worker_updates():
+    masked = optax.masked(transform("lagg_a_none"), {"w": True, "b": False})
+    updates, extra = draw()
+    with pytest.raises(ValueError, match="mask_compatible_extra_args=True") as caught:
+        masked.update(updates, masked.init(PARAMS), PARAMS, **extra)
+    assert "\n" not in str(caught.value)
 
 
 def test_lagg_without_worker_updates_is_an_error():

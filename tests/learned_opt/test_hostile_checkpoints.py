@@ -20,7 +20,7 @@ import optax
 import pytest
 import safetensors.numpy
 
-from learned_opt.architectures.lagg import lagg_a
+from learned_opt.architectures.lagg_a import lagg_a
 from learned_opt.base import LearnedOptimizer
 from learned_opt.checkpoint import load_checkpoint, save
 from learned_opt.rebuilding import rebuild

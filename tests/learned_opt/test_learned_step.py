@@ -265,6 +265,7 @@ def test_masked_needs_masked_worker_updates_and_says_so():
         ({"others": Others(NO_TRANSFORM)}, "others.optimizer=adamw: load it"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_arguments_that_make_no_sense_are_named(options, message):
     with pytest.raises(ValueError, match=message) as caught:
         wrapped("adafac", **options)

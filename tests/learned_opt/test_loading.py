@@ -238,6 +238,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("kind", "call", "message"), MISTAKES)
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_mistakes_are_named(kind, call, message, request):
     with pytest.raises(ValueError, match=message) as caught:
         call(request.getfixturevalue(kind))

@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from learned_opt import checkpoint_file
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
-from learned_opt.architectures.lagg import lagg_a
+from learned_opt.architectures.lagg_a import lagg_a
 from learned_opt.checkpoint import load_checkpoint, save
 from learned_opt.rebuilding import named_leaves
 
@@ -69,6 +69,7 @@ _RECIPE_MISTAKES = [
 
 
 @pytest.mark.parametrize(("recipe", "message"), _RECIPE_MISTAKES)
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_wrong_recipes_are_refused_when_saved_and_when_loaded(path, theta, recipe, message):
     with pytest.raises(ValueError, match=message):
         save(path, _LOPT, theta, local_opt=recipe)

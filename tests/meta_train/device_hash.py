@@ -8,18 +8,17 @@ import sys
 
 import jax
 
-from meta_train.config import MetaTrainConfig, to_json, validate
+from meta_train.config import MetaTrainConfig, to_json
+from meta_train.config_checks import validate
 from meta_train.runs.state_arrays import to_arrays
 from meta_train.trainer import build_trainer
 
 TINY = MetaTrainConfig(
-    optimizer="lopt_a",
+    optimizer="lopt_a,hidden_size=4,nominal=momentum",
     num_workers=4,
     num_local_steps=2,
     batch_size=4,
-    local_optimizer="adam",
-    local_learning_rate=0.01,
-    hidden_size=4,
+    local_optimizer="adam,learning_rate=0.01",
     num_tasks=16,
     truncation_length=2,
     min_unroll_length=2,
@@ -36,7 +35,7 @@ def run_hash(config: MetaTrainConfig) -> tuple[str, int]:
     state = trainer.init(jax.random.key(config.seed))
     for _ in range(config.meta_steps):
         state, _ = trainer.step(state)
-    devices = {d for leaf in jax.tree.leaves(state.estimator_state) for d in leaf.devices()}
+    devices = {d for leaf in jax.tree.leaves(state.particles) for d in leaf.devices()}
     arrays = to_arrays(state)
     content = b"".join(name.encode() + arrays[name].tobytes() for name in sorted(arrays))
     return hashlib.sha256(content).hexdigest(), len(devices)

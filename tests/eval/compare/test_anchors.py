@@ -12,8 +12,9 @@ from eval.compare.learned import learned
 from eval.compare.participants import participants
 from learned_opt.algorithms.round import simulate
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
-from learned_opt.architectures.lagg import lagg_a, lopt_a
+from learned_opt.architectures.lagg_a import lagg_a
 from learned_opt.architectures.lagg_set import lagg_set
+from learned_opt.architectures.lopt_a import lopt_a
 from learned_opt.checkpoint import save
 from tests.eval.toy import TOY
 

@@ -20,7 +20,7 @@ from eval.scores.targets import targets
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.server import fedavg
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
-from learned_opt.architectures.lagg import lagg_a
+from learned_opt.architectures.lagg_a import lagg_a
 from learned_opt.checkpoint import save
 from tests.eval.toy import TOY, toy_data, toy_family
 

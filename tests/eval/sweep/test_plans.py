@@ -10,7 +10,8 @@ from eval.compare.learned import learned
 from eval.sweep.axes import AXES, axis_family, axis_plan, meta_training_range
 from eval.sweep.suite import SUITE_PROTOCOL, suite_families, suite_plan
 from eval.sweep.sweep import cell_contenders
-from learned_opt.architectures.lagg import lagg_a, lopt_a
+from learned_opt.architectures.lagg_a import lagg_a
+from learned_opt.architectures.lopt_a import lopt_a
 from learned_opt.checkpoint import save
 from tests.eval.toy import TOY as TOY_PROTOCOL
 

@@ -1,6 +1,7 @@
 """The rule against a slow loop, and what it promises: rates for the workers, no step from broken rounds."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 from learned_opt.algorithms.auto_diloco import HIGHEST_LOG_RATE, LOWEST_LOG_RATE, auto_diloco, cosine_of
-from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.local_sgd import Shared, local_sgd
 from learned_opt.algorithms.round import local_rates, simulate
 from learned_opt.algorithms.server import diloco
 
@@ -48,6 +49,29 @@ def test_against_a_slow_loop(settings):
             np.testing.assert_allclose(tensor_rate, rate, rtol=1e-5)
 
 
+def test_what_is_evaluated_is_the_average_of_the_global_parameters():
+    """z by hand in float64; with bfloat16 parameters it is returned in their dtype and kept in float32."""
+    algorithm = local_sgd(optax.sgd(1.0), auto_diloco(average=0.5))
+    tx, deltas = auto_diloco(average=0.5), pseudo_gradients(4)
+    params: Any = jax.tree.map(jnp.asarray, PARAMS)
+    state: Any = tx.init(params)
+    z = np.float64(PARAMS["b"])
+    for t, delta in enumerate(deltas):
+        updates, state = tx.update(delta, state, params)
+        params = optax.apply_updates(params, updates)
+        z += (1 - min(0.5, (1 + t) / (10 + t))) * (np.float64(params["b"]) - z)
+        np.testing.assert_allclose(state.averaged_params["b"], z, rtol=1e-5)
+    whole = algorithm.init(params)._replace(shared=Shared(params, state))
+    np.testing.assert_allclose(algorithm.params(whole)["b"], z, rtol=1e-5)
+    half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    assert algorithm.params(algorithm.init(half))["w"].dtype == jnp.bfloat16
+    assert algorithm.init(half).shared.server_state.averaged_params["w"].dtype == jnp.float32
+    plain = local_sgd(optax.sgd(1.0), auto_diloco(average=0.0))
+    assert plain.params(plain.init(params)) is params
+    with pytest.raises(ValueError, match="params is None"):
+        tx.update(deltas[0], state)
+
+
 def test_without_its_rule_it_is_diloco():
     rule, plain = auto_diloco(0.7, 0.9, kappa=0.0), diloco(0.7, 0.9)
     states = rule.init(PARAMS), plain.init(PARAMS)
@@ -63,7 +87,7 @@ def test_the_rate_stays_within_its_bounds_and_does_not_depend_on_the_scale():
     (delta,) = pseudo_gradients(1)
     for sign, bound in ((1, HIGHEST_LOG_RATE), (-1, LOWEST_LOG_RATE)):
         for scale in (1e-12, 1.0, 1e12):
-            state = tx.init(PARAMS)
+            state: Any = tx.init(PARAMS)
             for t in range(4):
                 moved = jax.tree.map(lambda d, t=t, s=sign, c=scale: c * d * s**t, delta)
                 _, state = tx.update(moved, state, PARAMS)
@@ -110,7 +134,8 @@ def test_hyper_parameters_may_be_traced():
 
     def step(rate):
         tx = auto_diloco(rate, kappa=rate)
-        return tx.update(delta, tx.init(PARAMS), PARAMS)[0]["w"]
+        updates: Any = tx.update(delta, tx.init(PARAMS), PARAMS)[0]
+        return updates["w"]
 
     found = jax.jit(jax.vmap(step))(jnp.asarray([0.5, 1.0]))
     np.testing.assert_allclose(2 * found[0], found[1], rtol=1e-6)

@@ -166,6 +166,23 @@ def test_the_server_sees_the_mean_loss_of_workers_and_steps_of_its_own_round():
     assert set(seen) == {((), (NUM_WORKERS, 3))}
 
 
+def test_the_server_is_given_no_loss_by_a_caller_who_has_none():
+    given = []
+
+    def update(updates, state, params=None, **extra):
+        del params
+        given.append("value" in extra)
+        return updates, state
+
+    tx = learned_opt.local_updates(
+        optax.sgd(0.1), optax.GradientTransformationExtraArgs(lambda params: (), update), num_local_steps=1
+    )
+    state = tx.init(PARAMS)
+    for value in ({"value": 1.0}, {}):
+        _, state = tx.update(PARAMS, state, PARAMS, **value)
+    assert given == [True, False]
+
+
 def test_rates_of_the_server_and_uploads_as_in_local_sgd():
     class State(NamedTuple):
         local_rates: dict

@@ -9,25 +9,25 @@ import numpy as np
 import pytest
 
 from meta_train.estimators import ESTIMATORS
-from meta_train.estimators.base import EstimatorInfo, EstimatorOptions, Sent, average
+from meta_train.estimators.averaging import ParticleEstimate, average, merge_infos
+from meta_train.estimators.base import EstimatorInfo
 from meta_train.estimators.unroll import Unroll, UnrollInfo
 from meta_train.runs.state_arrays import from_arrays, to_arrays
 from tests.meta_train.estimators.linear_dynamics import (
     DATA,
     EPISODE,
     LINEAR,
-    OPTIONS,
     THETA,
     TRUNCATION,
     VARIED,
     build,
-    flatten,
     linear_unroll,
 )
 
 NAMES = tuple(ESTIMATORS)
-PERTURBING = ("pes", "es", "nres", "full_es")
+PERTURBING = tuple(name for name in NAMES if not ESTIMATORS[name]().differentiates)
 TASKS = linear_unroll(spread=1.0)
+INTEGERS = ("num_clamped", "num_diverged", "num_skipped_estimates", "max_age")
 
 
 def walk(name, num_steps=3, state=None, first=0, **settings):
@@ -59,12 +59,12 @@ def test_diagnostics_and_state_keep_their_types(name):
     for gradient, info in results:
         chex.assert_trees_all_equal_shapes_and_dtypes(gradient, THETA)
         for field, value in info._asdict().items():
-            integer = field.startswith("num_") or field == "max_age"
+            integer = field in INTEGERS
             assert value.shape == () and value.dtype == (np.int32 if integer else np.float32), field
             assert np.isfinite(value), field
-        assert info.num_skipped == info.num_clamped == info.num_diverged == 0
+        assert info.num_skipped_estimates == info.num_clamped == info.num_diverged == 0
         assert TRUNCATION <= info.mean_age <= info.max_age <= EPISODE and info.max_age % TRUNCATION == 0
-        norm = np.linalg.norm(np.concatenate([gradient["a"], gradient["b"]]))
+        norm = np.linalg.norm(gradient)
         np.testing.assert_allclose(info.standard_error, info.gradient_std / np.sqrt(16), rtol=1e-6)
         np.testing.assert_allclose(info.snr, norm / info.standard_error, rtol=1e-5)
 
@@ -81,7 +81,7 @@ def test_restored_state_continues_identically(name):
 
 @pytest.mark.parametrize("name", ["pes", "es", "nres", "truncated_backprop"])
 def test_only_first_episodes_are_shortened(name):
-    init, estimate = build(name, num_pairs=64)
+    init, estimate = build(name, num_tasks=64)
     state = init(THETA, jax.random.key(0), DATA)
     # A mixture may call an estimator for the first time at any meta-step.
     for step in range(3, 3 + EPISODE // TRUNCATION):
@@ -96,7 +96,7 @@ def test_only_first_episodes_are_shortened(name):
 
 @pytest.mark.parametrize("name", ["pes", "es", "nres"])
 def test_pairs_of_a_task_share_all_but_the_noise(name):
-    init, estimate = build(name, TASKS, VARIED, options=EstimatorOptions(pairs_per_task=4))
+    init, estimate = build(name, TASKS, VARIED, num_tasks=4, pairs_per_task=4)
     state = init(THETA, jax.random.key(0), DATA)
     for step in range(3):
         key = jax.random.fold_in(jax.random.key(1), step)
@@ -118,7 +118,7 @@ def breaking_step(theta, state, key, data) -> Any:
     return state, UnrollInfo(losses, jnp.where(broken, TRUNCATION, 0).astype(jnp.int32))
 
 
-BREAKING = Unroll(TASKS.reset, breaking_step)
+BREAKING = Unroll(TASKS.reset, breaking_step, TRUNCATION)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,17 +129,17 @@ def test_estimates_that_are_not_finite_count_as_zero(name):
         data = {**DATA, "threshold": np.float32(threshold)}
         state = init(THETA, jax.random.key(0), data)
         gradient, _, info = estimate(THETA, state, jax.random.key(1), jnp.int32(0), data)
-        return flatten(gradient), info
+        return np.asarray(gradient, np.float64), info
 
     gradient, info = first_step(0.0)
-    assert 2 <= info.num_skipped <= 14 and np.isfinite(info.gradient_std)
-    particles, rounds = (2 if name in PERTURBING else 1), (EPISODE if name.startswith("full") else TRUNCATION)
-    assert info.num_diverged == particles * info.num_skipped
+    assert 2 <= info.num_skipped_estimates <= 14 and np.isfinite(info.gradient_std)
+    particles, rounds = (2 if name in PERTURBING else 1), (EPISODE if ESTIMATORS[name]().whole_episodes else TRUNCATION)
+    assert info.num_diverged == particles * info.num_skipped_estimates
     assert info.num_clamped == rounds * info.num_diverged
     assert np.all(np.isfinite(gradient)) and np.all(gradient)
     # With none left the step must be skipped, not taken along a gradient of zero.
     gradient, info = first_step(-100.0)
-    assert info.num_skipped == 16 and np.all(np.isnan(gradient))
+    assert info.num_skipped_estimates == 16 and np.all(np.isnan(gradient))
 
 
 @pytest.mark.parametrize("pairs_per_task", [1, 3])
@@ -150,7 +150,7 @@ def test_spread_against_its_definition(pairs_per_task):
     )
     finite = np.arange(12) != 7
     count = jnp.arange(12, dtype=jnp.int32)
-    sent = Sent(
+    estimates = ParticleEstimate(
         jnp.where(finite[:, None], jnp.asarray(gradients, jnp.float32), jnp.nan),
         jnp.asarray(finite),
         jnp.full(12, 0.5),
@@ -158,7 +158,7 @@ def test_spread_against_its_definition(pairs_per_task):
         count,
         count,
     )
-    gradient, info = average(sent, pairs_per_task)
+    gradient, info = average(estimates, pairs_per_task)
     gradients[7] = 0
     np.testing.assert_allclose(gradient, np.mean(gradients, axis=0), rtol=1e-5)
     np.testing.assert_allclose(info.gradient_std, np.sqrt(np.trace(np.cov(gradients.T))), rtol=1e-5)
@@ -166,35 +166,42 @@ def test_spread_against_its_definition(pairs_per_task):
     standard_error = np.sqrt(np.trace(np.cov(tasks.T)) / len(tasks))
     np.testing.assert_allclose(info.standard_error, standard_error, rtol=1e-5)
     np.testing.assert_allclose(info.snr, np.linalg.norm(np.mean(gradients, axis=0)) / standard_error, rtol=1e-5)
-    assert (info.num_skipped, info.num_clamped, info.max_age, info.mean_age) == (1, 66, 11, 5.5)
+    assert (info.num_skipped_estimates, info.num_clamped, info.max_age, info.mean_age) == (1, 66, 11, 5.5)
 
 
 def test_spread_of_a_single_estimate_is_unknown():
     one = jnp.ones(1, jnp.int32)
-    gradient, info = average(Sent(jnp.ones((1, 3)), jnp.ones(1, bool), jnp.ones(1), one, one, one), 1)
+    gradient, info = average(ParticleEstimate(jnp.ones((1, 3)), jnp.ones(1, bool), jnp.ones(1), one, one, one), 1)
     np.testing.assert_array_equal(gradient, np.ones(3))
     assert np.isnan(info.gradient_std) and np.isnan(info.standard_error) and np.isnan(info.snr)
-    assert set(EstimatorInfo._fields) >= {"gradient_std", "snr", "num_skipped", "max_age"}
 
 
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"sign_scale": 0.0}, "sign_scale: 0.0 must be positive"),
-        ({"max_difference": float("nan")}, "max_difference: nan must be positive"),
-        ({"sign_scale": 1.0, "max_difference": 1.0}, "does nothing beside sign_scale"),
-        ({"pairs_per_task": 0}, "pairs_per_task: 0 must be at least 1"),
-    ],
-)
-def test_odd_options_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        EstimatorOptions(**options)
+def test_infos_of_several_gradients():
+    infos = [EstimatorInfo(*[jnp.float32(value)] * len(EstimatorInfo._fields)) for value in (1, 5, 3)]
+    merged = merge_infos(infos)._asdict()
+    sums = ("num_clamped", "num_diverged", "num_skipped_estimates")
+    expected = {name: 9 if name in sums else 5 if name == "max_age" else 3 for name in merged}
+    assert {name: float(value) for name, value in merged.items()} == expected
 
 
 @pytest.mark.parametrize("name", PERTURBING)
-def test_odd_settings_are_named(name):
-    with pytest.raises(ValueError, match="num_pairs: 16 is not a multiple of pairs_per_task 3"):
-        build(name, LINEAR, options=EstimatorOptions(pairs_per_task=3))
-    with pytest.raises(ValueError, match="sigma: 0.0 must be positive"):
-        build(name, LINEAR, sigma=0.0)
-    assert OPTIONS.pairs_per_task == 1
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"num_tasks": 0}, "num_tasks=0: use at least 1"),
+        ({"pairs_per_task": 0}, "pairs_per_task=0: use at least 1"),
+        ({"sigma": 0.0}, "sigma=0.0: use a positive number"),
+        ({"sigma": float("nan")}, "sigma=nan: use a positive number"),
+    ],
+)
+def test_wrong_settings_are_named(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, LINEAR, **settings)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in PERTURBING])
+def test_backpropagation_has_no_pairs(name):
+    with pytest.raises(ValueError, match="pairs_per_task=2: use 1"):
+        build(name, LINEAR, pairs_per_task=2)
+    with pytest.raises(ValueError, match="num_tasks=0: use at least 1"):
+        build(name, LINEAR, num_tasks=0)

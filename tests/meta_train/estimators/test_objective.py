@@ -6,13 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt.base import LearnedOptimizer
-from meta_train.config_rules import OBJECTIVES
-from meta_train.estimators.objective import LOSS_CEILING, clip_loss, counted_losses
-from meta_train.estimators.unroll import local_sgd_unroll
-from tests.meta_train.estimators.test_unroll import UNINFORMED_LOSS, constant_target_family, errors
-
-LOPT = LearnedOptimizer(lambda key: {}, lambda theta: optax.with_extra_args_support(optax.sgd(1.0)), {})
+from learned_opt.algorithms.local_sgd import local_sgd
+from meta_train.estimators.objective import LOSS_CEILING, OBJECTIVES, clip_loss, counted_losses
+from meta_train.estimators.unroll import make_unroll
+from tests.meta_train.estimators.test_unroll import UNINFORMED_LOSS, errors
+from tests.meta_train.toy_families import constant_target_family
 
 
 def expected(objective, losses):
@@ -58,19 +56,18 @@ def test_unknown_objective():
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_unroll_returns_the_objective(objective, split):
     family = constant_target_family(0.5)
-    unroll = local_sgd_unroll(
-        LOPT,
+    unroll = make_unroll(
+        lambda theta: local_sgd(optax.sgd(0.125), optax.sgd(1.0)),
         family,
         num_workers=2,
         num_local_steps=2,
         batch_size=3,
-        local_learning_rate=0.125,
         truncation_length=6,
         meta_loss_split=split,
         objective=objective,
     )
-    state = unroll.reset({}, jax.random.key(0), family.data)
-    _, info = jax.jit(unroll.step)({}, state, jax.random.key(1), family.data)
+    state = unroll.reset(jnp.zeros(0), jax.random.key(0), family.data)
+    _, info = jax.jit(unroll.step)(jnp.zeros(0), state, jax.random.key(1), family.data)
     local, after = errors(0.5, 1.0)
     losses = np.mean(local**2, axis=1) if split == "train" else (after + 1) ** 2
     np.testing.assert_allclose(jnp.mean(info.losses), expected(objective, losses / UNINFORMED_LOSS), rtol=1e-5)
@@ -78,16 +75,14 @@ def test_unroll_returns_the_objective(objective, split):
 
 def test_rematerialised_rounds_have_the_same_gradient():
     family = constant_target_family(0.5)
-    lopt = LearnedOptimizer(lambda key: {}, lambda theta: optax.with_extra_args_support(optax.sgd(theta["scale"])), {})
 
     def gradient(rematerialise):
-        unroll = local_sgd_unroll(
-            lopt,
+        unroll = make_unroll(
+            lambda theta: local_sgd(optax.sgd(0.125), optax.sgd(theta[0])),
             family,
             num_workers=2,
             num_local_steps=2,
             batch_size=3,
-            local_learning_rate=0.125,
             truncation_length=3,
             meta_loss_split="train",
             rematerialise=rematerialise,
@@ -97,8 +92,8 @@ def test_rematerialised_rounds_have_the_same_gradient():
             state = unroll.reset(theta, jax.random.key(0), family.data)
             return jnp.mean(unroll.step(theta, state, jax.random.key(1), family.data)[1].losses)
 
-        jaxpr = str(jax.make_jaxpr(jax.grad(loss))({"scale": jnp.float32(0.8)}))
+        jaxpr = str(jax.make_jaxpr(jax.grad(loss))(jnp.asarray([0.8])))
         assert ("remat" in jaxpr or "checkpoint" in jaxpr) == rematerialise
-        return jax.jit(jax.grad(loss))({"scale": jnp.float32(0.8)})["scale"]
+        return jax.jit(jax.grad(loss))(jnp.asarray([0.8]))
 
     np.testing.assert_allclose(gradient(True), gradient(False), rtol=1e-6)

@@ -8,14 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from meta_train.estimators.base import Particles
+from meta_train.estimators.pairs import pair_estimator
 from meta_train.estimators.particle_mesh import make_particle_mesh
-from meta_train.estimators.pes import pes
+from meta_train.estimators.pes import PES
 from meta_train.estimators.truncation import constant_length, log_uniform_length
 from meta_train.estimators.unroll import Unroll, UnrollInfo
 
 TRUNCATION = 2
 START = np.asarray([1.0, -0.5], np.float32)
-THETA = {"a": jnp.asarray([0.3, 0.1], jnp.float32)}
+THETA = jnp.asarray([0.3, 0.1], jnp.float32)
 
 
 def quadratic_step(theta, state, key, data) -> Any:
@@ -23,20 +25,20 @@ def quadratic_step(theta, state, key, data) -> Any:
     del key, data
 
     def one_round(x, _):
-        x = x + theta["a"]
+        x = x + theta
         return x, 0.5 * jnp.sum(jnp.square(x))
 
     x, losses = jax.lax.scan(one_round, state["x"], None, length=TRUNCATION)
-    state = {"x": x, "rounds": state["rounds"] + TRUNCATION, "theta": theta["a"]}
+    state = {"x": x, "rounds": state["rounds"] + TRUNCATION, "theta": theta}
     return state, UnrollInfo(losses, jnp.int32(0))
 
 
 def quadratic_reset(theta, key, data) -> Any:
     del key, data
-    return {"x": jnp.asarray(START), "rounds": jnp.int32(0), "theta": jnp.zeros_like(theta["a"])}
+    return {"x": jnp.asarray(START), "rounds": jnp.int32(0), "theta": jnp.zeros_like(theta)}
 
 
-QUADRATIC = Unroll(quadratic_reset, quadratic_step)
+QUADRATIC = Unroll(quadratic_reset, quadratic_step, TRUNCATION)
 
 
 VARIED = log_uniform_length(2, 8, TRUNCATION)
@@ -48,14 +50,8 @@ def build(unroll=QUADRATIC, schedule=VARIED, num_pairs=16, sigma=0.5, num_device
     """(init, estimate), the latter compiled."""
     mesh = make_particle_mesh(num_pairs)
     assert mesh.size == 8
-    estimator = pes(
-        unroll,
-        schedule,
-        num_pairs=num_pairs,
-        truncation_length=TRUNCATION,
-        sigma=sigma,
-        mesh=jax.sharding.Mesh(mesh.devices[:num_devices], mesh.axis_names),
-    )
+    mesh = jax.sharding.Mesh(mesh.devices[:num_devices], mesh.axis_names)
+    estimator = pair_estimator(PES, unroll, schedule, Particles(num_pairs, mesh, sigma))
     return estimator.init, jax.jit(estimator.estimate)
 
 
@@ -70,7 +66,7 @@ def exact_gradient(ages, perturbed_rounds):
     The loss is quadratic, so smoothing it does not change its gradient: this is the gradient of
     full ES. `perturbed_rounds(age, t)`: how many of the t rounds so far count as following theta.
     """
-    theta = np.asarray(THETA["a"], np.float64)
+    theta = np.asarray(THETA, np.float64)
     gradients = [
         perturbed_rounds(age, age + i) * (START + (age + i) * theta) for age in ages for i in range(1, TRUNCATION + 1)
     ]
@@ -91,7 +87,7 @@ def estimates(keep_accumulator: bool):
             ages.append(start_age(state))
             step_key = jax.random.fold_in(key, step)
             gradient, state, _ = estimate(THETA, state, step_key, jnp.int32(step), None)
-            gradients.append(np.asarray(gradient["a"], np.float64))
+            gradients.append(np.asarray(gradient, np.float64))
     return np.reshape(gradients, (24, 5, 2)), np.reshape(ages, (24, 5, 256))
 
 
@@ -123,7 +119,7 @@ def test_without_the_accumulator_it_is_the_truncated_gradient():
 
 def test_bookkeeping_of_every_step():
     init, estimate = build()
-    zero = jax.tree.map(jnp.zeros_like, THETA)
+    zero = jnp.zeros_like(THETA)
     state = init(zero, jax.random.key(0), None)
     resets = 0
     for step in range(6):
@@ -152,7 +148,7 @@ def test_bookkeeping_of_every_step():
         losses = 0.5 * np.sum(np.square(rounds), axis=-1)
         difference = np.mean(losses[..., 0] - losses[..., 1], axis=0)
         expected = np.mean(xi * difference[:, None] / (2 * 0.5**2), axis=0)
-        np.testing.assert_allclose(gradient["a"], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(info.meta_loss, np.mean(losses), rtol=1e-5)
         np.testing.assert_allclose(info.mean_age, np.mean(age), rtol=1e-6)
     assert resets > 16
@@ -167,7 +163,7 @@ def test_perturbations_have_standard_deviation_sigma():
     np.testing.assert_allclose(np.std(eps), 0.1, rtol=0.125)
     assert abs(np.mean(eps)) < 0.018
     plus, minus = np.asarray(state.inner["theta"][:, 0]), np.asarray(state.inner["theta"][:, 1])
-    np.testing.assert_allclose((plus + minus) / 2, np.tile(THETA["a"], (256, 1)), rtol=1e-6)
+    np.testing.assert_allclose((plus + minus) / 2, np.tile(THETA, (256, 1)), rtol=1e-6)
 
 
 def test_a_pair_shares_every_key():
@@ -180,14 +176,14 @@ def test_a_pair_shares_every_key():
         losses = jax.random.uniform(key, (TRUNCATION,))
         return {**state, "step": jax.random.key_data(key)}, UnrollInfo(losses, jnp.int32(1))
 
-    init, estimate = build(Unroll(reset, step), CONSTANT)
+    init, estimate = build(Unroll(reset, step, TRUNCATION), CONSTANT)
     state = init(THETA, jax.random.key(0), None)
     seen = []
     for t in range(3):
         key = jax.random.fold_in(jax.random.key(1), t)
         gradient, state, info = estimate(THETA, state, key, jnp.int32(t), None)
         # Losses that depend on keys alone cancel exactly within a pair.
-        assert not np.any(gradient["a"])
+        assert not np.any(gradient)
         assert info.meta_loss > 0.1 and info.num_clamped == 2 * 16
         seen += [state.inner["step"]] if t else [state.inner["reset"], state.inner["step"]]
     keys = np.stack(seen)

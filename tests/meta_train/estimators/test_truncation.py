@@ -12,7 +12,7 @@ STEP = jnp.int32(0)
 
 def draw(schedule, count, seed=0):
     keys = jax.random.split(jax.random.key(seed), count)
-    return np.asarray(jax.jit(jax.vmap(lambda key: schedule(key, STEP)))(keys))
+    return np.asarray(jax.jit(jax.vmap(lambda key: schedule.length(key, STEP)))(keys))
 
 
 @pytest.mark.parametrize(("minimum", "maximum", "truncation"), [(100, 1000, 50), (20, 500, 20), (7, 7, 7), (1, 3, 1)])

@@ -6,44 +6,36 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt.base import LearnedOptimizer
+from learned_opt.algorithms.data_parallel import data_parallel
+from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.round import simulate
+from learned_opt.base import LocalAlgorithm
 from meta_train.estimators.objective import LOSS_CEILING
-from meta_train.estimators.unroll import local_sgd_unroll
-from tasks.base import Task, TaskFamily
+from meta_train.estimators.unroll import make_unroll
+from tests.meta_train.toy_families import constant_target_family, watching_family
 
 UNINFORMED_LOSS = 4.0
-LOPT = LearnedOptimizer(lambda key: {}, lambda theta: optax.with_extra_args_support(optax.sgd(theta["scale"])), {})
-
-
-def constant_target_family(start=0.0):
-    """loss = (w - target)^2 with the target 1 for training and 0 on held-out data."""
-
-    def task(config, data):
-        return Task(
-            init=lambda key: {"w": jnp.float32(start)},
-            loss=lambda params, key, batch: jnp.mean(jnp.square(params["w"] - batch["target"])),
-            sample_batch=lambda key, split, shape: {"target": jnp.full(shape, data[split]["target"])},
-            metrics=lambda params, batch: {},
-        )
-
-    data = {"train": {"target": jnp.float32(1)}, "outer_valid": {"target": jnp.float32(0)}}
-    return TaskFamily("constant", data, lambda key: {}, task, UNINFORMED_LOSS, lambda data, split: {})
 
 
 def run(split, start=0.0, scale=1.0, local_learning_rate: float | None = 0.125):
-    """Meta-losses of two truncations of three rounds, K = 2, H = 2."""
-    family = constant_target_family(start)
-    unroll = local_sgd_unroll(
-        LOPT,
+    """Meta-losses of two truncations of three rounds, K = 2, H = 2; theta is the server's learning rate."""
+    family = constant_target_family(start, UNINFORMED_LOSS)
+
+    def algorithm(theta) -> LocalAlgorithm:
+        server = optax.sgd(theta[0])
+        return local_sgd(optax.sgd(local_learning_rate), server) if local_learning_rate else data_parallel(server)
+
+    unroll = make_unroll(
+        algorithm,
         family,
         num_workers=2,
         num_local_steps=2,
         batch_size=3,
-        local_learning_rate=local_learning_rate,
         truncation_length=3,
         meta_loss_split=split,
     )
-    theta = {"scale": jnp.float32(scale)}
+    assert unroll.truncation_length == 3
+    theta = jnp.asarray([scale])
     state = unroll.reset(theta, jax.random.key(0), family.data)
     step, losses, clamped = jax.jit(unroll.step), [], []
     for seed in range(2):
@@ -91,3 +83,53 @@ def test_diverged_training_counts_as_the_ceiling():
     assert losses[0] < LOSS_CEILING
     np.testing.assert_array_equal(losses[1:], LOSS_CEILING)
     assert clamped == [2, 3]
+
+
+def watched_losses(split, objective="mean"):
+    """Of two rounds of data-parallel training, K = 3, H = 2, B = 4."""
+    family = watching_family()
+    unroll = make_unroll(
+        lambda theta: data_parallel(optax.sgd(1.0)),
+        family,
+        num_workers=3,
+        num_local_steps=2,
+        batch_size=4,
+        truncation_length=2,
+        meta_loss_split=split,
+        objective=objective,
+    )
+    theta = jnp.zeros(1)
+    state = unroll.reset(theta, jax.random.key(0), family.data)
+    return unroll.step(theta, state, jax.random.key(1), family.data)[1].losses
+
+
+def test_held_out_batches_are_of_all_workers():
+    np.testing.assert_allclose(watched_losses("outer_valid"), [0.12, 0.12], rtol=1e-5)
+    np.testing.assert_allclose(watched_losses("outer_valid", "final"), [0.12], rtol=1e-5)
+
+
+def test_the_key_of_the_batches_is_not_that_of_the_round():
+    # A worker's batch is H B examples here.
+    np.testing.assert_allclose(watched_losses("train"), [0.08, 0.08], rtol=1e-5)
+    family = watching_family()
+    task = family.task({}, family.data)
+    key = jax.random.key(7)
+    algorithm = simulate(data_parallel(optax.sgd(1.0)), 1)
+    _, info = algorithm.round(
+        task.loss, algorithm.init(task.init(key)), key, task.sample_batch(key, "train", (1, 2, 4))
+    )
+    np.testing.assert_allclose(info.losses, 1.08, rtol=1e-5, err_msg="the family no longer sees a reused key")
+
+
+def test_workers_that_cannot_be_shared_out():
+    with pytest.raises(ValueError, match="worker_devices=3: use a divisor of num_workers=4"):
+        make_unroll(
+            lambda theta: data_parallel(optax.sgd(1.0)),
+            watching_family(),
+            num_workers=4,
+            num_local_steps=1,
+            batch_size=1,
+            truncation_length=1,
+            meta_loss_split="train",
+            worker_devices=3,
+        )

@@ -15,11 +15,11 @@ from meta_train.processes.distributed import (
     any_process,
     check_equal,
     digest,
-    in_first,
+    on_all_processes,
+    on_process_zero,
     parse_setting,
     place,
     to_host,
-    together,
 )
 from meta_train.runs.run import resume, run
 from tests.meta_train.spawned import PRESET, end, spawn, spawn_group, wait_for_rows
@@ -56,14 +56,14 @@ def test_settings():
         ("node1:2911,2", "COORDINATOR:PORT"),
         ("node1:2911,2,-1", "COORDINATOR:PORT"),
         ("node1:2911,two,0", "COORDINATOR:PORT"),
-        ("node1:0,2,0", "port 0"),
-        ("node1:70000,2,0", "port 70000"),
-        ("node1:2911,2,2", "process 2 of 2; processes count from 0 to 1"),
-        ("node1:2911,0,0", "process 0 of 0"),
+        ("node1:0,2,0", "port from 1"),
+        ("node1:70000,2,0", "port from 1"),
+        ("node1:2911,2,2", "process id below the number of processes"),
+        ("node1:2911,0,0", "process id below"),
     ],
 )
-def test_odd_settings(setting, word):
-    with pytest.raises(ValueError, match="^distributed: ") as caught:
+def test_wrong_settings(setting, word):
+    with pytest.raises(ValueError, match="^distributed=") as caught:
         parse_setting(setting)
     assert word in str(caught.value) and "\n" not in str(caught.value)
 
@@ -73,17 +73,15 @@ def test_auto_without_a_cluster():
         [sys.executable, "-m", "meta_train", PRESET, "--distributed", "auto"], capture_output=True, text=True
     )
     assert done.returncode == 2 and done.stdout == ""
-    assert (
-        done.stderr.startswith("meta_train: error: distributed: auto found no SLURM") and done.stderr.count("\n") == 1
-    )
+    assert done.stderr.startswith("meta_train: error: distributed='auto': no SLURM") and done.stderr.count("\n") == 1
 
 
 def test_one_process_is_a_group_of_its_own():
     assert any_process(True) and not any_process(False)
-    assert in_first(lambda: {"a": 1}) == {"a": 1} and together(lambda: 3) == 3
+    assert on_process_zero(lambda: {"a": 1}) == {"a": 1} and on_all_processes(lambda: 3) == 3
     check_equal("anything", "x")
     with pytest.raises(OSError, match="full"):
-        together(lambda: (_ for _ in ()).throw(OSError("full")))
+        on_all_processes(lambda: (_ for _ in ()).throw(OSError("full")))
 
 
 def test_digest_sees_every_bit():

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from meta_train.runs import run_store
 from meta_train.config import MetaTrainConfig, to_json
 from meta_train.processes.distributed import digest
+from meta_train.runs import run_store
 from meta_train.runs.run_store import newest_checkpoint
 from tests.meta_train.device_hash import TINY
 from tests.meta_train.spawned import end, rows_of, spawn_group, wait_for_rows
@@ -21,7 +21,7 @@ LAYOUTS = ((1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (2, 2), (2, 4), (4, 2))
 """(processes, devices of each)"""
 _PROGRAM = (sys.executable, "-m", "meta_train")
 # With local SGD: what holds for other local optimizers is said in `meta_train.estimators.particle_mesh`.
-_RUN = dataclasses.replace(TINY, local_optimizer="sgd", local_learning_rate=0.1, meta_steps=6, checkpoint_every=2)
+_RUN = dataclasses.replace(TINY, local_optimizer="sgd,learning_rate=0.1", meta_steps=6, checkpoint_every=2)
 
 
 def _folder(run_dir: Path, **changes) -> MetaTrainConfig:

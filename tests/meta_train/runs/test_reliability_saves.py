@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from meta_train.runs import run_store
 from meta_train.__main__ import main
+from meta_train.runs import run_store
 from meta_train.runs.run import resume, run
 from tests.meta_train.spawned import PRESET, PROGRAM, end, rows_of, spawn, wait_for_rows
 from tests.meta_train.toy_trainer import result_of, toy_config, toy_trainer

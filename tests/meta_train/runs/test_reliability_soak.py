@@ -57,8 +57,7 @@ def test_theta_stays_finite_with_sigma_and_learning_rates_a_hundred_times_too_la
         _RUN,
         run_dir=str(tmp_path / "run"),
         meta_steps=meta_steps,
-        local_optimizer="sgd",
-        local_learning_rate=100 * 0.5,
+        local_optimizer="sgd,learning_rate=50.0",
         sigma=100 * 0.03,
         meta_learning_rate=100 * 3e-3,
         warmup_steps=5,
@@ -107,7 +106,7 @@ def test_nothing_grows_and_nothing_compiles_twice(tmp_path, meta_steps):
         with pytest.raises(KeyboardInterrupt):
             run(config, watched)
         assert resume(tmp_path / "run", watched).status == "finished"
-    assert sum("step_fn" in name for name in names) == 1, names
+    assert sum("meta_step" in name for name in names) == 1, names
     (warm_bytes, warm_files), (last_bytes, last_files) = seen.values()
     grown = (last_bytes - warm_bytes) / 1e6
     print(f"{meta_steps // 2} warm meta-steps: resident {grown:+.1f} MB, open files {warm_files} -> {last_files}")

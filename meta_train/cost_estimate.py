@@ -4,9 +4,10 @@ Memory is what XLA assigns to the compiled programs (`memory_analysis`): argumen
 temporaries, less what donated arguments share with results. Nothing is allocated but the data. Operations are counted
 on the lowered programs of one local step and one server step (`cost_analysis`) and multiplied,
 
-    particles * rounds * (K * H * gradient step + server step),   3 gradient steps for one that is differentiated
+    particles * rounds * (K * H * gradient step + server step),   4 of each for one that is differentiated
 
-so a loop inside a task's loss counts once. Time is operations over the speed of a matrix product measured here, times
+(forward, forward again for rematerialisation, and a backward pass of twice the forward), so a loop inside a task's loss
+counts once. Time is operations over the speed of a matrix product measured here, times
 an assumed share of it, stated in the report: inner problems are small, and reach less of it on an accelerator.
 """
 
@@ -19,11 +20,12 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt.base import LearnedOptimizer
-from meta_train.config import MetaTrainConfig, single_runs
-from meta_train.estimators.particle_mesh import make_particle_mesh, particle_shardings
-from meta_train.trainer import Trainer, build_lopt, build_trainer
+from meta_train.config import MetaTrainConfig, component_runs
+from meta_train.estimators.particle_mesh import particle_shardings
+from meta_train.mixture import MetaTrainer
+from meta_train.references import NOTHING, Given, find_estimator, find_family
+from meta_train.trainer import build_lopt, build_mesh, build_trainer
 from tasks.base import TaskFamily
-from tasks.suites import make_family
 
 ASSUMED_SHARE = {"cpu": 0.5}
 OTHER_SHARE = 0.05
@@ -32,7 +34,7 @@ _CALIBRATION = {"cpu": 512}
 _OTHER_CALIBRATION = 4096
 
 
-class ProgramPlan(NamedTuple):
+class ProgramBytes(NamedTuple):
     """Bytes of one compiled program on each device.
 
     Attributes:
@@ -51,7 +53,7 @@ class ProgramPlan(NamedTuple):
         return self.arguments + self.results + self.temporaries
 
 
-class Plan(NamedTuple):
+class CostEstimate(NamedTuple):
     """Estimates of a run.
 
     Attributes:
@@ -70,7 +72,7 @@ class Plan(NamedTuple):
     particle_bytes: dict[str, int]
     data_bytes: dict[str, int]
     theta_bytes: int
-    programs: dict[str, ProgramPlan]
+    programs: dict[str, ProgramBytes]
     flops: dict[str, float]
     num_devices: int
     flops_per_second: float
@@ -78,54 +80,57 @@ class Plan(NamedTuple):
 
     @property
     def peak_bytes(self) -> int:
-        """Largest need of a device: the hungriest program beside the particles and data of the others."""
+        """Largest need of a device: that of one program, beside the particles and data of the others."""
         resident = sum(self.particle_bytes.values()) // self.num_devices + sum(self.data_bytes.values())
         return max(program.results + program.temporaries for program in self.programs.values()) + (
             resident + self.theta_bytes
         )
 
 
-def make_plan(config: MetaTrainConfig, flops_per_second: float | None = None) -> Plan:
+def estimate_cost(
+    config: MetaTrainConfig, given: Given = NOTHING, flops_per_second: float | None = None
+) -> CostEstimate:
     """Lowers and compiles the programs of a run, and adds up.
 
     Args:
       config: of the run.
+      given: what it names that was made in Python.
       flops_per_second: of a matrix product on one device; measured when None.
+
+    Raises:
+      ValueError, FileNotFoundError: as in `build_trainer`.
+      RuntimeError: a program cannot be compiled.
     """
-    runs = single_runs(config)
-    trainer, lopt = build_trainer(config), build_lopt(config)
-    mesh = make_particle_mesh(
-        math.gcd(*(run.num_tasks * run.pairs_per_task for run in runs.values())), config.worker_devices
-    )
-    state = abstract_state(trainer, mesh)
-    particles = state.estimator_state if config.components else {config.task: state.estimator_state}
-    families = {task: make_family(task) for task in dict.fromkeys(run.task for run in runs.values())}
-    if trainer.lower is None:
-        raise ValueError("trainer: it cannot be lowered; build it with build_trainer")
-    programs = {name: _program_plan(lowered) for name, lowered in trainer.lower(state).items()}
-    rest = (state.theta, state.theta_average, state.opt_state)
-    backend = jax.default_backend()
-    share = ASSUMED_SHARE.get(backend, OTHER_SHARE)
+    runs = component_runs(config)
+    trainer, lopt, mesh = build_trainer(config, given), build_lopt(config, given), build_mesh(config)
+    families = {task: find_family(task, given) for task in dict.fromkeys(run.task for run in runs.values())}
+    try:
+        state = abstract_state(trainer, mesh)
+        programs = {name: _program_bytes(lowered) for name, lowered in trainer.lower(state).items()}
+        flops = {name: run_flops(run, lopt, families[run.task]) for name, run in runs.items()}
+    except ValueError as error:
+        raise RuntimeError("a program of the run cannot be compiled") from error
+    share = ASSUMED_SHARE.get(jax.default_backend(), OTHER_SHARE)
     speed = flops_per_second or measure_matmul_speed()
-    return Plan(
+    return CostEstimate(
         num_params={name: _num_params(families[run.task]) for name, run in runs.items()},
-        particle_bytes={name: tree_bytes(particles[name]) for name in runs},
+        particle_bytes={name: tree_bytes(state.particles[name]) for name in runs},
         data_bytes={name: _data_bytes(config, families[run.task]) for name, run in runs.items()},
-        theta_bytes=tree_bytes(rest),
+        theta_bytes=tree_bytes((state.theta, state.theta_average, state.opt_state)),
         programs=programs,
-        flops={name: run_flops(run, lopt, families[run.task]) for name, run in runs.items()},
+        flops=flops,
         num_devices=mesh.size,
         flops_per_second=speed * share,
         share=share,
     )
 
 
-def abstract_state(trainer: Trainer, mesh: jax.sharding.Mesh) -> Any:
+def abstract_state(trainer: MetaTrainer, mesh: jax.sharding.Mesh) -> Any:
     """Shapes and placement of a trainer's state; nothing is allocated."""
     shapes = jax.eval_shape(trainer.init, jax.random.key(0))
     replicated = jax.NamedSharding(mesh, jax.P())
     shardings = jax.tree.map(lambda _: replicated, shapes)
-    shardings = shardings._replace(estimator_state=particle_shardings(shapes.estimator_state, mesh))
+    shardings = shardings._replace(particles=particle_shardings(shapes.particles, mesh))
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
@@ -155,14 +160,17 @@ def run_flops(config: MetaTrainConfig, lopt: LearnedOptimizer, family: TaskFamil
     updates = jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.num_workers, *x.shape), x.dtype), params)
     gradient = _flops(local_step, params, task_config, data)
     server = _flops(server_step, theta, params, updates)
-    backprop = config.estimator.endswith("backprop")
-    particles = config.num_tasks * (1 if backprop else 2 * config.pairs_per_task)
-    rounds = config.truncation_length
-    if config.estimator.startswith("full"):
-        rounds = (config.min_unroll_length + config.max_unroll_length) // 2
+    estimator = find_estimator(config.estimator)
+    particles = config.num_tasks * (1 if estimator.differentiates else 2 * config.pairs_per_task)
+    rounds = _mean_length(config) if estimator.whole_episodes else config.truncation_length
     inner = particles * rounds * (config.num_workers * config.num_local_steps * gradient + server)
-    # Forward again for rematerialisation, and backward, which is about twice the forward.
-    return inner * (4 if backprop else 1)
+    return inner * (4 if estimator.differentiates else 1)
+
+
+def _mean_length(config: MetaTrainConfig) -> float:
+    """Of an episode, in rounds: lengths are log-uniform."""
+    shortest, longest = config.min_unroll_length, config.max_unroll_length
+    return shortest if shortest == longest else (longest - shortest) / math.log(longest / shortest)
 
 
 def measure_matmul_speed(seconds: float = 0.2) -> float:
@@ -178,30 +186,30 @@ def measure_matmul_speed(seconds: float = 0.2) -> float:
     return 2 * size**3 * repeats / (time.perf_counter() - start)
 
 
-def report(config: MetaTrainConfig, plan: Plan) -> str:
-    """The plan in lines."""
+def report(config: MetaTrainConfig, estimate: CostEstimate) -> str:
+    """The estimate in lines."""
     lines = [
-        f"{config.preset}: {config.optimizer} over {len(plan.flops)} component(s), {plan.num_devices} device(s) of "
-        f"{jax.devices()[0].device_kind}"
+        f"{config.preset}: {config.optimizer} over {len(estimate.flops)} component(s), "
+        f"{estimate.num_devices} device(s) of {jax.devices()[0].device_kind}"
     ]
-    for name in plan.flops:
+    for name in estimate.flops:
         lines.append(
-            f"  {name}: {plan.num_params[name]:,} parameters, particles {_size(plan.particle_bytes[name])}, "
-            f"data {_size(plan.data_bytes[name])}, {plan.flops[name]:.2e} operations"
+            f"  {name}: {estimate.num_params[name]:,} parameters, particles {_size(estimate.particle_bytes[name])}, "
+            f"data {_size(estimate.data_bytes[name])}, {estimate.flops[name]:.2e} operations"
         )
-    lines.append(f"  theta, its average and the meta-optimizer's state: {_size(plan.theta_bytes)}")
-    for name, program in plan.programs.items():
+    lines.append(f"  theta, its average and the meta-optimizer's state: {_size(estimate.theta_bytes)}")
+    for name, program in estimate.programs.items():
         lines.append(
             f"  program {name}: arguments {_size(program.arguments)}, results {_size(program.results)}, "
             f"temporaries {_size(program.temporaries)} on each device"
         )
-    share = config.components_per_step / len(plan.flops) if config.components_per_step else 1.0
-    flops = share * sum(plan.flops.values())
-    seconds = flops / (plan.flops_per_second * plan.num_devices)
-    lines.append(f"  peak memory of a device: {_size(plan.peak_bytes)}")
+    share = config.components_per_step / len(estimate.flops) if config.components_per_step else 1.0
+    flops = share * sum(estimate.flops.values())
+    seconds = flops / (estimate.flops_per_second * estimate.num_devices)
+    lines.append(f"  peak memory of a device: {_size(estimate.peak_bytes)}")
     lines.append(
-        f"  a meta-step: {flops:.2e} operations, about {seconds:.3g} s if inner training reaches {plan.share:.0%} of a "
-        f"matrix product's {plan.flops_per_second / plan.share:.2e} operations/s (measured on one device); "
+        f"  a meta-step: {flops:.2e} operations, about {seconds:.3g} s if inner training reaches {estimate.share:.0%} "
+        f"of a matrix product's {estimate.flops_per_second / estimate.share:.2e} operations/s (measured here); "
         f"{config.meta_steps} of them: {_clock(seconds * config.meta_steps)}"
     )
     return "\n".join(lines)
@@ -216,9 +224,9 @@ def _storage(leaf: Any) -> Any:
     return "uint64" if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf.dtype
 
 
-def _program_plan(lowered: jax.stages.Lowered) -> ProgramPlan:
+def _program_bytes(lowered: jax.stages.Lowered) -> ProgramBytes:
     memory: Any = lowered.compile().memory_analysis()
-    return ProgramPlan(
+    return ProgramBytes(
         arguments=memory.argument_size_in_bytes,
         results=memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporaries=memory.temp_size_in_bytes,

@@ -1,0 +1,89 @@
+"""What the gossip algorithms share: workers with models of their own, and the average with one's neighbours.
+
+In this simulation all models are gathered and each worker takes its own weighted sum of them, in worker order, so that
+every layout of the workers gives the same bits. A deployment would exchange them with the neighbours alone;
+`bytes_sent` counts that.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt.algorithms.gossip.topology import check_weights, num_neighbours
+from learned_opt.algorithms.round import dense_bytes, gather, mean_of_workers, num_workers, worker_index
+from learned_opt.algorithms.weighted_sum import weighted_sum
+from learned_opt.base import Params, RoundState
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Array, Float, Int
+
+
+class Mixing(NamedTuple):
+    """A topology at work, inside the named axis "workers".
+
+    Attributes:
+      matrix: number of communications so far -> the mixing matrix [K, K] of the next.
+      bytes_sent: params -> bytes that a worker sends in a communication.
+    """
+
+    matrix: Callable[[Int[Array, ""]], Float[Array, "n n"]]
+    bytes_sent: Callable[[Params], int]
+
+
+def make_mixing(weights: Float[np.ndarray, "period n n"]) -> Mixing:
+    """Checks a topology.
+
+    Raises:
+      ValueError: see `check_weights`; by `matrix`, a topology for another number of workers.
+    """
+    check_weights(weights)
+    matrices = jnp.asarray(weights, jnp.float32)
+
+    def matrix(num_communications):
+        if num_workers() != matrices.shape[1]:
+            raise ValueError(
+                f"weights are for {matrices.shape[1]} workers and there are {num_workers()}: use the topology of "
+                f"{num_workers()}"
+            )
+        return matrices[num_communications % matrices.shape[0]]
+
+    return Mixing(matrix, lambda params: num_neighbours(weights) * dense_bytes(params))
+
+
+def mix_with_neighbours(matrix: Float[Array, "n n"], params: Params) -> tuple[Params, Any]:
+    """(this worker's average with its neighbours, the models of all [K, *shape] before it)."""
+    everyone = gather(params)
+    return weighted_sum(matrix[worker_index()], everyone), everyone
+
+
+def consensus_distance(everyone: Any) -> Float[Array, ""]:
+    """Root of the mean squared distance of the workers' models from their mean (Kong et al. 2021, 2102.04828)."""
+    mean = mean_of_workers(everyone)
+    apart = jax.tree.map(lambda x, m: x.astype(jnp.float32) - m.astype(jnp.float32)[None], everyone, mean)
+    return root_mean_square_norm(apart)
+
+
+def root_mean_square_norm(everyone: Any) -> Float[Array, ""]:
+    """Root of the mean over the workers of the squared norm of theirs, of leaves [K, *shape]."""
+    leaves = jax.tree.leaves(everyone)
+    squares = [jnp.sum(jnp.square(x.astype(jnp.float32))) / x.shape[0] for x in leaves]
+    return jnp.sqrt(jnp.sum(jnp.stack(squares)))
+
+
+def at_round(learning_rate: Any, num_rounds: Int[Array, ""]) -> Any:
+    """A learning rate that is a number, or an optax schedule over rounds."""
+    return learning_rate(num_rounds) if callable(learning_rate) else learning_rate
+
+
+def mean_params(state: RoundState) -> Params:
+    """Mean of the workers' models: the field `params` of `worker`, with its [workers] axis.
+
+    Added one by one: a sum over an axis that is spread over devices has an order of the backend's choice.
+    """
+    return jax.tree.map(lambda x: functools.reduce(jnp.add, list(x)) / x.shape[0], state.worker.params)

@@ -1,0 +1,2 @@
+"""More server optimizers, beside those of `learned_opt.algorithms.server`: optax transforms over the mean
+pseudo-gradient of `local_sgd`."""

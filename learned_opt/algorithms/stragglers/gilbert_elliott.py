@@ -1,0 +1,56 @@
+"""Which workers are slow: a chain of two states for each (Gilbert 1960; Elliott 1963), bursts and all.
+
+    fast -> slow with probability p,   slow -> fast with probability q,   once a round
+
+As measured on clusters (Krishnan et al. 2023, arXiv 2211.13802). In the long run a worker is slow for p / (p + q) of
+the rounds, in bursts of 1 / q.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float
+
+
+class GilbertElliott(NamedTuple):
+    """The chain.
+
+    Attributes:
+      slow_down: p, a round.
+      recover: q, a round.
+    """
+
+    slow_down: float | Array = 0.05
+    recover: float | Array = 0.5
+
+
+def next_state(chain: GilbertElliott, key: jax.Array, is_slow: Bool[Array, "*workers"]) -> Bool[Array, "*workers"]:
+    """One round on."""
+    return jax.random.bernoulli(key, jnp.where(is_slow, 1 - chain.recover, chain.slow_down), jnp.shape(is_slow))
+
+
+def round_seconds(
+    is_slow: Bool[Array, "workers"],
+    num_local_steps: int,
+    *,
+    step_seconds: float = 1.0,
+    slow_factor: float = 10.0,
+    waits: bool = True,
+) -> Float[Array, ""]:
+    """Simulated seconds of the local steps of a round.
+
+    Args:
+      is_slow: which workers are.
+      num_local_steps: H.
+      step_seconds: of a step of a fast worker.
+      slow_factor: times that for a slow one.
+      waits: for all workers; False: for the fast ones, if there are any.
+    """
+    some_fast, some_slow = jnp.any(~is_slow), jnp.any(is_slow)
+    has_slow_step = some_slow if waits else ~some_fast
+    return num_local_steps * step_seconds * jnp.where(has_slow_step, slow_factor, 1.0)

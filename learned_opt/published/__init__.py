@@ -1,0 +1,1 @@
+"""Weights that others published, as optimizers of this library: files are read as data, no code of theirs is run."""

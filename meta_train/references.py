@@ -1,0 +1,197 @@
+"""What the references of a configuration stand for: the optimizer, the tasks, the local optimizers, the estimator and
+the protocol, each a name of a table, `module:function` or `path/to/file.py:function`, with arguments.
+
+A learned optimizer or task families made in Python may be given in their place (`Given`); a configuration then records
+their names and arguments, and whoever resumes the run gives them again.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import math
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import optax
+
+from eval.protocol import PROTOCOLS, EvalProtocol
+from learned_opt.architectures import ARCHITECTURES
+from learned_opt.base import LearnedOptimizer
+from learned_opt.names import parse, resolve
+from learned_opt.optimizers import LOCAL_OPTIMIZERS
+from meta_train.component import Component
+from meta_train.config import MetaTrainConfig
+from meta_train.estimators import ESTIMATORS
+from meta_train.estimators.base import Estimator
+from tasks.base import TaskFamily
+from tasks.suites import FAMILIES
+
+T = TypeVar("T")
+
+
+class Given(NamedTuple):
+    """What was made in Python rather than named.
+
+    Attributes:
+      lopt: the learned optimizer, in place of what `optimizer` names.
+      families: task families by the names that `task` and components use for them.
+    """
+
+    lopt: LearnedOptimizer | None = None
+    families: Mapping[str, TaskFamily] = {}
+
+
+NOTHING = Given()
+_FAMILIES: dict[str, Callable[..., TaskFamily]] = {name: entry.make for name, entry in FAMILIES.items()}
+_PROTOCOLS = {name: functools.partial(dataclasses.replace, protocol) for name, protocol in PROTOCOLS.items()}
+
+
+def make(reference: str, table: Mapping[str, Callable[..., Any]], what: str, kind: type[T], **more: Any) -> T:
+    """What the function that a reference names returns.
+
+    Args:
+      reference: see `learned_opt.names`.
+      table: functions by name.
+      what: what is named, for errors: the field of the configuration.
+      kind: what the function must return.
+      **more: arguments it is given if it takes them and the reference does not set them.
+
+    Raises:
+      ValueError: nothing of that name, an argument it does not take or lacks, an error in it (of a user's function with
+        the line where it happened), or a result of another type.
+    """
+    function = resolve(reference, table, what)
+    parameters = inspect.signature(function).parameters
+    set_already = function.keywords if isinstance(function, functools.partial) else {}
+    more = {name: value for name, value in more.items() if name in parameters and name not in set_already}
+    is_own = parse(reference).target not in table
+    try:
+        made = function(**more)
+    except Exception as error:
+        if not is_own and not isinstance(error, ValueError | TypeError):
+            raise
+        place = _place(error, function) if is_own else ""
+        raise ValueError(f"{what}: {reference!r}: {place}{_one_line(error, is_own)}") from error
+    if not isinstance(made, kind):
+        raise ValueError(f"{what}: {reference!r} returned {type(made).__name__}: return a {kind.__name__}")
+    return made
+
+
+def reference_of(lopt: LearnedOptimizer) -> str:
+    """The reference that names a learned optimizer by its `config`: NAME,argument=value..."""
+    arguments = dict(lopt.config)
+    name = arguments.pop("architecture", None)
+    return ",".join([str(name), *(f"{field}={value!r}" for field, value in arguments.items())])
+
+
+def find_optimizer(config: MetaTrainConfig, given: Given = NOTHING) -> LearnedOptimizer:
+    """The learned optimizer of a configuration.
+
+    Raises:
+      ValueError: as in `make`, or one whose `config` does not say how to build it again.
+    """
+    if given.lopt is not None:
+        lopt, source = given.lopt, "lopt"
+    else:
+        lopt = make(config.optimizer, ARCHITECTURES, "optimizer", LearnedOptimizer, num_workers=config.num_workers)
+        source = f"optimizer: {config.optimizer!r}"
+    if not isinstance(lopt.config.get("architecture"), str):
+        raise ValueError(
+            f"{source}: its config is {lopt.config}: give it 'architecture', a name, beside the function's arguments"
+        )
+    return lopt
+
+
+def find_family(reference: str, given: Given = NOTHING) -> TaskFamily:
+    """The task family of a reference, with its data loaded.
+
+    Raises:
+      ValueError: as in `make`.
+      FileNotFoundError: its dataset was not found; the message says how to get it.
+    """
+    if reference in given.families:
+        return given.families[reference]
+    return make(reference, _FAMILIES, "task", TaskFamily)
+
+
+def check_family(reference: str, given: Given = NOTHING) -> None:
+    """ValueError unless the reference names a function of tasks; builds none and loads no data."""
+    if reference not in given.families:
+        resolve(reference, _FAMILIES, "task")
+
+
+def find_local_optimizer(reference: str) -> optax.GradientTransformation:
+    """The optax transform that workers run.
+
+    Raises:
+      ValueError: as in `make`, or a learning rate that is not a positive finite number.
+    """
+    rate = parse(reference).arguments.get("learning_rate", 1)
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+        raise ValueError(f"local_optimizer={reference!r}: use a positive finite learning_rate")
+    return make(reference, LOCAL_OPTIMIZERS, "local_optimizer", optax.GradientTransformation)  # pyright: ignore[reportArgumentType]
+
+
+def find_estimator(reference: str) -> Estimator:
+    """The method of estimating meta-gradients; errors as in `make`."""
+    return make(reference, ESTIMATORS, "estimator", Estimator)
+
+
+def find_protocol(reference: str) -> EvalProtocol:
+    """The protocol that the result is evaluated under; errors as in `make`."""
+    return make(reference, _PROTOCOLS, "eval_protocol", EvalProtocol)
+
+
+def with_absolute_paths(config: MetaTrainConfig) -> MetaTrainConfig:
+    """The configuration with the files that it names as absolute paths, so that it can be resumed from anywhere."""
+
+    def changed(settings: MetaTrainConfig | Component) -> Any:
+        names = [name for name in _REFERENCES if getattr(settings, name, None)]
+        return dataclasses.replace(settings, **{name: _absolute(getattr(settings, name)) for name in names})
+
+    config = dataclasses.replace(changed(config), components=tuple(map(changed, config.components)))
+    if config.initial_theta is not None and Path(config.initial_theta).exists():
+        config = dataclasses.replace(config, initial_theta=str(Path(config.initial_theta).absolute()))
+    return config
+
+
+def file_hashes(config: MetaTrainConfig) -> dict[str, str]:
+    """SHA-256 of the files of a user's that the configuration names, by path."""
+    references = {getattr(c, name, None) for c in (config, *config.components) for name in _REFERENCES}
+    sources = {_split_file(reference)[0] for reference in references if reference}
+    return {source: hashlib.sha256(Path(source).read_bytes()).hexdigest() for source in sorted(filter(None, sources))}
+
+
+_REFERENCES = ("task", "optimizer", "local_optimizer", "estimator", "eval_protocol")
+
+
+def _split_file(reference: str) -> tuple[str, str]:
+    """The file that a reference names ("" if it names none), and the rest of its text."""
+    try:
+        source, colon, _ = parse(reference).target.rpartition(":")
+    except ValueError:
+        return "", reference
+    is_file = colon and source.endswith(".py") and Path(source).is_file()
+    return (source, reference.strip()[len(source) :]) if is_file else ("", reference)
+
+
+def _absolute(reference: str) -> str:
+    source, rest = _split_file(reference)
+    return f"{Path(source).absolute()}{rest}" if source else reference
+
+
+def _place(error: Exception, function: Callable[..., Any]) -> str:
+    """Where in the user's file it happened; its deepest line there, or the very deepest."""
+    function = function.func if isinstance(function, functools.partial) else function
+    file = inspect.getsourcefile(function)
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    own = [frame for frame in frames if frame.filename == file] or frames
+    return f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
+
+
+def _one_line(error: Exception, with_type: bool) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if with_type else text
