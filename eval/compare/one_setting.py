@@ -96,8 +96,8 @@ def save_calibration(path: str | os.PathLike[str], cells: Mapping[str, Results],
     calibrations = _load(path) if Path(path).exists() else {}
     protocol = next(iter(cells.values())).protocol
     calibrations[protocol.schedule] = {
-        "command": list(command),
-        "runs": [list(results.provenance.get("argv", ())) for results in cells.values()][:1],
+        "command": " ".join(command),
+        "runs": sorted({" ".join(["python -m eval", *r.provenance.get("argv", ())[1:]]) for r in cells.values()}),
         "cells": list(cells),
         "protocol": _without_task(protocol),
         "settings": {name: setting._asdict() for name, setting in settings.items()},

@@ -38,6 +38,11 @@ def line_styles(contenders: Sequence[ContenderResult]) -> dict[str, LineStyle]:
     num_muted = num_strong = 0
     for contender in contenders:
         is_anchor = contender.kind == "anchor"
+        if "one_setting" in contender.details:
+            # Beside its tuned twin, in the same colour.
+            tuned = styles.get(contender.name.removesuffix("_one_setting"))
+            styles[contender.name] = LineStyle("#999999" if tuned is None else tuned.colour, 0.9, 1, (0, (1, 2)))
+            continue
         if contender.kind == "baseline":
             colour, turn = _in_turn(BASELINE_COLOURS, num_muted)
             styles[contender.name] = LineStyle(colour, 1.3, 2, DASHES[turn % len(DASHES)])

@@ -12,18 +12,20 @@ import numpy as np
 
 from eval.compare.anchors import anchor_of
 from eval.report.report import load_run, protocol_in_words
-from eval.report.tables import NEVER, aggregate_table
+from eval.report.tables import NEVER, outcome_table, speed_table
 from eval.results import Results
 from eval.scores.measures import Measures, measures
+from eval.scores.rivals import mean_speed_up, own_anchor
 from eval.scores.targets import TARGETS
 from eval.sweep.sweep import Sweep
+from learned_opt.architectures import ARCHITECTURES
 from learned_opt.atomic_file import write_atomic
 from learned_opt.checkpoint import Checkpoint, load_checkpoint
 from learned_opt.model_folder import FRONT_MATTER
 from learned_opt.usage import how_used, usage_lines
 
 NOTES = "## Notes"
-ARCHITECTURES = {
+PAPERS = {
     "lopt_a": "LOpt-A (Joseph et al. 2025, arXiv 2312.02204)",
     "lagg_a": "LAgg-A (Joseph et al. 2025, arXiv 2312.02204)",
     "adafac_mlp_lopt": "Single-machine MLP with Adafactor features (Metz et al. 2022, arXiv 2203.11860)",
@@ -31,11 +33,12 @@ ARCHITECTURES = {
 
 
 class _Reading(NamedTuple):
-    """One cell: the optimizer, the baseline with the lowest test loss in it (a stricter rival than the one that tuning
-    would have chosen) and that loss, and H.
+    """One cell: the optimizer, its speed-up over its anchor ("-" without one), the baseline with the lowest test loss
+    in it (a stricter rival than the one that tuning would have chosen) and that loss, and H.
     """
 
     own: Measures
+    over_anchor: str
     rival: str
     rivals_loss: float
     num_local_steps: int
@@ -78,7 +81,7 @@ def model_card(name: str, checkpoint: Checkpoint, sweeps: Sequence[Sweep]) -> st
     anchor = "in its published form" if step is None else f"anchored on {step.words.format(**config)}"
     parts = [
         f"{FRONT_MATTER}# {name}\n",
-        f"{ARCHITECTURES[config['architecture']]}, {anchor}.\n",
+        f"{_architecture(config['architecture'])}, {anchor}.\n",
         _markdown([["", ""], *_facts(checkpoint, card, config)]),
         "\n".join(["```python", *usage_lines(name, checkpoint), "```\n"]),
     ]
@@ -110,7 +113,7 @@ def _facts(checkpoint: Checkpoint, card: dict[str, Any], config: dict[str, Any])
         ["reads", used["reads"]],
         ["local optimizer", used["local optimizer"]],
         ["workers", used["workers"]],
-        ["network", f"{config['hidden_layers']} hidden layers of {config['hidden_size']}; {size:,} meta-parameters"],
+        ["network", f"{_network(config)}; {size:,} meta-parameters"],
     ]
     if settings:
         # Files from before there was a choice of estimators are PES's.
@@ -131,6 +134,18 @@ def _facts(checkpoint: Checkpoint, card: dict[str, Any], config: dict[str, Any])
         if settings.get("initial_theta"):
             rows.append(["started from", f"`{settings['initial_theta']}`"])
     return rows
+
+
+def _architecture(name: str) -> str:
+    """With its paper, or the first line of its docstring."""
+    return PAPERS.get(name) or (ARCHITECTURES[name].__doc__ or name).strip().partition("\n")[0].rstrip(".")
+
+
+def _network(config: dict[str, Any]) -> str:
+    if "hidden_layers" in config:
+        return f"{config['hidden_layers']} hidden layers of {config['hidden_size']}"
+    sizes = [f"{field.replace('_', ' ')} {value}" for field, value in config.items() if field.endswith("_size")]
+    return ", ".join(sizes) or "none"
 
 
 def _tasks(settings: dict[str, Any], card: dict[str, Any]) -> str:
@@ -156,21 +171,29 @@ def _reading(results: Results, name: str) -> _Reading:
     finite = {rival: loss for rival, loss in losses.items() if np.isfinite(loss)} or {NEVER: np.inf}
     rival = min(finite, key=finite.__getitem__)
     own = next(m for m in everyone if m.name == name)
-    return _Reading(own, rival, finite[rival], results.protocol.num_local_steps)
+    anchor = own_anchor(name)(results)
+    over_anchor = NEVER
+    if anchor is not None:
+        ratio = mean_speed_up(next(c for c in results.contenders if c.name == name), anchor)
+        over_anchor = "never" if ratio is None else f"{ratio:.2f}"
+    return _Reading(own, over_anchor, rival, finite[rival], results.protocol.num_local_steps)
 
 
 def _over_all_cells(name: str, cells: list[Results]) -> str:
-    """Its row of the report's table over all cells, in words."""
-    header, *body = aggregate_table(cells).rows
-    row = next(row for row in body if row[0] == name)
-    return "\n".join(f"- {label}: {value}" for label, value in zip(header[1:], row[1:], strict=True)) + "\n"
+    """Its rows of the report's tables over all cells, in words."""
+    lines = []
+    for table in (speed_table(cells), outcome_table(cells)):
+        header, *body = table.rows
+        row = next(row for row in body if row[0] == name)
+        lines += [f"- {label}: {value}" for label, value in zip(header[1:], row[1:], strict=True)]
+    return "\n".join(lines) + "\n"
 
 
 def _cell_rows(readings: dict[str, _Reading]) -> list[list[str]]:
     rows = [["cell", *(f"speed-up over {target}" for target in TARGETS.values())]]
-    rows[0] += ["test loss", "of the best tuned in it"]
-    for cell, (own, rival, rivals_loss, _) in readings.items():
-        ups = [_speed_up(own, target) for target in TARGETS]
+    rows[0] += ["over its anchor", "test loss", "of the best tuned in it"]
+    for cell, (own, over_anchor, rival, rivals_loss, _) in readings.items():
+        ups = [*(_speed_up(own, target) for target in TARGETS), over_anchor]
         rows.append([cell, *ups, f"{own.final['test']['loss']:.4g}", f"{rivals_loss:.4g} ({rival})"])
     return rows
 
@@ -185,11 +208,13 @@ def _speed_up(own: Measures, target: str) -> str:
 def _losses(readings: dict[str, _Reading]) -> list[str]:
     """A line for every cell in which a baseline is faster, or ends with a lower test loss."""
     lines = []
-    for cell, (own, rival, rivals_loss, num_local_steps) in readings.items():
+    for cell, (own, over_anchor, rival, rivals_loss, num_local_steps) in readings.items():
         said = []
         slower = [
             TARGETS[target] for target, cost in own.to_target.items() if cost.speed_up is None or cost.speed_up <= 1
         ]
+        if over_anchor == "never" or (over_anchor != NEVER and float(over_anchor) <= 1):
+            slower.append("its anchor")
         if slower:
             said.append(f"not faster than {' or '.join(slower)}")
         if not own.final["test"]["loss"] <= rivals_loss:

@@ -10,13 +10,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.protocol import EvalProtocol
-from eval.report import figures as report_figures
-from eval.report import tables as report_tables
+from eval.report.cell_tables import axis_table, cell_table, price_table
+from eval.report.curve_panels import diagnostic_curves, metric_curves, training_curves
+from eval.report.detail_tables import (
+    checkpoint_table,
+    cost_table,
+    diagnostic_names,
+    diagnostics_table,
+    failure_table,
+    provenance_table,
+    task_table,
+)
+from eval.report.figures import aggregate_figure, axis_figure, profile_figure
 from eval.report.page import Section, html_page, markdown_page
-from eval.report.tables import Table
+from eval.report.tables import Table, outcome_table, speed_table
+from eval.report.verdict import verdict
 from eval.results import Results, load_results
-from eval.scores.measures import DEFAULT_NETWORK, Network, speed_up_scores
-from eval.scores.targets import TARGETS
+from eval.scores.measures import DEFAULT_NETWORK, Network
+from eval.scores.targets import targets
 from eval.sweep.plan import PLAN_FILE, Cell, SweepPlan, reference_name
 from eval.sweep.sweep import Sweep, load_sweep
 from learned_opt.atomic_file import write_atomic
@@ -89,45 +100,20 @@ def write_report(
 def report_sections(sweeps: Sequence[Sweep], network: Network) -> list[Section]:
     """What the report says, in its order."""
     cells = {name: results for sweep in sweeps for name, results in sweep.finished.items()}
-    number = sum(len(sweep.plan.cells) for sweep in sweeps)
+    total = sum(len(sweep.plan.cells) for sweep in sweeps)
     num_failed = sum(len(sweep.failed) for sweep in sweeps)
     summary = (
-        f"{len(cells)} of {number} cells finished, {num_failed} failed, "
-        f"{number - len(cells) - num_failed} not run or still running."
+        f"{len(cells)} of {total} cells finished, {num_failed} failed, "
+        f"{total - len(cells) - num_failed} not run or still running."
     )
-    sections = [Section("Summary", (summary, *_left_out(sweeps)))]
-    failures = report_tables.failure_table(sweeps)
+    sections = [Section("Verdict", (*verdict(list(cells.values())), summary, *_left_out(sweeps)), kind="verdict")]
+    failures = failure_table(sweeps)
     if failures is not None:
         traces = tuple(f"{cell}\n{f.traceback}" for sweep in sweeps for cell, f in sweep.failed.items())
-        sections.append(Section("What failed", tables=(failures,), code=traces, is_failure=True))
+        sections.append(Section("What failed", tables=(failures,), code=traces, kind="failed"))
     if cells:
         sections += _result_sections(sweeps, cells, network)
     return sections
-
-
-def protocol_in_words(protocol: EvalProtocol) -> str:
-    """One paragraph."""
-    p = protocol
-    return (
-        f"Every contender trains for {p.num_rounds} rounds; in a round each of K={p.num_workers} workers computes the "
-        f"gradients of H={p.num_local_steps} minibatches of {p.batch_size} examples. Data-parallel optimizers take "
-        f"one step a round on all of them. {p.num_seeds} final seeds, which fix initial parameters and batches and "
-        f"are the same for everyone (root {p.seed}); tuning uses {p.tuning_seeds} of its own. Tuning is {p.tuning}: "
-        "every tuned contender has the same number of settings in its first grid, chosen by the loss on the "
-        "inner-validation split; a grid whose best setting lies on an edge grows, at most "
-        f"{p.max_extensions} times. Learned optimizers are not tuned unless their table says so. The test split is "
-        f"read once, after all training. Curves are the loss on {p.num_curve_examples} fixed training examples, "
-        f"measured every {p.eval_every} rounds."
-    )
-
-
-def _protocols_in_words(sweep: Sweep) -> list[str]:
-    """Its protocols; of an axis the first one, and what changes along it."""
-    words = list(dict.fromkeys(protocol_in_words(results.protocol) for results in sweep.finished.values()))
-    if sweep.plan.kind != "axis":
-        return words
-    values = ", ".join(f"{cell.value:g}" for cell in sweep.plan.cells)
-    return [*words[:1], f"That is the first cell; along the axis, {sweep.plan.label or sweep.plan.name} is {values}."]
 
 
 def _result_sections(sweeps: Sequence[Sweep], cells: dict[str, Results], network: Network) -> list[Section]:
@@ -137,29 +123,67 @@ def _result_sections(sweeps: Sequence[Sweep], cells: dict[str, Results], network
         f"Simulated seconds: {network.latency:g} s latency a round and {network.bandwidth:g} bytes a second from each "
         f"worker, {network.gradient_seconds:g} s for a minibatch gradient."
     )
-    sections = [Section("Protocol", (*words, network_words))]
+    tasks = task_table(cells)
+    sections = [Section("What was trained", (*words, network_words), tables=() if tasks is None else (tasks,))]
     figures = []
-    if any(scores.size for scores in _scores(everything)):
+    if any(targets(results) for results in everything):
         figures = [
-            ("Speed-up over three targets", report_figures.aggregate_figure(everything)),
-            ("Performance profiles", report_figures.profile_figure(everything)),
+            ("Speed-up over three targets", aggregate_figure(everything)),
+            ("Performance profiles", profile_figure(everything)),
         ]
-    sections.append(Section("Results", (), tuple(figures), (report_tables.aggregate_table(everything),)))
+    sections.append(Section("Results", (), tuple(figures), (speed_table(everything), outcome_table(everything))))
     for sweep in sweeps:
         if sweep.plan.kind == "axis" and sweep.finished:
-            figure = (f"{sweep.plan.name}", report_figures.axis_figure(sweep))
-            sections.append(Section(f"Axis {sweep.plan.name}", (), (figure,), (report_tables.axis_table(sweep),)))
-    curves = ("Training curves; dotted: targets", report_figures.curves_figure(cells))
-    tables = tuple(report_tables.cell_table(name, results, network) for name, results in cells.items())
-    sections.append(Section("Cells", (), (curves,), tables))
-    details = [report_tables.diagnostics_table(cells), report_tables.cost_table(cells)]
-    sections += [Section(table.title, tables=(table,)) for table in details if table is not None]
-    sections.append(Section("Provenance", tables=(_provenance_table(cells), _checkpoint_table(everything))))
+            figure = (f"{sweep.plan.name}", axis_figure(sweep))
+            sections.append(Section(f"Axis {sweep.plan.name}", (), (figure,), (axis_table(sweep),)))
+    curves = [("Training loss; dotted: targets, the final losses of tuned baselines", training_curves(cells))]
+    curves += [(f"Test {metric}, on fixed examples", figure) for metric, figure in metric_curves(cells).items()]
+    tables = [
+        table
+        for name, results in cells.items()
+        for table in (cell_table(name, results), price_table(name, results, network))
+    ]
+    sections.append(Section("Cells", (), tuple(curves), tuple(tables)))
+    diagnosed = diagnostics_table(cells)
+    if diagnosed is not None:
+        names = diagnostic_names(cells)
+        figures = tuple((name.replace("_", " "), diagnostic_curves(cells, name)) for name in names)
+        sections.append(Section("Diagnostics", (), figures, (diagnosed,)))
+    cost = cost_table(cells)
+    if cost is not None:
+        sections.append(Section(cost.title, tables=(cost,)))
+    learned = checkpoint_table(cells)
+    origins = (provenance_table(cells), *(() if learned is None else (learned,)))
+    sections.append(Section("Provenance", tables=origins))
     return sections
 
 
-def _scores(cells: Sequence[Results]):
-    return (speed_up_scores(cells, name, target) for name in report_tables.contender_names(cells) for target in TARGETS)
+def protocol_in_words(protocol: EvalProtocol) -> str:
+    """One paragraph."""
+    p = protocol
+    rate = "constant" if p.schedule == "constant" else f"under the schedule {p.schedule!r} over the whole run"
+    average = "" if p.ema is None else f" Evaluated is an average of the parameters with decay {p.ema:g} a round."
+    return (
+        f"Every contender trains for {p.num_rounds} rounds; in a round each of K={p.num_workers} workers computes the "
+        f"gradients of H={p.num_local_steps} minibatches of {p.batch_size} examples. Data-parallel optimizers take "
+        f"one step a round on all of them. Learning rates are {rate}, for everyone alike.{average} {p.num_seeds} final "
+        f"seeds, which fix initial parameters and batches and are the same for everyone (root {p.seed}); tuning uses "
+        f"{p.tuning_seeds} of its own. Tuning is {p.tuning}: every tuned contender has the same number of settings in "
+        "its first grid, chosen by the loss on the inner-validation split; a grid whose best setting lies on an edge "
+        f"grows, at most {p.max_extensions} times. Learned optimizers are not tuned unless their table says so. The "
+        "test split is read once, after all training. Curves are the loss on "
+        f"{p.num_curve_examples} fixed training examples, measured every {p.eval_every} rounds."
+    )
+
+
+def _protocols_in_words(sweep: Sweep) -> list[str]:
+    """Its protocols; of an axis the first one, and what changes along it."""
+    words = list(dict.fromkeys(protocol_in_words(results.protocol) for results in sweep.finished.values()))
+    if sweep.plan.kind != "axis":
+        return words
+    values = ", ".join(f"{cell.value:g}" for cell in sweep.plan.cells)
+    label = sweep.plan.label or sweep.plan.name
+    return [*words[:1], f"That is the first cell; along the axis, {label} is {values}."]
 
 
 def _left_out(sweeps: Sequence[Sweep]) -> list[str]:
@@ -175,43 +199,6 @@ def _left_out(sweeps: Sequence[Sweep]) -> list[str]:
                     f"{name} is tied to another number of workers and did not take part in {', '.join(absent)}."
                 )
     return lines
-
-
-def _provenance_table(cells: dict[str, Results]) -> Table:
-    rows = [["cell", "commit", "device", "versions", "seconds", "of them tuning", "baselines from", "command"]]
-    for name, results in cells.items():
-        p = results.provenance
-        commit = str(p.get("git_commit") or "-")[:12] + (" with changes" if p.get("git_dirty") else "")
-        versions = ", ".join(f"{package} {version}" for package, version in p.get("versions", {}).items())
-        rows.append(
-            [
-                name,
-                commit,
-                f"{p.get('num_devices', '?')} x {p.get('device', '?')}",
-                versions,
-                str(p.get("seconds", "-")),
-                str(p.get("tuning_seconds", "-")),
-                str(p.get("baselines_from") or "tuned here"),
-                " ".join(str(argument) for argument in p.get("argv", ())),
-            ]
-        )
-    return Table("provenance", "Where the numbers come from", "One row per cell.", rows)
-
-
-def _checkpoint_table(cells: Sequence[Results]) -> Table:
-    rows = [["optimizer", "checkpoint", "architecture", "card"]]
-    seen = set()
-    for contender in (c for results in cells for c in results.contenders):
-        if contender.kind == "learned" and contender.name not in seen:
-            seen.add(contender.name)
-            card = ", ".join(
-                f"{key} {value}"
-                for key, value in contender.details["card"].items()
-                if isinstance(value, str | int | float)
-            )
-            architecture = contender.details["config"]["architecture"]
-            rows.append([contender.name, contender.details["checkpoint"], architecture, card])
-    return Table("checkpoints", "Learned optimizers", "As their cards say.", rows)
 
 
 def _csv(table: Table) -> str:

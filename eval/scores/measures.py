@@ -13,7 +13,7 @@ of gradient evaluations too, and, between contenders that send the same, of byte
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +71,7 @@ class Measures(NamedTuple):
       to_target: target -> what reaching it took; targets whose baseline took part and did not diverge.
       diverged: share of the final runs whose training loss is not finite.
       tuning_runs: training runs its tuning used.
+      tuning_seconds: that they took; 0 where it was not recorded.
       interior: whether the tuned setting has all its neighbours in the grid.
       diagnostics: name -> mean over seeds and points, those that are defined.
       cost: from the results file.
@@ -82,6 +83,7 @@ class Measures(NamedTuple):
     to_target: dict[str, Cost]
     diverged: float
     tuning_runs: int
+    tuning_seconds: float
     interior: bool
     diagnostics: dict[str, float]
     cost: Mapping[str, float | None]
@@ -109,25 +111,6 @@ def speed_ups(contender: ContenderResult, baseline: ContenderResult) -> Float[np
     return np.array(ratios)
 
 
-def speed_up_scores(cells: Sequence[Results], name: str, target: str) -> Float[np.ndarray, "seeds cells"]:
-    """`speed_ups` of one contender over all cells in which it took part and the target exists.
-
-    Raises:
-      ValueError: the cells have different numbers of seeds.
-    """
-    columns = []
-    for results in cells:
-        goal = targets(results).get(target)
-        found = [c for c in results.contenders if c.name == name]
-        if goal is not None and found:
-            column = speed_ups(found[0], goal.setter)
-            if np.isfinite(column).all():
-                columns.append(column)
-    if len({len(column) for column in columns}) > 1:
-        raise ValueError("the cells have different numbers of seeds; report them one by one")
-    return np.stack(columns, axis=1) if columns else np.zeros((0, 0))
-
-
 def _measure(contender: ContenderResult, results: Results, network: Network) -> Measures:
     final = {
         split: {metric: float(np.mean(values, dtype=np.float64)) for metric, values in metrics.items()}
@@ -146,6 +129,7 @@ def _measure(contender: ContenderResult, results: Results, network: Network) -> 
         to_target=to_target,
         diverged=num_diverged(losses) / len(losses),
         tuning_runs=int(contender.tuning["num_runs"]),
+        tuning_seconds=float(contender.tuning.get("seconds", 0.0)),
         interior=bool(contender.tuning["interior"]),
         diagnostics=diagnostics,
         cost=contender.cost,

@@ -37,10 +37,24 @@ def contender(name, curve, test_loss=None, kind="baseline", **fields):
         "rounds": np.arange(1, curve.shape[1] + 1),
         "minibatch_loss": curve,
         "diagnostics": {},
+        "test_rounds": np.array([1, curve.shape[1]]),
+        "test_curves": {metric: np.stack([values, values], axis=1) for metric, values in final["test"].items()},
         "cost": {"compile_seconds": 1.0, "seconds_per_round": 0.01, "state_bytes": 60, "memory_bytes": 10**6},
     }
     return ContenderResult(name=name, train_loss=curve, final=final, **{**defaults, **fields})
 
 
+TASK = {
+    "name": "toy",
+    "reference": "toy",
+    "description": "Softmax regression",
+    "num_params": 2410,
+    "examples": {"train": 90, "inner_valid": 40, "outer_valid": 40, "test": 50},
+    "leaves": {"image": "uint8 [2, 2, 1]"},
+    "metrics": ["loss", "relative_l2"],
+    "constant_guess_loss": float(np.log(3)),
+}
+
+
 def results(*contenders, protocol=TOY):
-    return Results(protocol, PROVENANCE, contenders)
+    return Results(protocol, PROVENANCE, contenders, TASK)

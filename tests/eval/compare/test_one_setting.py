@@ -67,7 +67,8 @@ def test_rows_share_the_program_of_the_tuned_baseline_and_are_not_tuned(tmp_path
     assert {name: axis.values for name, axis in row.grid.items()} == {"local_lr": (0.1,)}
     assert row.details["one_setting"]["num_runs"] == 9 and row.details["one_setting"]["cells"] == ["a", "b"]
     document = json.loads(path.read_text())["calibrations"]
-    assert document["constant"]["command"][-1] == "runs/x" and document["cosine"]["command"] == ["again"]
+    assert document["constant"]["command"] == "python -m eval calibrate runs/x"
+    assert document["cosine"]["command"] == "again"
     assert one_setting_contenders(path, dataclasses.replace(TOY, schedule="wsd"), everyone[:2]) == []
 
 

@@ -32,6 +32,7 @@ def run(folder, factor, test_loss):
         contender("local_sgd", FALLING, test_loss=[1.0] * 3),
         contender("diloco", 0.9 * FALLING, test_loss=[0.8] * 3),
         contender("mine", factor * FALLING, test_loss=[test_loss] * 3, kind="learned"),
+        contender("mine_anchor", 0.9 * FALLING, kind="anchor", details={"anchor_of": ["mine"], "recipe": "a step"}),
     ]
     folder.mkdir()
     save_results(folder / "results.json", results(*everyone, protocol=dataclasses.replace(TOY, task=folder.name)))
@@ -50,10 +51,10 @@ def test_says_where_it_wins_and_where_it_loses(tmp_path, checkpoint):
     assert "| reads | every worker's pseudo-gradient |\n| local optimizer | sgd at 0.5 |\n| workers | 8 only |" in text
     assert 'learned_opt.load_algorithm("mine", num_workers=8, num_local_steps=4)' in text
     # The target 1 is met by half the curve at its fourth point of six (0.5 * 1.8), 0.9 at the fourth too.
-    assert "| good | 1.50 | 1.50 | 1.50 | 0.7 | 0.8 (diloco) |" in text
-    assert "| bad | never | never | never | 0.9 | 0.8 (diloco) |" in text
+    assert "| good | 1.50 | 1.50 | 1.50 | 1.50 | 0.7 | 0.8 (diloco) |" in text
+    assert "| bad | never | never | never | never | 0.9 | 0.8 (diloco) |" in text
     losing = text.partition("## Where it loses")[2]
-    where = f"- bad at H = {TOY.num_local_steps}: not faster than Local SGD or DiLoCo or best tuned"
+    where = f"- bad at H = {TOY.num_local_steps}: not faster than Local SGD or DiLoCo or best tuned or its anchor"
     assert f"{where}; test loss 0.9 against 0.8 (diloco)" in losing
     assert "good" not in losing
 

@@ -11,6 +11,7 @@ import pytest
 
 from eval.diagnostics.worker_agreement import WORKER_AGREEMENT
 from eval.report.report import load_run, write_report
+from eval.report.svg import legend_columns, legend_height
 from eval.results import save_results
 from eval.sweep.axes import AXES, axis_plan
 from eval.sweep.plan import Cell, SweepPlan
@@ -19,6 +20,8 @@ from tests.eval.toy import TOY as TOY_PROTOCOL
 
 TOY = dataclasses.replace(TOY_PROTOCOL, task="fmnist8_mlp32")
 CURVES = np.linspace(3, 1, 6) + np.arange(3)[:, None] / 10
+TUNED = {"num_runs": 27, "seconds": 12.3, "extensions": 0, "interior": True, "trials": []}
+ONCE = {"num_runs": 54, "seconds": 30.0}
 ODD_NAME = 'a<b>&"c"|d'
 
 
@@ -39,7 +42,8 @@ def write_run(folder, plan, cells, failed=()):
 def everyone(factor=0.7):
     watched = {name: np.full((3, 6), 0.25, np.float32) for name in (d.name for d in WORKER_AGREEMENT)}
     return [
-        contender("local_sgd", CURVES, diagnostics=watched),
+        contender("local_sgd", CURVES, diagnostics=watched, tuning=TUNED),
+        contender("local_sgd_one_setting", CURVES, details={"one_setting": ONCE}, tuning={**TUNED, "num_runs": 0}),
         contender("diloco", 0.9 * CURVES),
         contender(ODD_NAME, np.full((3, 6), np.inf), kind="other"),
         contender("mine", factor * CURVES, kind="learned"),
@@ -71,6 +75,44 @@ def test_the_page_needs_nothing_else(suite_run):
     assert "a&lt;b&gt;" in page and "a<b>" not in page
 
 
+def test_it_opens_with_the_verdict_and_says_what_was_trained(suite_run):
+    page = write_report([suite_run]).read_text()
+    sections = re.findall(r"<h2>([^<]*)</h2>", page)
+    assert sections[:2] == ["Verdict", "What failed"] and sections[2:4] == ["What was trained", "Results"]
+    assert "mine over 2 cells: " in page[: page.index("What failed")]
+    with open(suite_run / "tables" / "tasks.csv", newline="") as file:
+        header, first, _ = csv.reader(file)
+    row = dict(zip(header, first, strict=True))
+    assert row["task"] == "toy: Softmax regression" and row["parameters"] == "2,410"
+    assert row["examples: train / valid / test"] == "90 / 40 / 50" and row["reported"] == "loss, relative_l2"
+    assert row["an example"] == "image uint8 [2, 2, 1]" and row["constant guess"] == "1.099"
+
+
+def test_curves_of_training_test_metrics_and_diagnostics(suite_run):
+    page = write_report([suite_run]).read_text()
+    captions = re.findall(r"<h3>([^<]*)</h3><img", page)
+    assert captions[2].startswith("Training loss; dotted: targets")
+    assert captions[3:5] == ["Test loss, on fixed examples", "Test relative_l2, on fixed examples"]
+    assert captions[5:] == [d.name.replace("_", " ") for d in WORKER_AGREEMENT]
+
+
+def test_budgets_stand_beside_every_row(suite_run):
+    write_report([suite_run])
+    with open(suite_run / "tables" / "price_one.csv", newline="") as file:
+        rows = {row["optimizer"]: row for row in csv.DictReader(file)}
+    assert (rows["local_sgd"]["tuning runs"], rows["local_sgd"]["tuning s"]) == ("27", "12")
+    assert (rows["mine"]["tuning runs"], rows["mine"]["tuning s"]) == ("0", "0")
+    fixed = rows["local_sgd_one_setting"]
+    assert fixed["setting"] == "lr 0.1 (one for all cells)" and fixed["tuning runs"] == "54 once"
+
+
+def test_the_columns_of_a_legend_fit_its_figure():
+    names = ["sgd", "diloco_adamw_one_setting", "lagg_fmnist8_k8_h16_anchor"]
+    assert legend_columns(names, 11.0) == 3 and legend_columns(names, 5.0) == 1
+    assert legend_height(names, 5.0) > legend_height(names, 11.0)
+    assert legend_columns(["x" * 500], 3.0) == 1
+
+
 def test_failures_are_shown(suite_run):
     page = write_report([suite_run]).read_text()
     assert "2 of 4 cells finished, 1 failed, 1 not run or still running" in page
@@ -80,12 +122,12 @@ def test_failures_are_shown(suite_run):
 
 def test_csv_and_page_hold_the_same_rows(suite_run):
     page = write_report([suite_run]).read_text()
-    with open(suite_run / "tables" / "aggregate.csv", newline="") as file:
+    with open(suite_run / "tables" / "speed.csv", newline="") as file:
         header, *body = csv.reader(file)
-    assert [row[0] for row in body] == ["local_sgd", "diloco", ODD_NAME, "mine"]
+    assert [row[0] for row in body] == ["local_sgd", "local_sgd_one_setting", "diloco", ODD_NAME, "mine"]
     assert all(len(row) == len(header) for row in body)
-    mine = body[3]
-    assert "".join(f"<td>{cell}</td>" for cell in mine) in page
+    mine = body[4]
+    assert all(f">{cell}</td>" in page for cell in mine)
     with open(suite_run / "tables" / "cell_one.csv", newline="") as file:
         cell_header = next(csv.reader(file))
     assert "test relative_l2" in cell_header and "test accuracy" not in cell_header

@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 
-from eval.report.tables import aggregate_table, loss_ratio_scores
-from eval.scores.measures import Network, measures, speed_up_scores, speed_ups
+from eval.report.tables import outcome_table, speed_table
+from eval.scores.measures import Network, measures, speed_ups
+from eval.scores.rivals import (
+    best_validated,
+    final_test_losses,
+    loss_ratios,
+    mean_speed_up,
+    own_anchor,
+    speed_up_scores,
+    target_setter,
+)
 from eval.scores.statistics import bootstrap, iqm
 from eval.scores.targets import BEST, targets
 from tests.eval.made_up import contender, results
@@ -52,11 +61,11 @@ def test_cost_to_a_target():
 
 
 def test_a_planted_copy_has_a_speed_up_of_one():
-    scores = speed_up_scores([CELL, CELL], "copy", "local_sgd")
+    scores = speed_up_scores([CELL, CELL], "copy", target_setter("local_sgd"))
     assert scores.tolist() == [[1.0, 1.0], [1.0, 1.0]]
     interval = bootstrap(iqm, scores)
     assert interval.low <= 1 <= interval.high and interval.point == 1
-    assert loss_ratio_scores([CELL], "diloco")[0].tolist() == [[1.0], [1.0]]
+    assert loss_ratio_scores([CELL], "diloco").tolist() == [[1.0], [1.0]]
 
 
 def test_who_never_arrives_and_who_diverges_lower_the_aggregate():
@@ -64,28 +73,79 @@ def test_who_never_arrives_and_who_diverges_lower_the_aggregate():
     assert speed_ups(CELL.contenders[3], base).tolist() == [0.0, 0.0]
     # Seed 0 passed the target before it diverged, which does not count; seed 1 arrived at round 2.
     assert speed_ups(CELL.contenders[4], base).tolist() == [0.0, 2.0]
-    assert loss_ratio_scores([CELL], "diverged")[0].tolist() == [[0.0], [pytest.approx(2 / 3)]]
+    assert loss_ratio_scores([CELL], "diverged").tolist() == [[0.0], [pytest.approx(2 / 3)]]
     found = {m.name: m for m in measures(CELL)}
     assert found["diverged"].diverged == 0.5 and found["diverged"].final["test"]["loss"] == np.inf
     assert found["diverged"].to_target["local_sgd"].rounds is None
 
 
-def test_the_aggregate_has_a_row_for_everyone():
-    header, *body = aggregate_table([CELL, CELL]).rows
+def loss_ratio_scores(cells, name):
+    return loss_ratios(*final_test_losses(cells, name, target_setter("diloco")))
+
+
+def rows_of(table):
+    header, *body = table.rows
     assert [row[0] for row in body] == ["local_sgd", "diloco", "copy", "nowhere", "diverged", "mine"]
-    rows = {row[0]: dict(zip(header, row, strict=True)) for row in body}
-    over = "speed-up over Local SGD, IQM (95%)"
-    assert rows["copy"][over] == "1.00 (1.00 to 1.00)" and rows["mine"][over] == "2.00 (2.00 to 2.00)"
-    assert rows["nowhere"][over] == "0.00 (0.00 to 0.00)"
-    assert rows["diverged"]["diverged runs"] == "50%" and rows["mine"]["tuning runs"] == "0"
-    assert body[0][header.index("cells faster")] == "0 of 2" and body[5][header.index("cells faster")] == "2 of 2"
+    return {row[0]: dict(zip(header, row, strict=True)) for row in body}
+
+
+def test_the_tables_over_all_cells_have_a_row_for_everyone():
+    speed, outcome = rows_of(speed_table([CELL, CELL])), rows_of(outcome_table([CELL, CELL]))
+    over = "over Local SGD, IQM (95%)"
+    assert speed["copy"][over] == "1.00 (1.00 to 1.00)" and speed["mine"][over] == "2.00 (2.00 to 2.00)"
+    assert speed["nowhere"][over] == "0.00 (0.00 to 0.00)"
+    assert outcome["diverged"]["diverged runs"] == "50%" and outcome["mine"]["tuning runs"] == "0"
+
+
+def test_cells_faster_agree_with_the_speed_up_beside_them():
+    # Its mean curve meets the target one round earlier, two of three seeds much later: slower by the seeds.
+    base = [[4.0, 3.0, 2.0, 1.0]] * 3
+    own = [[0.0, 0.0, 0.0, 0.0], [4.0, 3.0, 2.0, 1.4], [4.0, 3.0, 2.0, 1.4]]
+    cell = results(contender("local_sgd", base), contender("mine", own, kind="learned"))
+    assert {m.name: m for m in measures(cell)}["mine"].to_target["local_sgd"].speed_up == 1.0
+    header, _, row = speed_table([cell]).rows
+    place = header.index("over Local SGD, IQM (95%)")
+    assert float(row[place].split()[0]) > 1 and row[place + 1] == "1 of 1"
+    slower = results(contender("local_sgd", base), contender("mine", [base[0], [4.0] * 4, base[0]], kind="learned"))
+    _, _, row = speed_table([slower]).rows
+    assert float(row[place].split()[0]) < 1 and row[place + 1] == "0 of 1"
+
+
+def test_against_its_own_anchor():
+    cell = results(
+        contender("local_sgd", SLOW),
+        contender("mine", FAST, kind="learned"),
+        contender("mine_anchor", SLOW, kind="anchor", details={"anchor_of": ["mine", "other"], "recipe": "DiLoCo"}),
+    )
+    assert speed_up_scores([cell, CELL], "mine", own_anchor("mine")).tolist() == [[2.0], [2.0]]
+    assert own_anchor("local_sgd")(cell) is None and own_anchor("mine")(CELL) is None
+    _, mine, anchor = cell.contenders
+    assert mean_speed_up(mine, anchor) == 2.0 and mean_speed_up(anchor, mine) is None
+    header, *body = speed_table([cell]).rows
+    assert [row[header.index("over its anchor, IQM (95%)")] for row in body] == ["-", "2.00 (2.00 to 2.00)", "-"]
+
+
+def test_the_baseline_that_validation_chooses():
+    untuned = {"num_runs": 0, "extensions": 0, "interior": True, "trials": []}
+    cell = results(
+        contender("local_sgd", SLOW, [0.5, 0.7]),
+        contender("diloco", FAST, [0.4, 0.6]),
+        contender("adam", FAST, [0.1, np.inf]),
+        contender("adam_one_setting", FAST, [0.1, 0.1], tuning=untuned),
+        contender("mine", FAST, [0.2, 0.3], kind="learned"),
+    )
+    chosen = best_validated(cell)
+    assert chosen is not None and chosen.name == "diloco"
+    own, theirs = final_test_losses([cell, CELL], "mine", best_validated)
+    np.testing.assert_allclose(own[:, 0], [0.2, 0.3])
+    np.testing.assert_allclose(theirs[:, 0], [0.4, 0.6])
+    assert best_validated(results(contender("mine", FAST, kind="learned"))) is None
 
 
 def test_cells_without_the_target_are_left_out_of_it():
     other = results(contender("sgd", SLOW), contender("mine", FAST, kind="learned"))
-    assert speed_up_scores([CELL, other], "mine", "local_sgd").shape == (2, 1)
-    assert speed_up_scores([CELL, other], "mine", BEST).shape == (2, 2)
+    assert speed_up_scores([CELL, other], "mine", target_setter("local_sgd")).shape == (2, 1)
+    assert speed_up_scores([CELL, other], "mine", target_setter(BEST)).shape == (2, 2)
+    fewer = results(contender("local_sgd", SLOW[:1]), contender("mine", FAST[:1]))
     with pytest.raises(ValueError, match="different numbers of seeds"):
-        speed_up_scores(
-            [CELL, results(contender("local_sgd", SLOW[:1]), contender("mine", FAST[:1]))], "mine", "local_sgd"
-        )
+        speed_up_scores([CELL, fewer], "mine", target_setter("local_sgd"))
