@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -63,8 +64,8 @@ class NNAdamState(NamedTuple):
 
 def nn_adam(
     lstm_hidden_size: int = 32,
-    output_scale: float = 0.01,
-    decay_strength: float = 0.0,
+    output_scale: float | jax.Array = 0.01,
+    decay_strength: float | jax.Array = 0.0,
     initial_learning_rate: float = 1e-4,
     initial_beta1: float = 0.9,
     initial_beta2: float = 0.999,
