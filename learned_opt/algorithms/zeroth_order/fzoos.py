@@ -19,8 +19,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.algorithms.round import dense_bytes, gather, mean_of_workers, server_step, worker_index
+from learned_opt.algorithms.round import (
+    dense_bytes,
+    evaluated_params,
+    gather,
+    mean_of_workers,
+    server_step,
+    worker_index,
+)
 from learned_opt.algorithms.zeroth_order.random_features import draw_features, fit, surrogate_gradient
+from learned_opt.argument_checks import check_transform, checked_loss
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -85,6 +93,7 @@ def fzoos(
         raise ValueError(f"num_points={num_points}: use at least 1 + num_around={num_around}, which is 0 or more")
     if num_features < 1:
         raise ValueError(f"num_features={num_features}: use at least 1")
+    check_transform(local_opt, "local_opt")
     local = optax.with_extra_args_support(local_opt)
     server = optax.with_extra_args_support(optax.sgd(1.0) if server_opt is None else server_opt)
 
@@ -109,6 +118,7 @@ def fzoos(
 
     def round_fn(loss_fn, state, key, batches):
         (start, server_state, weights), worker = state
+        loss_fn = checked_loss(loss_fn)
         features = draw_features(seed, num_features, _flat(start).shape[0], lengthscale)
         control = correction * (weights - worker.weights)
         worker_key = jax.random.fold_in(key, worker_index())
@@ -132,7 +142,10 @@ def fzoos(
         return RoundState(shared, Worker(local_state, questions, own)), RoundInfo(losses, {})
 
     return LocalAlgorithm(
-        init, round_fn, lambda state: state.shared.params, lambda params: dense_bytes(params) + 4 * num_features
+        init,
+        round_fn,
+        lambda state: evaluated_params(*state.shared[:2]),
+        lambda params: dense_bytes(params) + 4 * num_features,
     )
 
 

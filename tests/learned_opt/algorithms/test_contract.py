@@ -16,7 +16,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import learned_opt
-from learned_opt.algorithms import (
+from learned_opt.algorithm_table import (
     ALGORITHMS,
     SERVERS,
     coded_data_parallel,
@@ -204,7 +204,7 @@ def name(request):
 SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize("layout", [pytest.param(1, marks=SLOW), 2, pytest.param(4, marks=SLOW), 8, "user"])
+@pytest.mark.parametrize("layout", [*(pytest.param(devices, marks=SLOW) for devices in (1, 4, 8)), 2, "user"])
 def test_every_layout_of_the_workers_gives_the_same(name, layout):
     algorithm = ALGORITHMS_UNDER_TEST[name](0.1)
     if layout == "user":
