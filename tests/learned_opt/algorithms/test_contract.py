@@ -104,7 +104,7 @@ ALGORITHMS_UNDER_TEST = {
     "gpa": lambda rate: gpa(optax.sgd(rate, 0.9), NUM_LOCAL_STEPS),
 }
 """Name -> local learning rate -> algorithm."""
-NOT_BITWISE = {"diloco_adamw", "quantized_diloco", "qg_adam", "noloco"}
+NOT_BITWISE = {"diloco_adamw", "quantized_diloco", "qg_adam", "noloco", "fzoos"}
 """Those with roots, powers or sums of their own, which the compiler takes apart in other ways for one worker than for
 many at once: equal to rounding only."""
 
