@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.controls.synchronous import synchronous_steps
-from learned_opt.algorithms.round import dense_bytes, evaluated_params, gather, server_step
+from learned_opt.algorithms.round import dense_bytes, evaluated_params, gather, local_rates, server_step
 from learned_opt.argument_checks import check_count, check_transform
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
@@ -63,7 +63,9 @@ def two_loops(
 
     def round_fn(loss_fn, state, key, batches):
         start, server_state, opt_state = state.shared
-        params, opt_state, losses = synchronous_steps(loss_fn, fast, start, opt_state, key, batches, num_local_steps)
+        params, opt_state, losses = synchronous_steps(
+            loss_fn, fast, start, opt_state, key, batches, num_local_steps, local_rates(server_state)
+        )
         moved = jax.tree.map(jnp.subtract, start, params)
         # The workers moved as one.
         mean_losses = jnp.mean(gather(losses), axis=0)

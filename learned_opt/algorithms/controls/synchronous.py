@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import optax
 
-from learned_opt.algorithms.round import dense_bytes, gather, mean_of_workers, worker_index
+from learned_opt.algorithms.round import dense_bytes, gather, mean_of_workers, scale_by_rates, worker_index
 from learned_opt.argument_checks import check_count, check_transform, checked_loss
 from learned_opt.base import LocalAlgorithm, LossFn, Params, RoundInfo, RoundState
 
@@ -63,6 +63,7 @@ def synchronous_steps(
     key: jax.Array,
     batches: Any,
     num_local_steps: int,
+    rates: Any = None,
 ) -> tuple[Params, Any, Float[Array, "steps"]]:
     """The steps of one round, as `local_steps`, but with the mean gradient of all workers.
 
@@ -74,6 +75,7 @@ def synchronous_steps(
         params, opt_state = carry
         loss, mean_loss, gradient = mean_gradient(loss_fn, params, key, *index_and_batch)
         updates, opt_state = opt.update(gradient, opt_state, params, value=mean_loss)
+        updates = updates if rates is None else scale_by_rates(updates, rates)
         return (optax.apply_updates(params, updates), opt_state), loss
 
     (params, opt_state), losses = jax.lax.scan(step, (params, opt_state), numbered(batches, num_local_steps))

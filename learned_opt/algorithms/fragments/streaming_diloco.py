@@ -116,7 +116,7 @@ def by_fragments(
             """Averages fragment p, a Python number: the others' tensors are not gathered."""
             own, server_state = _part(shared.params, fragments, p), shared.server_states[p]
             updates, server_state, _ = server_step(server, server_state, own, _part(moved, fragments, p), losses)
-            parts = [_part(shared.params, fragments, i) for i in range(num_fragments)]
+            parts: list[Any] = [_part(shared.params, fragments, i) for i in range(num_fragments)]
             parts[p] = optax.apply_updates(own, updates)
             states = tuple(server_state if i == p else old for i, old in enumerate(shared.server_states))
             return _whole(parts, shared.params, fragments), states

@@ -23,7 +23,9 @@ from learned_opt.algorithms.round import (
     dense_bytes,
     evaluated_params,
     gather,
+    local_rates,
     mean_of_workers,
+    scale_by_rates,
     server_step,
     worker_index,
 )
@@ -120,6 +122,7 @@ def fzoos(
         (start, server_state, weights), worker = state
         loss_fn = checked_loss(loss_fn)
         features = draw_features(seed, num_features, _flat(start).shape[0], lengthscale)
+        rates = local_rates(server_state)
         control = correction * (weights - worker.weights)
         worker_key = jax.random.fold_in(key, worker_index())
 
@@ -131,6 +134,7 @@ def fzoos(
             own = fit(features, questions.points, questions.losses, is_known, ridge)
             gradient = _tree(surrogate_gradient(features, own + control, _flat(params)), params)
             updates, local_state = local.update(gradient, local_state, params, value=loss, anchor=start)
+            updates = updates if rates is None else scale_by_rates(updates, rates)
             return (optax.apply_updates(params, updates), local_state, questions, own), loss
 
         indices = jnp.arange(jax.tree.leaves(batches)[0].shape[0])
