@@ -32,4 +32,4 @@ def checked_transform(
         with explained_state(state, init, params, "this optimizer"):
             return update(updates, state, params, **extra)
 
-    return optax.GradientTransformationExtraArgs(init, checked_update)
+    return optax.GradientTransformationExtraArgs(init, checked_update)  # pyright: ignore[reportArgumentType]
