@@ -215,6 +215,7 @@ def _evaluate(outcome: "RunOutcome", reference: str) -> None:
         return
     from eval.compare.compare import compare
     from eval.machine.progress import show_progress
+    from eval.report.comparison import write_comparison
     from eval.report.table import plain_table
     from meta_train.references import find_protocol
 
@@ -223,6 +224,7 @@ def _evaluate(outcome: "RunOutcome", reference: str) -> None:
     print(f"comparing it with tuned baselines over {protocol.num_rounds} rounds", flush=True)
     with show_progress() as progress:
         results = compare(protocol, [outcome.optimizer_path], folder, progress)
+    write_comparison(results, folder)
     print(plain_table(results))
     print(f"table {folder / 'table.md'}, figure {folder / 'curves.png'}")
 
