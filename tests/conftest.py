@@ -73,8 +73,14 @@ def unchecked_annotations():
 def compiled_quickly(request: pytest.FixtureRequest):
     """Most tests run a program a few times only: without XLA's optimizations it compiles in a third of the time.
 
-    Not those of learned_opt, which promises bits of compiled code, nor modules marked `optimized`, which compare with
-    what another process compiled.
+    Such a program has other last bits, needs other memory and takes other time than what users run. It cannot show
+
+    - that two layouts, two runs or a run and its continuation have the same bits, which fusion may change;
+    - that two ways to write a sum are equal to the last bit;
+    - memory or speed.
+
+    Modules that promise these are marked `optimized`, as are those that compare with what another process compiled;
+    those of learned_opt are all compiled as users compile them.
     """
     layer = request.path.relative_to(ROOT).parts[0]
     is_quick = layer != "learned_opt" and request.node.get_closest_marker("optimized") is None

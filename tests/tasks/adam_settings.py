@@ -23,7 +23,7 @@ ADAM = {
     "fmnist8_cnn": AdamSetting(0.03, 0.39),
     "markov_transformer": AdamSetting(0.03, 0.24),
     "quadratics32": AdamSetting(0.03, 0.66),
-    "fmnist8_mlp32_scale": AdamSetting(0.001, 0.19),
+    "fmnist8_mlp32_scale": AdamSetting(0.1, 0.1),
     "fmnist16_mlp64": AdamSetting(0.01, 0.45),
     "teacher_student": AdamSetting(0.003, 0.56),
     "teacher_student_wide": AdamSetting(0.003, 0.55),
