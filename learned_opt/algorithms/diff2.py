@@ -83,7 +83,9 @@ def diff2(
             return _clip(change, difference_clip * step_size), estimate, step_size
 
         sent, base, step_size = jax.lax.cond(num_rounds % restart_every == 0, restart, go_on)
-        deviation = jnp.where(num_rounds % restart_every == 0, gradient_noise, difference_noise * step_size)
+        # A step too long for its square must not make noise of none.
+        noise_on_difference = jnp.where(jnp.asarray(difference_noise) > 0, difference_noise * step_size, 0)
+        deviation = jnp.where(num_rounds % restart_every == 0, gradient_noise, noise_on_difference)
         mean_loss, mean = mean_of_workers(gather((loss, sent)))
         # Beyond the keys of the workers; the server draws it.
         noise = _normal_like(jax.random.fold_in(key, num_workers()), mean)

@@ -11,7 +11,7 @@ squares of tiny or huge ones stay within range. A tensor with an element that is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,12 @@ RANGE = 6.0
 """Standard deviations that the statistical bins cover."""
 
 
-def quantize(bits: int, scheme: Literal["linear", "statistical"] = "linear") -> Upload:
+def quantize(bits: int, scheme: str = "linear") -> Upload:
     """Every element of every tensor in `bits` bits.
+
+    Args:
+      bits: 2, 4, 8, or 32 for none.
+      scheme: "linear" or "statistical".
 
     Raises:
       ValueError: bits or scheme that are not there.

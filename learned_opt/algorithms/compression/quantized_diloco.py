@@ -9,7 +9,7 @@ the mean; a ring of reductions would quantize sums on the way.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import optax
 
@@ -27,7 +27,7 @@ def quantized_diloco(
     local_opt: optax.GradientTransformation,
     bits: int = 4,
     *,
-    scheme: Literal["linear", "statistical"] = "linear",
+    scheme: str = "linear",
     feeds_back: bool = True,
     learning_rate: float | Array = 0.7,
     momentum: float | Array = 0.9,
@@ -37,7 +37,7 @@ def quantized_diloco(
     Args:
       local_opt: of the workers.
       bits: 2, 4, 8, or 32 for none.
-      scheme: see `quantize`.
+      scheme: "linear" or "statistical", see `quantize`.
       feeds_back: whether a worker keeps what the quantization left out and adds it in the next round.
       learning_rate: a, the server's.
       momentum: b.

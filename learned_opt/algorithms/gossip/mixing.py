@@ -71,9 +71,12 @@ def consensus_distance(everyone: Any) -> Float[Array, ""]:
 
 def root_mean_square_norm(everyone: Any) -> Float[Array, ""]:
     """Root of the mean over the workers of the squared norm of theirs, of leaves [K, *shape]."""
-    leaves = jax.tree.leaves(everyone)
-    squares = [jnp.sum(jnp.square(x.astype(jnp.float32))) / x.shape[0] for x in leaves]
-    return jnp.sqrt(jnp.sum(jnp.stack(squares)))
+    leaves = [x.astype(jnp.float32) for x in jax.tree.leaves(everyone) if x.size]
+    # Divided by the largest first: a square that overflows would stay in a running mean for good.
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(x)) for x in leaves]))
+    scale = jnp.where(largest > 0, largest, 1)
+    squares = [jnp.sum(jnp.square(x / scale)) / x.shape[0] for x in leaves]
+    return scale * jnp.sqrt(jnp.sum(jnp.stack(squares)))
 
 
 def at_round(learning_rate: Any, num_rounds: Int[Array, ""]) -> Any:

@@ -142,7 +142,7 @@ def num_neighbours(weights: Float[np.ndarray, "period n n"]) -> int:
     return int(is_edge.sum(axis=1).max())
 
 
-def check_weights(weights: Float[np.ndarray, "period n n"]) -> None:
+def check_weights(weights: np.ndarray) -> None:
     """ValueError for what does not average: no square matrices, sums other than one, a graph that is not connected."""
     weights = np.asarray(weights)
     if weights.ndim != 3 or weights.shape[1] != weights.shape[2] or 0 in weights.shape:

@@ -89,7 +89,7 @@ def decoding(code: Float[Array, "n n"], is_here: Bool[Array, "n"]) -> Float[Arra
 
 def coded_data_parallel(
     opt: optax.GradientTransformation,
-    code: Float[np.ndarray, "n n"],
+    code: np.ndarray,
     chain: GilbertElliott | None = None,
 ) -> LocalAlgorithm:
     """`data_parallel` that does not wait for late workers; diagnostics: `num_late`.
@@ -98,7 +98,7 @@ def coded_data_parallel(
 
     Args:
       opt: as for `data_parallel`.
-      code: B, from `fractional_repetition` or `cyclic`.
+      code: B [n, n], from `fractional_repetition` or `cyclic`.
       chain: which workers are late; None: its defaults.
 
     Raises:

@@ -108,6 +108,9 @@ NOT_BITWISE = {"post_local_sgd", "palsgd", "diloco_adamw", "quantized_diloco", "
 """Those with roots, powers or sums of their own, which the compiler takes apart in other ways for one worker than for
 many at once: equal to rounding only."""
 
+COUNT_LOSSES = {"loss_weighted_averaging", "fzoos"}
+"""Those that reckon with the losses themselves, which huge gradients make infinite within a round."""
+
 
 def quadratic_loss(params, key, batch):
     """Around a target that batch and key draw; the key shows a stream that depends on the layout."""
@@ -268,6 +271,21 @@ def test_zero_and_tiny_gradients_leave_finite_parameters(name, size):
         batches = jnp.full((NUM_WORKERS, NUM_LOCAL_STEPS, 2), size / 2, jnp.float32)
         state, _ = odd_round(name, state, t, batches)
     assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(state))
+
+
+def test_huge_gradients_of_a_round_leave_finite_parameters(name):
+    """Adam's moments overflow and are no longer finite; parameters are, for one round."""
+    algorithm, _, _ = compiled_on_odd_leaves(name)
+    state, _ = odd_round(name, algorithm.init(ODD), 0, jnp.full((NUM_WORKERS, NUM_LOCAL_STEPS, 2), 5e29, jnp.float32))
+    is_finite = all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(algorithm.params(state)))
+    assert is_finite == (name not in COUNT_LOSSES)
+
+
+def test_what_is_not_a_number_on_one_worker_is_not_hidden(name):
+    """No algorithm skips it: a server that does, such as auto_diloco, is one's own choice."""
+    algorithm, _, _ = compiled_on_odd_leaves(name)
+    state, _ = odd_round(name, algorithm.init(ODD), 0, draw_batches(0).at[2, 0, 0].set(jnp.nan))
+    assert any(jnp.any(jnp.isnan(leaf)) for leaf in jax.tree.leaves(state))
 
 
 def test_learning_rates_may_be_traced(name):

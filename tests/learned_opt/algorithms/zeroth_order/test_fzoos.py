@@ -30,7 +30,9 @@ def test_features_approach_the_gaussian_kernel():
 def test_the_surrogates_gradient_is_that_of_automatic_differentiation():
     weights = jnp.asarray(RNG.normal(size=40), jnp.float32)
     expected = jax.grad(lambda x: feature_values(FEATURES, x[None])[0] @ weights)(POINTS[0])
-    np.testing.assert_allclose(surrogate_gradient(FEATURES, weights, POINTS[0]), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        surrogate_gradient(FEATURES, weights, jnp.asarray(POINTS[0])), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_fit_is_numpys_ridge_regression_on_the_known_points():
