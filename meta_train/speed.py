@@ -62,7 +62,7 @@ def bare_gradients(config: MetaTrainConfig) -> Callable[[], Any]:
     family = make_family(config.task)
     averaging = local_sgd(find_local_optimizer(config.local_optimizer), optax.sgd(1.0))
     unroll = make_unroll(
-        lambda theta: averaging,
+        lambda theta, num_rounds: averaging,
         family,
         num_workers=config.num_workers,
         num_local_steps=config.num_local_steps,
@@ -79,7 +79,7 @@ def bare_gradients(config: MetaTrainConfig) -> Callable[[], Any]:
         return state, info.losses
 
     over_pairs = map_particles(train_pair, make_particle_mesh(config.num_tasks))
-    state = jax.vmap(jax.vmap(lambda key: unroll.reset(theta, key, data)))(
+    state = jax.vmap(jax.vmap(lambda key: unroll.reset(theta, key, data, jnp.int32(config.max_unroll_length))))(
         jax.random.split(jax.random.key(0), (config.num_tasks, 2))
     )
     step = jax.jit(lambda state: over_pairs(data, config.num_tasks, state))
