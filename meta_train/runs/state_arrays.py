@@ -41,8 +41,8 @@ def from_arrays(arrays: dict[str, np.ndarray], template: PyTree) -> PyTree:
     for problem, found in (("lacks", names - arrays.keys()), ("also has", arrays.keys() - names)):
         if found:
             raise ValueError(
-                f"the checkpoint {problem} {min(found)!r}; resume with the code it began with, or start another run with "
-                "its optimizer.safetensors as --initial-theta"
+                f"the checkpoint {problem} {min(found)!r}; resume with the code it began with, or start another run "
+                "from its optimizer.safetensors as --initial-theta"
             )
     restored = [_from_array(name, arrays[name], leaf) for name, leaf in leaves]
     return jax.tree.unflatten(jax.tree.structure(template), restored)
