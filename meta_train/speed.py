@@ -30,6 +30,7 @@ from meta_train.mixture import MetaTrainer
 from meta_train.presets import PRESETS
 from meta_train.references import Given, find_local_optimizer
 from meta_train.trainer import build_trainer
+from tasks.base import SPLITS
 from tasks.families.images.image_mlp import image_mlp
 from tasks.suites import make_family
 
@@ -114,7 +115,7 @@ def benchmark_pes() -> dict[str, float]:
         "image": rng.integers(0, 256, (10_000, 28, 28), dtype=np.uint8),
         "label": rng.integers(0, 10, 10_000).astype(np.int32),
     }
-    family = image_mlp(dict.fromkeys(("train", "outer_valid"), split), hidden_sizes=(128,))
+    family = image_mlp(dict.fromkeys(SPLITS, split), hidden_sizes=(128,))
     config = MetaTrainConfig(
         task="random_pixels",
         optimizer="adafac_mlp_lopt,hidden_size=4",
