@@ -47,6 +47,10 @@ def main(arguments: list[str]) -> int:
         return _dispatch(arguments)
     except (UsageError, ValueError, FileNotFoundError) as error:
         return _fail(error, 2)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the interpreter must not write to it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         return _fail(f"{error}; checkpoints saved before are intact", 1)
     except KeyboardInterrupt:

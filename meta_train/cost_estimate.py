@@ -151,7 +151,7 @@ def run_flops(config: MetaTrainConfig, lopt: LearnedOptimizer, family: TaskFamil
         return jax.value_and_grad(task.loss)(params, jax.random.key(0), batch)
 
     def server_step(theta, params, worker_updates):
-        transform = lopt.transform(theta)
+        transform = lopt.transform(theta, num_steps=config.max_unroll_length)
         mean = jax.tree.map(lambda x: jnp.mean(x, axis=0), worker_updates)
         return transform.update(
             mean, transform.init(params), params, worker_updates=worker_updates, value=jnp.float32(0)

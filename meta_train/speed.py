@@ -30,6 +30,7 @@ from meta_train.mixture import MetaTrainer
 from meta_train.presets import PRESETS
 from meta_train.references import Given, find_local_optimizer
 from meta_train.trainer import build_trainer
+from tasks.base import SPLITS
 from tasks.families.images.image_mlp import image_mlp
 from tasks.suites import make_family
 
@@ -62,7 +63,7 @@ def bare_gradients(config: MetaTrainConfig) -> Callable[[], Any]:
     family = make_family(config.task)
     averaging = local_sgd(find_local_optimizer(config.local_optimizer), optax.sgd(1.0))
     unroll = make_unroll(
-        lambda theta: averaging,
+        lambda theta, num_rounds: averaging,
         family,
         num_workers=config.num_workers,
         num_local_steps=config.num_local_steps,
@@ -79,7 +80,7 @@ def bare_gradients(config: MetaTrainConfig) -> Callable[[], Any]:
         return state, info.losses
 
     over_pairs = map_particles(train_pair, make_particle_mesh(config.num_tasks))
-    state = jax.vmap(jax.vmap(lambda key: unroll.reset(theta, key, data)))(
+    state = jax.vmap(jax.vmap(lambda key: unroll.reset(theta, key, data, jnp.int32(config.max_unroll_length))))(
         jax.random.split(jax.random.key(0), (config.num_tasks, 2))
     )
     step = jax.jit(lambda state: over_pairs(data, config.num_tasks, state))
@@ -114,7 +115,7 @@ def benchmark_pes() -> dict[str, float]:
         "image": rng.integers(0, 256, (10_000, 28, 28), dtype=np.uint8),
         "label": rng.integers(0, 10, 10_000).astype(np.int32),
     }
-    family = image_mlp(dict.fromkeys(("train", "outer_valid"), split), hidden_sizes=(128,))
+    family = image_mlp(dict.fromkeys(SPLITS, split), hidden_sizes=(128,))
     config = MetaTrainConfig(
         task="random_pixels",
         optimizer="adafac_mlp_lopt,hidden_size=4",

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int
 
 from learned_opt.algorithms.data_parallel import data_parallel
 from learned_opt.algorithms.local_sgd import local_sgd
@@ -69,13 +70,20 @@ def _starting_from(lopt: LearnedOptimizer, source: str) -> LearnedOptimizer:
     return lopt._replace(init=lambda key: theta)
 
 
-def build_algorithm(config: MetaTrainConfig, lopt: LearnedOptimizer) -> Callable[[FlatTheta], LocalAlgorithm]:
-    """theta -> the algorithm of one worker that the configuration trains in."""
+def build_algorithm(
+    config: MetaTrainConfig, lopt: LearnedOptimizer
+) -> Callable[[FlatTheta, Int[Array, ""]], LocalAlgorithm]:
+    """(theta, rounds that the whole training lasts) -> the algorithm of one worker that the configuration trains in."""
     unravel = flat_form(lopt).unravel
+
+    def transform(theta, num_rounds):
+        # An update a round, so the rounds of the episode are the updates of the training.
+        return lopt.transform(unravel(theta), num_steps=num_rounds)
+
     if lopt.reads == "gradient":
-        return lambda theta: data_parallel(lopt.transform(unravel(theta)))
+        return lambda theta, num_rounds: data_parallel(transform(theta, num_rounds))
     local = find_local_optimizer(config.local_optimizer)
-    return lambda theta: local_sgd(local, lopt.transform(unravel(theta)))
+    return lambda theta, num_rounds: local_sgd(local, transform(theta, num_rounds))
 
 
 def build_unroll(config: MetaTrainConfig, lopt: LearnedOptimizer, family: TaskFamily) -> Unroll:

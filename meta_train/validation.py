@@ -99,8 +99,9 @@ def _program(
             inner, info = unroll.step(theta, inner, jax.random.fold_in(step_key, index), data)
             return inner, jnp.mean(info.losses)
 
+        inner = unroll.reset(theta, reset_key, data, jnp.int32(run.max_unroll_length))
         indices = jnp.arange(run.max_unroll_length // run.truncation_length)
-        _, losses = jax.lax.scan(one_truncation, unroll.reset(theta, reset_key, data), indices)
+        _, losses = jax.lax.scan(one_truncation, inner, indices)
         return nothing, jnp.mean(losses)
 
     over_tasks = map_particles(train, mesh)

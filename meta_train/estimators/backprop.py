@@ -81,6 +81,7 @@ def full_backprop(unroll: Unroll, schedule: TruncationSchedule, particles: Parti
     def run_task(shared, task_id, state):
         theta, key, num_truncations, data = shared
         episode_key, step_key = jax.random.split(jax.random.fold_in(key, task_id))
+        length = num_truncations * truncation_length
 
         def episode_loss(theta):
             @jax.checkpoint
@@ -95,13 +96,13 @@ def full_backprop(unroll: Unroll, schedule: TruncationSchedule, particles: Parti
                     index < num_truncations, one_truncation, lambda inner, index: (inner, nothing), inner, index
                 )
 
-            inner = unroll.reset(theta, episode_key, data)
+            inner = unroll.reset(theta, episode_key, data, length)
             indices = jnp.arange(schedule.longest // truncation_length)
             _, (losses, num_clamped, kept) = jax.lax.scan(until_the_end, inner, indices)
             return jnp.sum(losses) / num_truncations.astype(losses.dtype), (jnp.sum(num_clamped), ~jnp.any(kept))
 
         (loss, counts), gradient = jax.value_and_grad(episode_loss, has_aux=True)(theta)
-        return state, _estimate(gradient, loss, counts, num_truncations * truncation_length)
+        return state, _estimate(gradient, loss, counts, length)
 
     over_tasks = map_particles(run_task, particles.mesh)
 

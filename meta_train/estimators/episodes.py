@@ -40,10 +40,10 @@ def begin_episode(unroll: Unroll, schedule: TruncationSchedule) -> BeginEpisode:
 
     def begin(theta, key, meta_step, data, first):
         episode_key, length_key, stagger_key = jax.random.split(key, 3)
-        inner = unroll.reset(theta, episode_key, data)
         length = schedule.length(length_key, meta_step)
         shortened = jax.random.randint(stagger_key, (), 1, length // unroll.truncation_length + 1)
-        return Episode(inner, jnp.int32(0), jnp.where(first, shortened * unroll.truncation_length, length))
+        length = jnp.where(first, shortened * unroll.truncation_length, length)
+        return Episode(unroll.reset(theta, episode_key, data, length), jnp.int32(0), length)
 
     return begin
 

@@ -31,7 +31,8 @@ def full_es(unroll: Unroll, schedule: TruncationSchedule, particles: Particles) 
         episode_key, noise_key, step_key = pair_keys(key, pair_id, particles.pairs_per_task)
         eps = sigma * jax.random.normal(noise_key, theta.shape)
         signs = antithetic(theta, eps)
-        inner = unroll.reset(theta, episode_key, data)
+        length = num_truncations * unroll.truncation_length
+        inner = unroll.reset(theta, episode_key, data, length)
 
         def one_truncation(index, carry):
             inner, losses, num_clamped, lost = carry
@@ -51,7 +52,7 @@ def full_es(unroll: Unroll, schedule: TruncationSchedule, particles: Particles) 
             loss=jnp.mean(losses),
             num_clamped=jnp.sum(num_clamped),
             num_diverged=jnp.sum(lost).astype(jnp.int32),
-            age=num_truncations * unroll.truncation_length,
+            age=length,
         )
 
     over_pairs = map_particles(run_pair, particles.mesh)

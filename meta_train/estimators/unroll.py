@@ -25,10 +25,12 @@ class InnerState(NamedTuple):
     Attributes:
       task_config: arrays describing the task.
       round_state: parameters and optimizer states.
+      num_rounds: that the whole training lasts.
     """
 
     task_config: Any
     round_state: RoundState
+    num_rounds: Int[Array, ""]
 
 
 class UnrollInfo(NamedTuple):
@@ -47,18 +49,18 @@ class Unroll(NamedTuple):
     """Truncated inner training.
 
     Attributes:
-      reset: (theta, key, data) -> InnerState of a newly sampled task.
+      reset: (theta, key, data, rounds that the whole training lasts) -> InnerState of a newly sampled task.
       step: (theta, state, key, data) -> (state, UnrollInfo) after a truncation.
       truncation_length: rounds of it.
     """
 
-    reset: Callable[[FlatTheta, jax.Array, Any], InnerState]
+    reset: Callable[[FlatTheta, jax.Array, Any, Int[Array, ""]], InnerState]
     step: Callable[[FlatTheta, InnerState, jax.Array, Any], tuple[InnerState, UnrollInfo]]
     truncation_length: int
 
 
 def make_unroll(
-    algorithm: Callable[[FlatTheta], LocalAlgorithm],
+    algorithm: Callable[[FlatTheta, Int[Array, ""]], LocalAlgorithm],
     family: TaskFamily,
     *,
     num_workers: int,
@@ -73,7 +75,8 @@ def make_unroll(
     """Rounds of a distributed training algorithm that theta takes part in.
 
     Args:
-      algorithm: theta -> the algorithm of one worker, e.g. local SGD with a learned server optimizer.
+      algorithm: (theta, rounds that the whole training lasts) -> the algorithm of one worker, e.g. local SGD with a
+        learned server optimizer.
       family: where tasks come from; its `data` is passed to `reset` and `step`, not closed over.
       num_workers: K.
       num_local_steps: H.
@@ -95,18 +98,18 @@ def make_unroll(
     is_held_out = meta_loss_split != "train"
     only_last_counts = objective == "final"
 
-    def rounds(theta):
-        return simulate(algorithm(theta), num_workers // worker_devices)
+    def all_workers(theta, num_rounds):
+        return simulate(algorithm(theta, num_rounds), num_workers // worker_devices)
 
-    def reset(theta, key, data):
+    def reset(theta, key, data, num_rounds):
         config_key, init_key = jax.random.split(key)
         task_config = family.sample(config_key)
         params = family.task(task_config, data).init(init_key)
-        return InnerState(task_config, rounds(theta).init(params))
+        return InnerState(task_config, all_workers(theta, num_rounds).init(params), jnp.asarray(num_rounds, jnp.int32))
 
     def step(theta, state, key, data):
         task = family.task(state.task_config, data)
-        workers = rounds(theta)
+        workers = all_workers(theta, state.num_rounds)
 
         def keys_of(index):
             """Of a round: for its batches, for itself, for its held-out loss."""
@@ -132,6 +135,6 @@ def make_unroll(
             losses = held_out_loss(round_state, keys_of(truncation_length - 1)[2])[None]
         assert losses is not None
         losses, num_clamped = counted_losses(objective, losses, family.uninformed_loss)
-        return InnerState(state.task_config, round_state), UnrollInfo(losses, num_clamped)
+        return state._replace(round_state=round_state), UnrollInfo(losses, num_clamped)
 
     return Unroll(reset, step, truncation_length)

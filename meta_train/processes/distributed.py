@@ -139,10 +139,10 @@ def check_equal(what: str, digest: str) -> None:
     if jax.process_count() == 1:
         return
     digests = _gather_text(digest)
-    odd = [process for process, other in enumerate(digests) if other != digests[0]]
-    if odd:
+    others = [process for process, other in enumerate(digests) if other != digests[0]]
+    if others:
         raise ValueError(
-            f"{what}: process {odd[0]} has other bytes than process 0; all must see the same files and flags "
+            f"{what}: process {others[0]} has other bytes than process 0; all must see the same files and flags "
             "(one shared run folder, one version of the code)"
         )
 

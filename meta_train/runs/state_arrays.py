@@ -38,9 +38,12 @@ def from_arrays(arrays: dict[str, np.ndarray], template: PyTree) -> PyTree:
     """
     leaves = _named_leaves(template)
     names = {name for name, _ in leaves}
-    for problem, odd in (("lacks", names - arrays.keys()), ("also has", arrays.keys() - names)):
-        if odd:
-            raise ValueError(f"the checkpoint {problem} {min(odd)!r}; resume with the code it began with")
+    for problem, found in (("lacks", names - arrays.keys()), ("also has", arrays.keys() - names)):
+        if found:
+            raise ValueError(
+                f"the checkpoint {problem} {min(found)!r}; resume with the code it began with, or start another run "
+                "from its optimizer.safetensors as --initial-theta"
+            )
     restored = [_from_array(name, arrays[name], leaf) for name, leaf in leaves]
     return jax.tree.unflatten(jax.tree.structure(template), restored)
 

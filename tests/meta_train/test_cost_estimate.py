@@ -69,7 +69,7 @@ def test_bytes_are_those_of_the_arrays(regression):
 
     assert estimate.particle_bytes == {TINY.task: size(state.particles)}
     assert estimate.theta_bytes == size((state.theta, state.theta_average, state.opt_state))
-    assert estimate.data_bytes == {TINY.task: 2 * 64 * 3 * 4} and estimate.num_params == {TINY.task: 3}
+    assert estimate.data_bytes == {TINY.task: 4 * 64 * 3 * 4} and estimate.num_params == {TINY.task: 3}
     on_device = size(state.particles) // estimate.num_devices
     # Of the data the program takes the split it reads; the rest is two counters and the root key.
     rest = size((state.step, state.num_skipped_in_row)) + tree_bytes(state.key)

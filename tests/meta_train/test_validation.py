@@ -70,6 +70,9 @@ def test_tasks_are_the_same_every_time_and_other_with_another_seed():
     assert measured([1.0], families) == first and measured([0.9], families) != first
     assert first["valid_loss/from_half"] != first["valid_loss/other"]
     assert measured([1.0], families, dataclasses.replace(CONFIG, seed=1)) != first
+    # Several tasks are not one task several times.
+    alone = measured([1.0], families, dataclasses.replace(CONFIG, num_tasks=1))
+    assert abs(alone["valid_loss"] - first["valid_loss"]) > 1e-3
 
 
 def test_what_is_validated_on():

@@ -32,7 +32,7 @@ EXACT_THETA = np.asarray([0.3, 0.1])
 def linear_unroll(spread=0.0) -> Unroll:
     """Its inner state holds x, the rounds done, the task's z, and the theta and key last used."""
 
-    def reset(theta, key, data) -> Any:
+    def reset(theta, key, data, num_rounds) -> Any:
         z = jax.random.normal(key, (2,), dtype=theta.dtype)
         x = data["start"] + spread * z
         return {"x": x, "rounds": jnp.int32(0), "z": z, "theta": jnp.zeros_like(z), "key": jnp.uint32(0)}

@@ -27,7 +27,7 @@ ROUNDS = 2
 def curved_unroll() -> Unroll:
     """x_{t+1} = tanh(M x_t + theta), loss sum of cubes and squares; every task starts elsewhere."""
 
-    def reset(theta, key, data) -> Any:
+    def reset(theta, key, data, num_rounds) -> Any:
         return {"x": data["starts"][jax.random.randint(key, (), 0, 64)], "began_at": jnp.zeros_like(theta)}
 
     def step(theta, state, key, data) -> Any:
@@ -120,7 +120,7 @@ def regression_unroll(truncation_length):
     )
     form = flat_form(lopt)
     unroll = make_unroll(
-        lambda theta: local_sgd(optax.sgd(0.05), lopt.transform(form.unravel(theta))),
+        lambda theta, num_rounds: local_sgd(optax.sgd(0.05), lopt.transform(form.unravel(theta))),
         family,
         num_workers=2,
         num_local_steps=2,
@@ -145,7 +145,7 @@ def test_full_equals_the_gradient_of_a_plain_loop():
         losses = []
         for task_id in range(num_tasks):
             episode_key, step_key = jax.random.split(jax.random.fold_in(tasks_key, task_id))
-            state = unroll.reset(theta, episode_key, data)
+            state = unroll.reset(theta, episode_key, data, jnp.int32(2 * num_truncations))
             for index in range(num_truncations):
                 state, step = unroll.step(theta, state, jax.random.fold_in(step_key, index), data)
                 losses.append(step.losses)
@@ -162,7 +162,7 @@ def test_full_equals_the_gradient_of_a_plain_loop():
 def wide_unroll(width=4096):
     """A state of two numbers, and activations a thousand times as many within a truncation."""
 
-    def reset(theta, key, data) -> Any:
+    def reset(theta, key, data, num_rounds) -> Any:
         return {"x": jnp.ones(2)}
 
     def step(theta, state, key, data) -> Any:

@@ -94,6 +94,38 @@ def test_only_first_episodes_are_shortened(name):
     assert len(np.unique(state.age)) == EPISODE // TRUNCATION
 
 
+def telling_reset(theta, key, data, num_rounds) -> Any:
+    inner: Any = TASKS.reset(theta, key, data, num_rounds)
+    return {**inner, "told": num_rounds}
+
+
+def telling_step(theta, state, key, data) -> Any:
+    """Losses are the rounds that the episode was said to last."""
+    inner: Any = {name: state[name] for name in state if name != "told"}
+    inner, info = TASKS.step(theta, inner, key, data)
+    return {**inner, "told": state["told"]}, info._replace(losses=jnp.full(TRUNCATION, state["told"], jnp.float32))
+
+
+TELLING = Unroll(telling_reset, telling_step, TRUNCATION)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_is_told_how_long_it_lasts(name):
+    init, estimate = build(name, TELLING, VARIED)
+    state, seen = init(THETA, jax.random.key(0), DATA), set()
+    for step in range(4):
+        _, state, info = estimate(THETA, state, jax.random.key(step), jnp.int32(step), DATA)
+        if ESTIMATORS[name]().whole_episodes:
+            assert float(info.meta_loss) == int(info.max_age)
+            seen.add(int(info.max_age))
+        else:
+            told = np.reshape(state.inner["told"], (16, -1))
+            np.testing.assert_array_equal(told, np.broadcast_to(state.unroll_length[:, None], told.shape))
+            np.testing.assert_allclose(info.meta_loss, np.mean(state.unroll_length), rtol=1e-6)
+            seen |= set(np.asarray(state.unroll_length).tolist())
+    assert len(seen) > 1
+
+
 @pytest.mark.parametrize("name", ["pes", "es", "nres"])
 def test_pairs_of_a_task_share_all_but_the_noise(name):
     init, estimate = build(name, TASKS, VARIED, num_tasks=4, pairs_per_task=4)

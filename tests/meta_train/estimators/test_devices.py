@@ -55,7 +55,7 @@ def estimates(particle_devices, worker_devices, local_optimizer="sgd"):
     form = flat_form(lopt)
     local = LOCAL_OPTIMIZERS[local_optimizer](0.05)
     unroll = make_unroll(
-        lambda theta: local_sgd(local, lopt.transform(form.unravel(theta))),
+        lambda theta, num_rounds: local_sgd(local, lopt.transform(form.unravel(theta))),
         family,
         num_workers=4,
         num_local_steps=2,

@@ -131,7 +131,7 @@ def test_gradient_of_the_smoothed_quartic(name):
         loss = jnp.sum(theta**4)
         return state, UnrollInfo(jnp.full(TRUNCATION, loss), jnp.int32(0))
 
-    def reset(theta, key, data) -> Any:
+    def reset(theta, key, data, num_rounds) -> Any:
         return {"x": jnp.zeros(2)}
 
     unroll = Unroll(reset, step, TRUNCATION)
@@ -206,7 +206,9 @@ def test_agrees_with_evosax(name):
         with mock.patch("jax.random.normal", return_value=eps / sigma):
             population, theirs = algorithm._ask(jax.random.key(0), theirs, params)
         if step % (EPISODE // TRUNCATION) == 0:
-            inner = jax.vmap(LINEAR.reset, in_axes=(0, None, None))(population, jax.random.key(0), DATA)
+            inner = jax.vmap(LINEAR.reset, in_axes=(0, None, None, None))(
+                population, jax.random.key(0), DATA, jnp.int32(EPISODE)
+            )
         inner, info = jax.vmap(LINEAR.step, in_axes=(0, 0, None, None))(population, inner, jax.random.key(0), DATA)
         before = theirs.mean
         theirs = algorithm._tell(jax.random.key(0), population, jnp.mean(info.losses, axis=1), theirs, params)

@@ -57,7 +57,7 @@ def test_unknown_objective():
 def test_unroll_returns_the_objective(objective, split):
     family = constant_target_family(0.5)
     unroll = make_unroll(
-        lambda theta: local_sgd(optax.sgd(0.125), optax.sgd(1.0)),
+        lambda theta, num_rounds: local_sgd(optax.sgd(0.125), optax.sgd(1.0)),
         family,
         num_workers=2,
         num_local_steps=2,
@@ -66,7 +66,7 @@ def test_unroll_returns_the_objective(objective, split):
         meta_loss_split=split,
         objective=objective,
     )
-    state = unroll.reset(jnp.zeros(0), jax.random.key(0), family.data)
+    state = unroll.reset(jnp.zeros(0), jax.random.key(0), family.data, jnp.int32(6))
     _, info = jax.jit(unroll.step)(jnp.zeros(0), state, jax.random.key(1), family.data)
     local, after = errors(0.5, 1.0)
     losses = np.mean(local**2, axis=1) if split == "train" else (after + 1) ** 2
@@ -78,7 +78,7 @@ def test_rematerialised_rounds_have_the_same_gradient():
 
     def gradient(rematerialise):
         unroll = make_unroll(
-            lambda theta: local_sgd(optax.sgd(0.125), optax.sgd(theta[0])),
+            lambda theta, num_rounds: local_sgd(optax.sgd(0.125), optax.sgd(theta[0])),
             family,
             num_workers=2,
             num_local_steps=2,
@@ -89,7 +89,7 @@ def test_rematerialised_rounds_have_the_same_gradient():
         )
 
         def loss(theta):
-            state = unroll.reset(theta, jax.random.key(0), family.data)
+            state = unroll.reset(theta, jax.random.key(0), family.data, jnp.int32(6))
             return jnp.mean(unroll.step(theta, state, jax.random.key(1), family.data)[1].losses)
 
         jaxpr = str(jax.make_jaxpr(jax.grad(loss))(jnp.asarray([0.8])))

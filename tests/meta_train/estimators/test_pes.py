@@ -33,7 +33,7 @@ def quadratic_step(theta, state, key, data) -> Any:
     return state, UnrollInfo(losses, jnp.int32(0))
 
 
-def quadratic_reset(theta, key, data) -> Any:
+def quadratic_reset(theta, key, data, num_rounds) -> Any:
     del key, data
     return {"x": jnp.asarray(START), "rounds": jnp.int32(0), "theta": jnp.zeros_like(theta)}
 
@@ -167,7 +167,7 @@ def test_perturbations_have_standard_deviation_sigma():
 
 
 def test_a_pair_shares_every_key():
-    def reset(theta, key, data) -> Any:
+    def reset(theta, key, data, num_rounds) -> Any:
         del theta, data
         return {"reset": jax.random.key_data(key), "step": jnp.zeros_like(jax.random.key_data(key))}
 

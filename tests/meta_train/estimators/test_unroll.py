@@ -20,7 +20,7 @@ def run(split, start=0.0, scale=1.0, local_learning_rate: float | None = 0.125):
     """Meta-losses of two truncations of three rounds, K = 2, H = 2; theta is the server's learning rate."""
     family = constant_target_family(start, UNINFORMED_LOSS)
 
-    def algorithm(theta) -> LocalAlgorithm:
+    def algorithm(theta, num_rounds) -> LocalAlgorithm:
         server = optax.sgd(theta[0])
         return local_sgd(optax.sgd(local_learning_rate), server) if local_learning_rate else data_parallel(server)
 
@@ -35,7 +35,7 @@ def run(split, start=0.0, scale=1.0, local_learning_rate: float | None = 0.125):
     )
     assert unroll.truncation_length == 3
     theta = jnp.asarray([scale])
-    state = unroll.reset(theta, jax.random.key(0), family.data)
+    state = unroll.reset(theta, jax.random.key(0), family.data, jnp.int32(6))
     step, losses, clamped = jax.jit(unroll.step), [], []
     for seed in range(2):
         state, info = step(theta, state, jax.random.key(seed), family.data)
@@ -84,10 +84,37 @@ def test_diverged_training_counts_as_the_ceiling():
     assert clamped == [2, 3]
 
 
+def test_the_algorithm_is_told_how_long_the_training_lasts():
+    """Its server moves the parameter by that number every round."""
+
+    def algorithm(theta, num_rounds) -> LocalAlgorithm:
+        def update(updates, state, params=None, **extra):
+            return jax.tree.map(lambda u: jnp.asarray(num_rounds, u.dtype), updates), state
+
+        server = optax.GradientTransformationExtraArgs(lambda params: num_rounds, update)
+        return local_sgd(optax.sgd(0.0), server)
+
+    family = constant_target_family()
+    unroll = make_unroll(
+        algorithm,
+        family,
+        num_workers=1,
+        num_local_steps=1,
+        batch_size=1,
+        truncation_length=3,
+        meta_loss_split="train",
+    )
+    state = unroll.reset(jnp.zeros(0), jax.random.key(0), family.data, jnp.int32(6))
+    for truncation in (1, 2):
+        state, _ = unroll.step(jnp.zeros(0), state, jax.random.key(0), family.data)
+        assert state.round_state.shared.params["w"] == truncation * 3 * 6
+    assert state.num_rounds == 6 and state.round_state.shared.server_state == 6
+
+
 def test_workers_that_cannot_be_shared_out():
     with pytest.raises(ValueError, match="worker_devices=3: use a divisor of num_workers=4"):
         make_unroll(
-            lambda theta: data_parallel(optax.sgd(1.0)),
+            lambda theta, num_rounds: data_parallel(optax.sgd(1.0)),
             constant_target_family(),
             num_workers=4,
             num_local_steps=1,

@@ -25,7 +25,7 @@ def test_every_key_is_used_once_and_batches_have_their_size(split, objective, he
     seen = []
     family = noisy_family(seen)
     unroll = make_unroll(
-        lambda theta: watched(local_sgd(optax.sgd(0.1), optax.sgd(1.0)), seen),
+        lambda theta, num_rounds: watched(local_sgd(optax.sgd(0.1), optax.sgd(1.0)), seen),
         family,
         num_workers=NUM_WORKERS,
         num_local_steps=NUM_LOCAL_STEPS,
@@ -34,7 +34,7 @@ def test_every_key_is_used_once_and_batches_have_their_size(split, objective, he
         meta_loss_split=split,
         objective=objective,
     )
-    state, step = unroll.reset(jnp.zeros(0), jax.random.key(0), family.data), jax.jit(unroll.step)
+    state, step = unroll.reset(jnp.zeros(0), jax.random.key(0), family.data, jnp.int32(6)), jax.jit(unroll.step)
     for truncation in range(NUM_TRUNCATIONS):
         state, _ = step(jnp.zeros(0), state, jax.random.key(truncation), family.data)
     keys = uses(seen, "")
