@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 INCHES_PER_LETTER = 0.072
@@ -31,7 +31,7 @@ def plain(axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def legend(figure, panels: Sequence[Any], width: float) -> None:
+def legend(figure, panels: Iterable[Any], width: float) -> None:
     """One legend for all panels below them, in as many columns as fit the figure's width in inches."""
     handles = {}
     for axes in panels:
