@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from learned_opt.algorithms import table_text
+from learned_opt.algorithm_table import table_text
 from learned_opt.checkpoint import load_checkpoint
 from learned_opt.checkpoint_file import read_bytes
 from learned_opt.model_folder import export_folder, model_card

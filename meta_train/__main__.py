@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 _EXIT_CODES = {"finished": 0, "preempted": 75, "diverged": 3}
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
 _USAGE = f"""usage: {PROGRAM} PRESET [--run-dir DIR] [--meta-steps N] [--seed S] [--FIELD VALUE]
-       {PROGRAM} resume RUN_DIR
-       {PROGRAM} launch --processes N (PRESET ... | resume RUN_DIR)
+       {PROGRAM} resume RUN_DIR [--meta-steps N]
+       {PROGRAM} launch --processes N (PRESET ... | resume RUN_DIR ...)
        {PROGRAM} plan PRESET [--FIELD VALUE]
        {PROGRAM} list
 
 Meta-trains a learned optimizer. '{PROGRAM} PRESET --help' shows every field.
+resume --meta-steps N extends a run: from there on its learning rate is that of a run of N meta-steps.
 A preset, task, optimizer or estimator of your own is named by module:function or path/to/file.py:function.
 
 Every command but list takes
@@ -68,8 +69,8 @@ def _dispatch(arguments: list[str]) -> int:
         return _launch(rest)
     rest, setting = without_option(rest, "--distributed")
     if command == "resume":
-        run_dir = _folder_to_resume(rest)
-        return _in_group(setting, lambda: _resume(run_dir))
+        run_dir, meta_steps = _what_to_resume(rest)
+        return _in_group(setting, lambda: _resume(run_dir, meta_steps))
     if command == "plan":
         return _plan(rest)
     config = _preset_config(command, rest)
@@ -107,12 +108,19 @@ def _plan(arguments: list[str]) -> int:
     return 0
 
 
-def _folder_to_resume(arguments: list[str]) -> str:
-    if len(arguments) != 1 or arguments[0].startswith("-"):
+def _what_to_resume(arguments: list[str]) -> tuple[str, int | None]:
+    """The run folder, and the number of meta-steps to extend the run to."""
+    rest, text = without_option(
+        [argument.replace("--meta_steps", "--meta-steps") for argument in arguments], "--meta-steps"
+    )
+    if len(rest) != 1 or rest[0].startswith("-"):
         raise UsageError(
-            f"resume: takes one run folder, its settings come from config.json; e.g. {PROGRAM} resume runs/demo"
+            "resume: takes one run folder and --meta-steps, all other settings come from config.json; "
+            f"e.g. {PROGRAM} resume runs/demo --meta-steps 800"
         )
-    return arguments[0]
+    if text is not None and not text.isdecimal():
+        raise UsageError(f"resume: --meta-steps {text!r} is no number of meta-steps; e.g. --meta-steps 800")
+    return rest[0], None if text is None else int(text)
 
 
 def _in_group(setting: str | None, action: Callable[[], int]) -> int:
@@ -154,7 +162,7 @@ def _launch(arguments: list[str]) -> int:
     if command == "resume":
         from meta_train.stored_config import from_json
 
-        run_dir = Path(_folder_to_resume(flags))
+        run_dir = Path(_what_to_resume(flags)[0])
         from_json(run_store.read_config(run_dir), f"{run_dir}/config.json")
     else:
         config = _preset_config(command, flags)
@@ -172,12 +180,12 @@ def _run(config: MetaTrainConfig) -> int:
     return _report(run(config))
 
 
-def _resume(run_dir: str) -> int:
+def _resume(run_dir: str, meta_steps: int | None) -> int:
     from eval.machine.devices import use_all_cores
     from meta_train.runs.run import resume
 
     use_all_cores()
-    return _report(resume(run_dir))
+    return _report(resume(run_dir, meta_steps=meta_steps))
 
 
 def _report(outcome: "RunOutcome") -> int:

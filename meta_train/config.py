@@ -4,6 +4,7 @@ No JAX here: `python -m meta_train --help` and `list` answer without importing i
 """
 
 import dataclasses
+import re
 from typing import Any
 
 from meta_train.component import Component, overrides
@@ -14,9 +15,14 @@ FREE_FIELDS = (
     "checkpoint_every",
     "keep_checkpoints",
     "export_every",
+    "log",
+    "validate_every",
+    "validation",
     "eval_protocol",
 )
 """Fields that change nothing about the optimizer that comes out."""
+MIXTURES = ("components", "validation")
+"""Fields that hold components."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +43,7 @@ class MetaTrainConfig:
     """Seed of every random draw, 0 to 2^32 - 1."""
 
     task: str = "fmnist8_mlp32"
-    """Task family to meta-train on: a name in tasks.suites, or a function that returns a TaskFamily."""
+    """Task family to meta-train on: a name in tasks.suites, DATASET:NETWORK, or a function that returns one."""
     num_workers: int = 8
     """Workers per task, K."""
     num_local_steps: int = 4
@@ -107,6 +113,13 @@ class MetaTrainConfig:
     """Newest checkpoints that are kept."""
     export_every: int = 0
     """Meta-steps between optimizers kept in the folder `exports`; 0 keeps the newest only."""
+    log: str = ""
+    """Where metrics go beside metrics.jsonl: tensorboard, wandb, or both separated by a comma."""
+    validate_every: int = 0
+    """Meta-steps between two trainings of validation tasks with the averaged theta, the best of which is kept as
+    best.safetensors; 0 for none."""
+    validation: tuple[Component, ...] = ()
+    """Families to validate on, each TASK[,FIELD=VALUE]...; none: small ones of META_VALID."""
     eval_protocol: str | None = None
     """Protocol to run on the result: a name in eval.protocol, or a function that returns an EvalProtocol; None skips
     the evaluation."""
@@ -115,16 +128,23 @@ class MetaTrainConfig:
 def to_json(config: MetaTrainConfig) -> dict[str, Any]:
     """JSON values of a configuration, as `meta_train.stored_config.from_json` reads them."""
     values = dataclasses.asdict(config)
-    return values | {"components": list(values["components"])}
+    return values | {name: list(values[name]) for name in MIXTURES}
 
 
-def component_runs(config: MetaTrainConfig) -> dict[str, MetaTrainConfig]:
-    """Each component as the configuration of a run of its own, by name; a run without components is its task's.
+def component_runs(
+    config: MetaTrainConfig, components: tuple[Component, ...] | None = None
+) -> dict[str, MetaTrainConfig]:
+    """Each component as the configuration of a run of its own, by name.
+
+    Args:
+      config: what a component leaves out is taken from it.
+      components: None: those of the configuration; without any, its task.
 
     Raises:
       ValueError: two components of one name.
     """
-    components = config.components or (Component(config.task),)
+    if components is None:
+        components = config.components or (Component(config.task),)
     runs = [dataclasses.replace(config, components=(), **overrides(component)) for component in components]
     tasks = [run.task for run in runs]
     named = {}
@@ -140,6 +160,6 @@ def component_runs(config: MetaTrainConfig) -> dict[str, MetaTrainConfig]:
 
 
 def task_name(reference: str) -> str:
-    """What a task is called in metrics and checkpoints: its name, or that of the function."""
-    target = reference.partition(",")[0]
-    return target.rpartition(":")[2].strip() or target
+    """What a task is called in metrics and checkpoints: its reference without folders, arguments and odd characters."""
+    target = reference.partition(",")[0].strip().rpartition("/")[2].replace(".py:", ":")
+    return re.sub(r"[^A-Za-z0-9_.\-]+", "_", target)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from learned_opt.names import hint
 from meta_train.component import Component, check_component, check_type, overrides
-from meta_train.config import MetaTrainConfig, component_runs
+from meta_train.config import MIXTURES, MetaTrainConfig, component_runs
 from meta_train.estimators.objective import check_objective
 from meta_train.references import (
     NOTHING,
@@ -22,6 +22,8 @@ from meta_train.references import (
     find_optimizer,
     find_protocol,
 )
+from meta_train.runs.trackers import tracker_names
+from meta_train.validation import validation_runs
 
 META_LOSS_SPLITS = ("train", "outer_valid")
 
@@ -66,6 +68,7 @@ RANGES = {
     "checkpoint_every": _at_least(1),
     "keep_checkpoints": _at_least(1),
     "export_every": _at_least(0),
+    "validate_every": _at_least(0),
 }
 
 
@@ -88,10 +91,11 @@ def validate(config: MetaTrainConfig, given: Given = NOTHING) -> None:
 
 def _check_numbers(config: MetaTrainConfig) -> None:
     for field in dataclasses.fields(config):
-        if field.name != "components":
-            check_type(field.name, field.type, getattr(config, field.name))
-    if not isinstance(config.components, tuple) or not all(isinstance(c, Component) for c in config.components):
-        raise ValueError(f"components={config.components!r}: use a tuple of Component")
+        value = getattr(config, field.name)
+        if field.name not in MIXTURES:
+            check_type(field.name, field.type, value)
+        elif not isinstance(value, tuple) or not all(isinstance(c, Component) for c in value):
+            raise ValueError(f"{field.name}={value!r}: use a tuple of Component")
     for name, allowed in RANGES.items():
         value = getattr(config, name)
         if not allowed.holds(value):
@@ -120,6 +124,7 @@ def _check_names(config: MetaTrainConfig, given: Given) -> None:
             if getattr(config, name) != 1:
                 raise ValueError(f"{name}={getattr(config, name)}: use 1 with estimator={config.estimator!r}")
     check_family(config.task, given)
+    tracker_names(config.log)
 
 
 def _check_lengths(config: MetaTrainConfig) -> None:
@@ -136,7 +141,8 @@ def _check_lengths(config: MetaTrainConfig) -> None:
 
 
 def _check_components(config: MetaTrainConfig, given: Given) -> None:
-    for index, component in enumerate(config.components):
+    named = [(name, index, c) for name in MIXTURES for index, c in enumerate(getattr(config, name))]
+    for name, index, component in named:
         try:
             check_component(component)
             run = dataclasses.replace(config, components=(), **overrides(component))
@@ -144,7 +150,7 @@ def _check_components(config: MetaTrainConfig, given: Given) -> None:
             _check_names(run, given)
             _check_lengths(run)
         except ValueError as error:
-            raise ValueError(f"components[{index}] {component.task}: {error}") from None
+            raise ValueError(f"{name}[{index}] {component.task}: {error}") from None
     if config.components_per_step > len(component_runs(config)):
         raise ValueError(
             f"components_per_step={config.components_per_step}: use at most {len(component_runs(config))}, the number "
@@ -155,8 +161,10 @@ def _check_components(config: MetaTrainConfig, given: Given) -> None:
 def _check_optimizer(config: MetaTrainConfig, given: Given) -> None:
     lopt = find_optimizer(config, given)
     name = lopt.config["architecture"]
-    for run_name, run in component_runs(config).items():
-        where = f"components: {run_name}: " if config.components else ""
+    trained = {f"components: {name}: ": run for name, run in component_runs(config).items()}
+    validated = {f"validation: {name}: ": run for name, run in validation_runs(config).items()}
+    for where, run in (trained | validated).items():
+        where = where if config.components or where not in trained else ""
         if lopt.num_workers not in (None, run.num_workers):
             raise ValueError(
                 f"{where}num_workers={run.num_workers}: use {lopt.num_workers}, which this {name} is tied to, or an "

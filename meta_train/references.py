@@ -17,16 +17,18 @@ from typing import Any, NamedTuple, TypeVar
 
 import optax
 
-from eval.protocol import PROTOCOLS, EvalProtocol
+from eval.protocol import EvalProtocol, make_protocol
+from eval.task_families import FAMILY_TABLE, written_out
 from learned_opt.architectures import ARCHITECTURES
 from learned_opt.base import LearnedOptimizer
 from learned_opt.names import parse, resolve
 from learned_opt.optimizers import LOCAL_OPTIMIZERS
 from meta_train.component import Component
-from meta_train.config import MetaTrainConfig
+from meta_train.config import MIXTURES, MetaTrainConfig
 from meta_train.estimators import ESTIMATORS
 from meta_train.estimators.base import Estimator
 from tasks.base import TaskFamily
+from tasks.check import check_form
 from tasks.suites import FAMILIES
 
 T = TypeVar("T")
@@ -45,8 +47,6 @@ class Given(NamedTuple):
 
 
 NOTHING = Given()
-_FAMILIES: dict[str, Callable[..., TaskFamily]] = {name: entry.make for name, entry in FAMILIES.items()}
-_PROTOCOLS = {name: functools.partial(dataclasses.replace, protocol) for name, protocol in PROTOCOLS.items()}
 
 
 def make(reference: str, table: Mapping[str, Callable[..., Any]], what: str, kind: type[T], **more: Any) -> T:
@@ -80,6 +80,17 @@ def make(reference: str, table: Mapping[str, Callable[..., Any]], what: str, kin
     return made
 
 
+def own_architecture(lopt: LearnedOptimizer) -> dict[str, Callable[..., LearnedOptimizer]]:
+    """What `learned_opt.save` and `load_checkpoint` need to know of an optimizer that is not the library's: a function
+    by its name, with the arguments of its config; empty for the library's own."""
+    name = lopt.config["architecture"]
+    return (
+        {}
+        if name in ARCHITECTURES
+        else {name: lambda **arguments: lopt._replace(config={"architecture": name, **arguments})}
+    )
+
+
 def reference_of(lopt: LearnedOptimizer) -> str:
     """The reference that names a learned optimizer by its `config`: NAME,argument=value..."""
     arguments = dict(lopt.config)
@@ -106,21 +117,24 @@ def find_optimizer(config: MetaTrainConfig, given: Given = NOTHING) -> LearnedOp
 
 
 def find_family(reference: str, given: Given = NOTHING) -> TaskFamily:
-    """The task family of a reference, with its data loaded.
+    """The task family of a reference (see `eval.task_families`), with its data loaded; one of a user's is checked.
 
     Raises:
-      ValueError: as in `make`.
+      ValueError: as in `make`, or a family whose data or functions are not as they should be.
       FileNotFoundError: its dataset was not found; the message says how to get it.
+      RuntimeError: one of its own functions fails.
     """
-    if reference in given.families:
-        return given.families[reference]
-    return make(reference, _FAMILIES, "task", TaskFamily)
+    if reference in FAMILIES and reference not in given.families:
+        return FAMILIES[reference].make()
+    family = given.families.get(reference) or make(written_out(reference), FAMILY_TABLE, "task", TaskFamily)
+    check_form(family)
+    return family
 
 
 def check_family(reference: str, given: Given = NOTHING) -> None:
     """ValueError unless the reference names a function of tasks; builds none and loads no data."""
     if reference not in given.families:
-        resolve(reference, _FAMILIES, "task")
+        resolve(written_out(reference), FAMILY_TABLE, "task")
 
 
 def find_local_optimizer(reference: str) -> optax.GradientTransformation:
@@ -141,8 +155,15 @@ def find_estimator(reference: str) -> Estimator:
 
 
 def find_protocol(reference: str) -> EvalProtocol:
-    """The protocol that the result is evaluated under; errors as in `make`."""
-    return make(reference, _PROTOCOLS, "eval_protocol", EvalProtocol)
+    """The protocol that the result is evaluated under.
+
+    Raises:
+      ValueError: nothing of that name, a wrong field, or a function that returns something else.
+    """
+    try:
+        return make_protocol(reference)
+    except ValueError as error:
+        raise ValueError(f"eval_protocol: {error}") from None
 
 
 def with_absolute_paths(config: MetaTrainConfig) -> MetaTrainConfig:
@@ -152,7 +173,8 @@ def with_absolute_paths(config: MetaTrainConfig) -> MetaTrainConfig:
         names = [name for name in _REFERENCES if getattr(settings, name, None)]
         return dataclasses.replace(settings, **{name: _absolute(getattr(settings, name)) for name in names})
 
-    config = dataclasses.replace(changed(config), components=tuple(map(changed, config.components)))
+    mixtures = {name: tuple(map(changed, getattr(config, name))) for name in MIXTURES}
+    config = dataclasses.replace(changed(config), **mixtures)
     if config.initial_theta is not None and Path(config.initial_theta).exists():
         config = dataclasses.replace(config, initial_theta=str(Path(config.initial_theta).absolute()))
     return config
@@ -160,7 +182,8 @@ def with_absolute_paths(config: MetaTrainConfig) -> MetaTrainConfig:
 
 def file_hashes(config: MetaTrainConfig) -> dict[str, str]:
     """SHA-256 of the files of a user's that the configuration names, by path."""
-    references = {getattr(c, name, None) for c in (config, *config.components) for name in _REFERENCES}
+    settings = [config, *(component for name in MIXTURES for component in getattr(config, name))]
+    references = {getattr(each, name, None) for each in settings for name in _REFERENCES}
     sources = {_split_file(reference)[0] for reference in references if reference}
     return {source: hashlib.sha256(Path(source).read_bytes()).hexdigest() for source in sorted(filter(None, sources))}
 

@@ -7,7 +7,7 @@ where nothing is lost; a field that is gone and was in use is an error.
 from typing import Any
 
 from meta_train.component import component_from_values
-from meta_train.config import MetaTrainConfig
+from meta_train.config import MIXTURES, MetaTrainConfig
 from meta_train.config_checks import validate
 from meta_train.references import NOTHING, Given
 
@@ -48,14 +48,17 @@ def from_json(values: dict[str, Any], source: str, given: Given = NOTHING) -> Me
 def config_from_values(values: dict[str, Any]) -> MetaTrainConfig:
     """The configuration of JSON values, unchecked but for names of fields."""
     values = _translated(values)
-    components = values.pop("components", ())
-    if not isinstance(components, list | tuple) or not all(isinstance(c, dict) for c in components):
-        raise ValueError(f"components={components!r}: use a list of objects")
+    mixtures = {}
+    for name in MIXTURES:
+        components = values.pop(name, ())
+        if not isinstance(components, list | tuple) or not all(isinstance(c, dict) for c in components):
+            raise ValueError(f"{name}={components!r}: use a list of objects")
+        mixtures[name] = tuple(component_from_values(c) for c in components)
     known = MetaTrainConfig.__dataclass_fields__
     for name in values:
         if name not in known:
             raise ValueError(f"field {name!r} is unknown; use the version the run began with")
-    return MetaTrainConfig(**values, components=tuple(component_from_values(c) for c in components))
+    return MetaTrainConfig(**values, **mixtures)
 
 
 def _translated(values: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,15 @@ from meta_train.flat_theta import FlatTheta, flat_form
 from meta_train.meta_update import clipped_adamw, meta_update
 from meta_train.mixture import BuiltComponent, MetaTrainer, mixture_trainer
 from meta_train.processes.distributed import place
-from meta_train.references import NOTHING, Given, find_estimator, find_family, find_local_optimizer, find_optimizer
+from meta_train.references import (
+    NOTHING,
+    Given,
+    find_estimator,
+    find_family,
+    find_local_optimizer,
+    find_optimizer,
+    own_architecture,
+)
 from tasks.base import TaskFamily
 from tasks.datasets.resident_window import resident_window
 
@@ -51,7 +59,7 @@ def build_lopt(config: MetaTrainConfig, given: Given = NOTHING) -> LearnedOptimi
 
 def _starting_from(lopt: LearnedOptimizer, source: str) -> LearnedOptimizer:
     """The optimizer with the theta of a checkpoint in place of a random one."""
-    checkpoint = load_checkpoint(source)
+    checkpoint = load_checkpoint(source, own_architecture(lopt))
     if checkpoint.lopt.config != lopt.config:
         raise ValueError(
             f"initial_theta={source!r}: it holds {checkpoint.lopt.config}, this run trains {lopt.config}; "

@@ -49,7 +49,7 @@ def pseudo_gradients(seed):
 def steps_of(lopt, device):
     """Three updates on one device."""
     with jax.default_device(device):
-        tx = optax.with_extra_args_support(lopt.transform(lopt.init(jax.random.key(0))))
+        tx = optax.with_extra_args_support(lopt.transform(lopt.init(jax.random.key(0)), num_steps=10))
         state, found = tx.init(PARAMS), []
         step = jax.jit(tx.update)
         for t in range(3):
@@ -61,7 +61,8 @@ def steps_of(lopt, device):
         return found
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+# Wrappers leave the arithmetic to the optimizer inside.
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in ("as_server", "mup")])
 def test_an_update_is_that_of_the_cpu(name):
     lopt = learned_opt.from_config({"architecture": name})
     if lopt.num_workers is not None:

@@ -122,7 +122,7 @@ def _draw_panel(axes, results: Results, curve: Curve, styles: dict[str, LineStyl
         axes.set_ylim(low - margin, high + margin)
 
 
-def _draw_targets(axes, goals: list[Target], first_round: int) -> None:
+def _draw_targets(axes, goals: list[Target], first_round: Any) -> None:
     """Dotted lines with their names at the left end, where falling curves leave room; equal ones share a name."""
     groups: list[list[Target]] = []
     for goal in sorted(goals, key=lambda goal: -goal.loss):

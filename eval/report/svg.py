@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 INCHES_PER_LETTER = 0.072
@@ -31,7 +31,7 @@ def plain(axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def legend(figure, panels: Iterable[Any], width: float) -> None:
+def legend(figure, panels: Any, width: float) -> None:
     """One legend for all panels below them, in as many columns as fit the figure's width in inches."""
     handles = {}
     for axes in panels:
@@ -59,7 +59,7 @@ def legend_height(names: Sequence[str], width: float) -> float:
     return 0.15 + INCHES_PER_ROW * math.ceil(len(names) / legend_columns(names, width)) if names else 0.0
 
 
-def number_axis(axis, values: tuple[float, float], subs: tuple[float, ...]) -> None:
+def number_axis(axis, values: tuple[Any, Any], subs: tuple[float, ...]) -> None:
     """Ticks of a logarithmic axis as plain numbers, at `subs` times powers of ten within the values."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 

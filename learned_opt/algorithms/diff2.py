@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.round import dense_bytes, gather, mean_of_workers, num_workers, worker_index
+from learned_opt.argument_checks import check_count, check_transform, checked_loss
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def diff2(
     Raises:
       ValueError: no restart.
     """
-    if restart_every < 1:
-        raise ValueError(f"restart_every={restart_every}: use at least 1 round")
+    check_count(restart_every, "restart_every")
+    check_transform(opt, "opt")
     opt = optax.with_extra_args_support(opt)
 
     def init(params):
@@ -67,6 +68,7 @@ def diff2(
 
     def round_fn(loss_fn, state, key, batches):
         params, previous, estimate, opt_state, num_rounds = state.shared
+        loss_fn = checked_loss(loss_fn)
         num_steps = jax.tree.leaves(batches)[0].shape[0]
         batch = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), batches)
         worker_key = jax.random.fold_in(key, worker_index())

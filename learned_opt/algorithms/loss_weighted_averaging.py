@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.local_sgd import Shared
-from learned_opt.algorithms.round import dense_bytes, gather, local_steps, worker_index
+from learned_opt.algorithms.round import dense_bytes, evaluated_params, gather, local_rates, local_steps, worker_index
 from learned_opt.algorithms.weighted_sum import weighted_sum
+from learned_opt.argument_checks import check_transform
 from learned_opt.base import LocalAlgorithm, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def loss_weighted_averaging(
       sharpness: a, in units of one over the loss.
       server_opt: as for `local_sgd`; None: the weighted average becomes the new parameters.
     """
+    check_transform(local_opt, "local_opt")
     server = optax.with_extra_args_support(optax.sgd(1.0) if server_opt is None else server_opt)
 
     def init(params):
@@ -45,13 +47,24 @@ def loss_weighted_averaging(
     def round_fn(loss_fn, state, key, batches):
         (start, server_state), local_state = state
         worker_key = jax.random.fold_in(key, worker_index())
-        params, local_state, losses, _ = local_steps(loss_fn, local_opt, start, local_state, worker_key, batches)
-        everyone, all_losses = gather((jax.tree.map(jnp.subtract, start, params), losses))
+        rates = local_rates(server_state)
+        done = local_steps(loss_fn, local_opt, start, local_state, worker_key, batches, rates=rates)
+        everyone, all_losses = gather((done.pseudo_gradient, done.losses))
         weights = jax.nn.softmax(-sharpness * all_losses[:, -1])
         updates, server_state = server.update(
-            weighted_sum(weights, everyone), server_state, start, worker_updates=everyone, value=jnp.mean(all_losses)
+            weighted_sum(weights, everyone),
+            server_state,
+            start,
+            pseudo_gradient=True,
+            worker_updates=everyone,
+            worker_mean=lambda fn: weighted_sum(weights, jax.vmap(fn)(everyone)),
+            num_workers=all_losses.shape[0],
+            value=jnp.mean(all_losses),
+            losses=all_losses,
         )
-        info = RoundInfo(losses, {"effective_workers": 1 / jnp.sum(jnp.square(weights))})
-        return RoundState(Shared(optax.apply_updates(start, updates), server_state), local_state), info
+        info = RoundInfo(done.losses, {"effective_workers": 1 / jnp.sum(jnp.square(weights))})
+        return RoundState(Shared(optax.apply_updates(start, updates), server_state), done.opt_state), info
 
-    return LocalAlgorithm(init, round_fn, lambda state: state.shared.params, lambda params: dense_bytes(params) + 4)
+    return LocalAlgorithm(
+        init, round_fn, lambda state: evaluated_params(*state.shared), lambda params: dense_bytes(params) + 4
+    )

@@ -20,7 +20,7 @@ import jax
 import optax
 
 from learned_opt.algorithms.local_sgd import local_sgd
-from learned_opt.algorithms.servers.muloco_momentum import muloco_momentum
+from learned_opt.algorithms.muloco_momentum import muloco_momentum
 from learned_opt.base import LocalAlgorithm, Params
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.per_parameter.adafac_features import init_accumulators, update_accumulators
 from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import apply_channel_mlp
+from learned_opt.per_parameter.checked_transform import checked_transform
 from learned_opt.per_parameter.lstm import LstmState, init_lstm_state, linear, start
 from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors, map_tensors, new_stacks, open_updates
 from learned_opt.per_parameter.training_progress import (
@@ -129,7 +130,7 @@ def _transform(theta, num_steps, phase, exp_mult, step_mult):
             loss_buffer=init_loss_buffer(num_steps),
         )
 
-    def update(updates, state, params=None, *, value=None, **extra: Any):
+    def update(updates, state, params, *, value=None, **extra: Any):
         del extra
         check_value(value, "celo")
         groups, gradients, tensors = open_updates(updates, params)
@@ -152,4 +153,4 @@ def _transform(theta, num_steps, phase, exp_mult, step_mult):
         count = jnp.asarray(optax.safe_increment(state.num_updates))
         return close_updates(groups, steps), CeloState(count, accumulators, lstm, loss_buffer)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked_transform(init, update)

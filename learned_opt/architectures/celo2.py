@@ -25,6 +25,7 @@ from learned_opt.architectures.celo2_base import Celo2Rule, descent_direction, i
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.adafac_features import LARGEST_GRADIENT, init_accumulators
 from learned_opt.per_parameter.bounds import check_at_least_one
+from learned_opt.per_parameter.checked_transform import checked_transform
 from learned_opt.per_parameter.moments import corrected_moments, init_moments, update_moments
 from learned_opt.per_parameter.tensor_groups import (
     close_updates,
@@ -157,7 +158,7 @@ def _transform(theta, rule, kinds, step_adam, learning_rate, adam_mult, weight_d
         accumulators |= new_stacks(of_kind(groups, _ADAM), init_moments)
         return Celo2State(jnp.zeros((), jnp.int32), accumulators)
 
-    def update(updates, state, params=None, **extra: Any):
+    def update(updates, state, params, **extra: Any):
         del extra
         groups, gradients, tensors = open_updates(updates, params, kinds)
         count = jnp.asarray(optax.safe_increment(state.num_updates))
@@ -177,7 +178,7 @@ def _transform(theta, rule, kinds, step_adam, learning_rate, adam_mult, weight_d
             steps, accumulators = steps | results[0], accumulators | results[1]
         return close_updates(groups, steps), Celo2State(count, accumulators)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked_transform(init, update)
 
 
 def _path_name(path) -> str:

@@ -22,6 +22,7 @@ from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.adafac_features import Accumulators, init_accumulators, update_accumulators
 from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import ChannelMlp, apply_channel_mlp, init_channel_mlp
+from learned_opt.per_parameter.checked_transform import checked_transform
 from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors, map_tensors, new_stacks, open_updates
 from learned_opt.per_parameter.velo_features import NUM_CHANNELS, clip_gradient, fixed_decays, velo_blocks
 
@@ -161,7 +162,7 @@ def _transform(theta, rule, learning_rate, weight_decay):
     def init(params) -> Any:
         return Celo2BaseState(jnp.zeros((), jnp.int32), new_stacks(group_tensors(params), init_accumulators))
 
-    def update(updates, state, params=None, **extra: Any):
+    def update(updates, state, params, **extra: Any):
         del extra
         groups, gradients, tensors = open_updates(updates, params)
         count = jnp.asarray(optax.safe_increment(state.num_updates))
@@ -173,4 +174,4 @@ def _transform(theta, rule, learning_rate, weight_decay):
         steps, accumulators = map_tensors(step_tensor, gradients, tensors, state.accumulators, num_results=2)
         return close_updates(groups, steps), Celo2BaseState(count, accumulators)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked_transform(init, update)

@@ -18,6 +18,7 @@ from learned_opt.architectures.celo import scheduled_rate
 from learned_opt.architectures.hyper_v2 import init_network, mix_and_step
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.bounds import check_at_least_one
+from learned_opt.per_parameter.checked_transform import checked_transform
 from learned_opt.per_parameter.lstm import LstmState, init_lstm_state, start
 from learned_opt.per_parameter.moments import Moments, corrected_moments, init_moments, update_moments
 from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors, map_tensors, new_stacks, open_updates
@@ -100,7 +101,7 @@ def _transform(theta, num_steps, step_mult, epsilon):
             loss_buffer=init_loss_buffer(num_steps),
         )
 
-    def update(updates, state, params=None, *, value=None, **extra: Any):
+    def update(updates, state, params, *, value=None, **extra: Any):
         del extra
         check_value(value, "celo_adam")
         groups, gradients, _ = open_updates(updates, params)
@@ -118,4 +119,4 @@ def _transform(theta, num_steps, step_mult, epsilon):
         steps, accumulators = map_tensors(step_tensor, gradients, state.accumulators, num_results=2)
         return close_updates(groups, steps), CeloAdamState(count, accumulators, lstm, loss_buffer)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked_transform(init, update)

@@ -24,6 +24,7 @@ from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.per_parameter.adafac_features import init_accumulators, update_accumulators
 from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import apply_channel_mlp, init_channel_mlp
+from learned_opt.per_parameter.checked_transform import checked_transform
 from learned_opt.per_parameter.lstm import LstmState, init_linear, init_lstm, init_lstm_state, linear, lstm_step, start
 from learned_opt.per_parameter.tensor_groups import (
     as_rows,
@@ -180,7 +181,7 @@ def _transform(theta, num_steps, *, exp_mult, step_mult, interpolation, keep_lst
             loss_buffer=init_loss_buffer(num_steps if loss_horizon else _BUGGED_HORIZON),
         )
 
-    def update(updates, state, params=None, *, value=None, **extra: Any):
+    def update(updates, state, params, *, value=None, **extra: Any):
         del extra
         check_value(value, "hyper_v2")
         groups, gradients, tensors = open_updates(updates, params)
@@ -213,7 +214,7 @@ def _transform(theta, num_steps, *, exp_mult, step_mult, interpolation, keep_lst
         next_lstm = lstm if keep_lstm_state else state.lstm
         return close_updates(groups, steps), HyperV2State(count, accumulators, next_lstm, loss_buffer)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked_transform(init, update)
 
 
 def _statistics(param, accumulators) -> Float[Array, "12"]:

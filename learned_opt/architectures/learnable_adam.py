@@ -19,6 +19,7 @@ import optax
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.adafac_features import LARGEST_GRADIENT
 from learned_opt.per_parameter.bounds import check_between
+from learned_opt.per_parameter.checked_transform import checked_transform
 from learned_opt.per_parameter.moments import Moments, corrected_moments, init_moments, update_moments
 from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors, map_tensors, new_stacks, open_updates
 
@@ -84,7 +85,7 @@ def _transform(theta):
     def init(params):
         return LearnableAdamState(jnp.zeros((), jnp.int32), new_stacks(group_tensors(params), init_moments))
 
-    def update(updates, state, params=None, **extra: Any):
+    def update(updates, state, params, **extra: Any):
         del extra
         groups, gradients, _ = open_updates(updates, params)
         rate, epsilon = jnp.exp(theta["log_lr"]), jnp.exp(theta["log_epsilon"])
@@ -99,4 +100,4 @@ def _transform(theta):
         steps, accumulators = map_tensors(step_tensor, gradients, state.accumulators, num_results=2)
         return close_updates(groups, steps), LearnableAdamState(count, accumulators)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked_transform(init, update)

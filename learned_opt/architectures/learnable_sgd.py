@@ -14,6 +14,7 @@ import optax
 
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.bounds import check_between
+from learned_opt.per_parameter.checked_transform import checked_transform
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Int
@@ -51,14 +52,12 @@ def _transform(theta):
         del params
         return LearnableSgdState(jnp.zeros((), jnp.int32))
 
-    def update(updates, state, params=None, **extra: Any):
+    def update(updates, state, params, **extra: Any):
         del extra
-        if params is None:
-            raise ValueError("params is None: call update(updates, state, params)")
         rate = jnp.exp(theta["log_lr"])
         steps = jax.tree.map(
             lambda g, p: (-rate * jnp.asarray(g, jnp.float32)).astype(jnp.result_type(p)), updates, params
         )
         return steps, LearnableSgdState(jnp.asarray(optax.safe_increment(state.num_updates)))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked_transform(init, update)

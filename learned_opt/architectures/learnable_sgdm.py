@@ -14,6 +14,7 @@ import optax
 
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.bounds import check_between
+from learned_opt.per_parameter.checked_transform import checked_transform
 from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors, map_tensors, new_stacks, open_updates
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _transform(theta):
         traces = new_stacks(group_tensors(params), lambda shape: jnp.zeros(shape, jnp.float32))
         return LearnableSgdmState(jnp.zeros((), jnp.int32), traces)
 
-    def update(updates, state, params=None, **extra: Any):
+    def update(updates, state, params, **extra: Any):
         del extra
         groups, gradients, _ = open_updates(updates, params)
         rate, momentum = jnp.exp(theta["log_lr"]), 1 - jnp.exp(theta["one_minus_momentum"])
@@ -72,4 +73,4 @@ def _transform(theta):
         num_updates = jnp.asarray(optax.safe_increment(state.num_updates))
         return close_updates(groups, steps), LearnableSgdmState(num_updates, traces)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked_transform(init, update)

@@ -21,6 +21,7 @@ from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.adafac_features import LARGEST_GRADIENT, TIME_SCALES, time_features
 from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import Block, apply_channel_mlp, init_channel_mlp
+from learned_opt.per_parameter.checked_transform import checked_transform
 from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors, map_tensors, new_stacks, open_updates
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _transform(theta, exp_mult, step_mult):
         momenta = new_stacks(group_tensors(params), lambda shape: jnp.zeros((len(_DECAYS), *shape), jnp.float32))
         return MlpLoptState(jnp.zeros((), jnp.int32), momenta)
 
-    def update(updates, state, params=None, **extra: Any):
+    def update(updates, state, params, **extra: Any):
         del extra
         groups, gradients, tensors = open_updates(updates, params)
         channel_weights, time_weights = theta["w0"][:_NUM_CHANNELS], theta["w0"][_NUM_CHANNELS:]
@@ -104,4 +105,4 @@ def _transform(theta, exp_mult, step_mult):
         count = jnp.asarray(optax.safe_increment(state.num_updates))
         return close_updates(groups, steps), MlpLoptState(count, accumulators)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked_transform(init, update)

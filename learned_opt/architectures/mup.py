@@ -67,7 +67,7 @@ def _transform(inner, own_multipliers, prepare, zero_nan):
         steps, state = inner.update(updates, state, params, **extra)
         leaves, treedef = jax.tree.flatten(steps)
         scaled = [
-            (jnp.asarray(factor, jnp.float32) * step).astype(step.dtype)
+            (jnp.asarray(factor, jnp.float32) * step.astype(jnp.float32)).astype(step.dtype)
             for factor, step in zip(factors, leaves, strict=True)
         ]
         return treedef.unflatten(scaled), state

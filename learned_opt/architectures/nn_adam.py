@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.bounds import check_at_least_one, check_between
+from learned_opt.per_parameter.checked_transform import checked_transform
 from learned_opt.per_parameter.lstm import LstmState, init_lstm, init_lstm_state, linear, lstm_step, start
 from learned_opt.per_parameter.moments import Moments, init_moments, update_moments
 from learned_opt.per_parameter.tensor_groups import (
@@ -63,8 +65,8 @@ class NNAdamState(NamedTuple):
 
 def nn_adam(
     lstm_hidden_size: int = 32,
-    output_scale: float = 0.01,
-    decay_strength: float = 0.0,
+    output_scale: float | jax.Array = 0.01,
+    decay_strength: float | jax.Array = 0.0,
     initial_learning_rate: float = 1e-4,
     initial_beta1: float = 0.9,
     initial_beta2: float = 0.999,
@@ -132,7 +134,7 @@ def _transform(theta, output_scale, decay_strength):
             lstm=start(theta["lstm_init_state"], groups.num_tensors),
         )
 
-    def update(updates, state, params=None, **extra: Any):
+    def update(updates, state, params, **extra: Any):
         del extra
         groups, gradients, tensors = open_updates(updates, params)
         if not groups.members:
@@ -156,7 +158,7 @@ def _transform(theta, output_scale, decay_strength):
         hyperparameters = _stored(_values(Hyperparameters(*moved)))
         return close_updates(groups, steps), NNAdamState(count, accumulators, hyperparameters, lstm)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked_transform(init, update)
 
 
 def _values(stored: Hyperparameters) -> Hyperparameters:

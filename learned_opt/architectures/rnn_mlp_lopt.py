@@ -24,6 +24,7 @@ from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.adafac_features import TIME_SCALES
 from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import Block, apply_channel_mlp, init_channel_mlp
+from learned_opt.per_parameter.checked_transform import checked_transform
 from learned_opt.per_parameter.loss_average import LossAverage, corrected_mean, init_loss_average, standardised
 from learned_opt.per_parameter.loss_average import update_loss_average as average
 from learned_opt.per_parameter.lstm import (
@@ -171,7 +172,7 @@ def _transform(theta, exp_mult, step_mult):
             clip=GradientClip(jnp.ones((), jnp.float32), jnp.asarray(1 - _CLIP_DECAY, jnp.float32)),
         )
 
-    def update(updates, state, params=None, *, value=None, is_valid: Any = False, **extra: Any):
+    def update(updates, state, params, *, value=None, is_valid: Any = False, **extra: Any):
         del extra
         check_value(value, "rnn_mlp_lopt")
         value = jnp.asarray(value).astype(jnp.float32)
@@ -187,7 +188,7 @@ def _transform(theta, exp_mult, step_mult):
         new_state = jax.tree.map(lambda valid, train: jnp.where(is_valid, valid, train), validated, trained)
         return close_updates(groups, steps), new_state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked_transform(init, update)
 
 
 def _train(theta, state, groups, gradients, tensors, value):

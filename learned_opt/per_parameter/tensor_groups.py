@@ -83,12 +83,7 @@ def open_updates(
       updates: gradients or pseudo-gradients.
       params: None leaves where `updates` has them.
       kinds: params -> one kind for each leaf.
-
-    Raises:
-      ValueError: params is None.
     """
-    if params is None:
-        raise ValueError("params is None: call update(updates, state, params), this optimizer reads the parameters")
     gradients, treedef = jax.tree.flatten(updates)
     params = treedef.unflatten(treedef.flatten_up_to(params))
     groups = group_tensors(params, None if kinds is None else kinds(params))

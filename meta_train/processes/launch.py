@@ -90,7 +90,7 @@ def launch(config: LaunchConfig, arguments: Sequence[str], run_dir: Path, notify
     with stop_on_signal() as stop, tempfile.TemporaryDirectory() as scratch:
         for restarts in range(config.max_restarts + 1):
             if restarts:
-                if (run_dir / "config.json").exists():
+                if command[0] != "resume" and (run_dir / "config.json").exists():
                     command = ["resume", str(run_dir)]
                 notify(f"launch: restart {restarts} of {config.max_restarts} from the newest good checkpoint")
             ending = _run_group(config, command, run_dir, Path(scratch), stop, notify)

@@ -5,14 +5,15 @@ leaves neither gaps nor duplicates. In a group of processes every one runs this 
 after the same meta-step, whichever of them was told to.
 """
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from learned_opt.architectures import ARCHITECTURES
 from learned_opt.base import Theta
 from learned_opt.checkpoint import save
 from meta_train.config import MetaTrainConfig, to_json
@@ -21,13 +22,18 @@ from meta_train.mixture import MetaTrainer
 from meta_train.processes import distributed
 from meta_train.processes.stop_signal import StopRequest
 from meta_train.processes.watchdog import Heartbeat
+from meta_train.references import own_architecture
 from meta_train.runs import run_store
+from meta_train.runs.figures import draw_meta_loss
 from meta_train.runs.metrics_log import MetricsLog, Row
 from meta_train.runs.progress import show_progress
 from meta_train.runs.state_arrays import to_arrays
+from meta_train.validation import TOTAL, Measure
 
 OPTIMIZER_FILE = "optimizer.safetensors"
+BEST_FILE = "best.safetensors"
 EXPORTS = "exports"
+_SECONDS_BETWEEN_FIGURES = 60.0
 
 
 class Position(NamedTuple):
@@ -37,11 +43,13 @@ class Position(NamedTuple):
       state: of the trainer.
       step: meta-steps done.
       elapsed: seconds of meta-training so far, over all starts.
+      best: lowest validation loss so far.
     """
 
     state: MetaTrainState
     step: int
     elapsed: float
+    best: float = math.inf
 
 
 def run_meta_steps(
@@ -50,6 +58,7 @@ def run_meta_steps(
     position: Position,
     stop: StopRequest,
     watch: Callable[[Row], None] = lambda row: None,
+    validate: Measure | None = None,
 ) -> tuple[int, bool]:
     """Runs to the last meta-step, a signal, or divergence, and saves what it reached.
 
@@ -58,29 +67,37 @@ def run_meta_steps(
       trainer: what takes the meta-steps.
       position: where it begins.
       stop: asks it to end.
-      watch: is called in the first process with every row of the metrics.
+      watch: is called in process zero with every row of the metrics.
+      validate: is called with the averaged theta every `validate_every` meta-steps.
 
     Returns:
       the meta-steps done, and whether `max_consecutive_skips` meta-gradients in a row were not finite.
     """
-    state, step, elapsed = position
-    is_writer = distributed.is_process_zero()
+    state, step, elapsed, best = position
+    is_writer, run_dir = distributed.is_process_zero(), Path(config.run_dir)
     # Processes agree on whether to stop where they wait for a meta-step anyway, so in a group each one is read.
     log = MetricsLog(
-        Path(config.run_dir) / "metrics.jsonl" if is_writer else None,
+        run_dir / "metrics.jsonl" if is_writer else None,
         step,
         elapsed,
         reads_each=jax.process_count() > 1,
         watch=watch if is_writer else lambda row: None,
     )
     heartbeat = Heartbeat()
-    saved, diverged = None, False
+    saved, diverged, drawn = None, False, time.monotonic()
     stopped = distributed.any_process(bool(stop.received))
     with show_progress(config.meta_steps, step) as report:
         while step < config.meta_steps and not stopped and not diverged:
             state, info = trainer.step(state)
             step += 1
-            log.add(info)
+            found: Mapping[str, float] = {}
+            if validate is not None and step % config.validate_every == 0:
+                average = jax.device_get(state.theta_average)
+                found = validate(average)
+                if found[TOTAL] < best:
+                    best = found[TOTAL]
+                    _keep_best(run_dir, trainer, trainer.unravel(average), step, log.elapsed)
+            log.add(info, found)
             due = step % config.checkpoint_every == 0
             due |= config.export_every > 0 and step % config.export_every == 0
             if (log.full or due) and (last := distributed.on_all_processes(log.write)):
@@ -91,10 +108,22 @@ def run_meta_steps(
             if due:
                 _save(config, trainer, state, step, log)
                 saved = step
+                if is_writer and time.monotonic() - drawn > _SECONDS_BETWEEN_FIGURES:
+                    draw_figure(run_dir)
+                    drawn = time.monotonic()
     if saved != step:
         _save(config, trainer, state, step, log)
     heartbeat.done()
     return step, diverged
+
+
+def _keep_best(run_dir: Path, trainer: MetaTrainer, theta: Theta, step: int, elapsed: float) -> None:
+    distributed.on_process_zero(lambda: export(run_dir / BEST_FILE, trainer, theta, step, elapsed))
+
+
+def draw_figure(run_dir: Path) -> None:
+    """Draws the metrics so far."""
+    draw_meta_loss(run_store.read_rows(run_dir / "metrics.jsonl"), run_dir / "figures" / "meta_loss.png")
 
 
 def _save(config: MetaTrainConfig, trainer: MetaTrainer, state: MetaTrainState, step: int, log: MetricsLog) -> None:
@@ -137,7 +166,5 @@ def export(path: Path, trainer: MetaTrainer, theta: Theta, step: int, elapsed: f
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
     }
-    # An architecture of the user's is given again where the file is loaded.
-    name = trainer.lopt.config["architecture"]
-    own = {} if name in ARCHITECTURES else {name: lambda **arguments: trainer.lopt}
+    own = own_architecture(trainer.lopt)
     save(path, trainer.lopt, theta, local_opt=trainer.local_opt, architectures=own, **card)

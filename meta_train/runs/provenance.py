@@ -30,6 +30,7 @@ def record_start(run_dir: Path, resumed_step: int, config: MetaTrainConfig) -> l
         "resumed_step": resumed_step,
         **provenance(),
         "num_processes": jax.process_count(),
+        "meta_steps": config.meta_steps,
         "files": file_hashes(config),
     }
     earlier = read_rows(path)

@@ -7,28 +7,31 @@ A learned optimizer and task families of one's own, made in Python:
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 
 from learned_opt import checkpoint_file
 from learned_opt.base import LearnedOptimizer
-from meta_train.config import FREE_FIELDS, MetaTrainConfig, to_json
+from meta_train.config import MetaTrainConfig, to_json
 from meta_train.config_checks import validate
 from meta_train.mixture import MetaTrainer
 from meta_train.processes import distributed
 from meta_train.processes.stop_signal import stop_on_signal
 from meta_train.references import Given, reference_of, with_absolute_paths
 from meta_train.runs import run_store
-from meta_train.runs.figures import draw_meta_loss
-from meta_train.runs.loop import OPTIMIZER_FILE, Position, run_meta_steps
+from meta_train.runs.loop import OPTIMIZER_FILE, Position, draw_figure, run_meta_steps
 from meta_train.runs.metrics_log import Row
 from meta_train.runs.provenance import record_start
 from meta_train.runs.state_arrays import from_arrays
+from meta_train.runs.stored_run import EXTENDABLE, check_same, check_unchanged, newest_checkpoint
+from meta_train.runs.trackers import open_trackers, tracker_names
 from meta_train.stored_config import config_from_values, from_json
 from meta_train.trainer import build_trainer
+from meta_train.validation import TOTAL, build_validation
 from tasks.base import TaskFamily
 
 Callback = Callable[[int, Row], None]
@@ -107,7 +110,7 @@ def run(
     distributed.check_equal("settings", distributed.digest({}, to_json(config)))
     if config.reuse_run_dir and distributed.on_process_zero((run_dir / "config.json").exists):
         stored = distributed.on_all_processes(lambda: run_store.read_config(run_dir))
-        _check_same(config, config_from_values(stored))
+        check_same(config, config_from_values(stored))
         return _resume(run_dir, session)
     distributed.on_process_zero(lambda: run_store.create_run(run_dir))
     with _locked(run_dir):
@@ -122,32 +125,49 @@ def resume(
     run_dir: str | Path,
     trainer: MetaTrainer | None = None,
     *,
+    meta_steps: int | None = None,
     lopt: LearnedOptimizer | None = None,
     families: Mapping[str, TaskFamily] | None = None,
     callback: Callback | None = None,
     notify: Callable[[str], None] = print,
 ) -> RunOutcome:
-    """Continues the run in `run_dir` with the settings of its config.json; arguments and errors as in `run`.
+    """Continues the run in `run_dir` with the settings of its config.json.
 
     A resumed run gives the bits of an uninterrupted one. Damaged checkpoints are set aside and named.
+
+    Args:
+      run_dir: the run folder.
+      trainer, lopt, families, callback, notify: as in `run`; what was made in Python is given again.
+      meta_steps: in place of that of the settings, from now on: extends a run, also a finished one. From the resumed
+        meta-step on the learning rate is that of a run of so many meta-steps, so where it had decayed it rises again.
+
+    Raises:
+      ValueError: no run there, no intact checkpoint, other settings than its own, or fewer meta-steps than are done.
+      OSError, RuntimeError: as in `run`.
     """
-    return _resume(Path(run_dir), _Session(trainer, Given(lopt, families or {}), callback, notify))
+    return _resume(Path(run_dir), _Session(trainer, Given(lopt, families or {}), callback, notify), meta_steps)
 
 
-def _resume(run_dir: Path, session: _Session) -> RunOutcome:
+def _resume(run_dir: Path, session: _Session, meta_steps: int | None = None) -> RunOutcome:
     stored = distributed.on_all_processes(lambda: run_store.read_config(run_dir))
+    if meta_steps is not None:
+        stored = stored | {EXTENDABLE: meta_steps}
     config = from_json(stored, f"{run_dir}/config.json", session.given)
     config = dataclasses.replace(config, run_dir=str(run_dir))
     notify = session.notify
     with _locked(run_dir):
         _log_group(run_dir)
-        checkpoint = _newest_checkpoint(run_dir, notify)
+        checkpoint = newest_checkpoint(run_dir, notify)
         arrays, meta = (checkpoint.arrays, checkpoint.meta) if checkpoint else ({}, {})
         distributed.check_equal(f"{run_dir}: config.json or checkpoint", distributed.digest(arrays, meta, stored))
         if checkpoint is not None:
-            _check_unchanged(config, checkpoint.meta["config"])
-            finished = checkpoint.step >= config.meta_steps
-            if finished and distributed.on_process_zero(lambda: _loads(run_dir / OPTIMIZER_FILE)):
+            check_unchanged(config, checkpoint.meta["config"])
+            if checkpoint.step > config.meta_steps:
+                raise ValueError(f"meta_steps={config.meta_steps}: use at least {checkpoint.step}, which are done")
+        if meta_steps is not None:
+            distributed.on_process_zero(lambda: run_store.write_config(run_dir, to_json(config)))
+        if checkpoint is not None and checkpoint.step == config.meta_steps:
+            if distributed.on_process_zero(lambda: _loads(run_dir / OPTIMIZER_FILE)):
                 notify(f"{run_dir}: already finished at meta-step {checkpoint.step}")
                 return RunOutcome("finished", config, checkpoint.step)
         notify(
@@ -164,32 +184,54 @@ def _train(
     checkpoint: run_store.StoredCheckpoint | None,
     session: _Session,
 ) -> RunOutcome:
-    run_dir, notify, callback = Path(config.run_dir), session.notify, session.callback
+    run_dir, notify = Path(config.run_dir), session.notify
+    validate = None
+    if config.validate_every:
+        validate = distributed.on_all_processes(lambda: build_validation(config, trainer.lopt, session.given))
     with stop_on_signal() as stop:
         step = checkpoint.step if checkpoint else 0
         for warning in distributed.on_process_zero(lambda: record_start(run_dir, step, config)):
             notify(f"{run_dir}: {warning}")
-        rows = distributed.on_process_zero(lambda: len(run_store.rewind_metrics(run_dir, step)))
+        rows, best = distributed.on_process_zero(lambda: _rewind(run_dir, step))
         if rows != step:
             notify(f"{run_dir}: metrics.jsonl was damaged, {step - rows} of {step} rows are lost")
         with _own_mistakes_only(run_dir):
             state = trainer.init(jax.random.key(config.seed))
         if checkpoint:
             state = from_arrays(checkpoint.arrays, state)
-        elapsed = checkpoint.meta["elapsed"] if checkpoint else 0.0
-
-        def watch(row: Row) -> None:
-            if callback is not None:
-                callback(row["step"], row)
-
-        with _own_mistakes_only(run_dir):
-            step, diverged = run_meta_steps(config, trainer, Position(state, step, elapsed), stop, watch)
+        position = Position(state, step, checkpoint.meta["elapsed"] if checkpoint else 0.0, best)
+        with _own_mistakes_only(run_dir), _watched(config, step, session.callback) as watch:
+            step, diverged = run_meta_steps(config, trainer, position, stop, watch, validate)
     if diverged:
         return RunOutcome("diverged", config, step)
     if step < config.meta_steps:
         return RunOutcome("preempted", config, step)
-    distributed.on_process_zero(lambda: _draw(run_dir))
+    distributed.on_process_zero(lambda: draw_figure(run_dir))
     return RunOutcome("finished", config, step)
+
+
+def _rewind(run_dir: Path, step: int) -> tuple[int, float]:
+    """Cuts the metrics back to `step`; returns the rows left, and the lowest validation loss among them."""
+    rows = run_store.rewind_metrics(run_dir, step)
+    found = [row[TOTAL] for row in rows if row.get(TOTAL) is not None]
+    return len(rows), min(found, default=math.inf)
+
+
+@contextlib.contextmanager
+def _watched(config: MetaTrainConfig, step: int, callback: Callback | None) -> Iterator[Callable[[Row], None]]:
+    """Yields what hands every row of the metrics on; only process zero has any."""
+    names = tracker_names(config.log) if distributed.is_process_zero() else []
+    tracker = open_trackers(names, Path(config.run_dir), step, config)
+
+    def watch(row: Row) -> None:
+        tracker.write(row)
+        if callback is not None:
+            callback(row["step"], row)
+
+    try:
+        yield watch
+    finally:
+        tracker.close()
 
 
 @contextlib.contextmanager
@@ -209,65 +251,9 @@ def _locked(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def _draw(run_dir: Path) -> None:
-    rows = run_store.read_rows(run_dir / "metrics.jsonl")
-    draw_meta_loss(rows, run_dir / "figures" / "meta_loss.png")
-
-
 def _log_group(run_dir: Path) -> None:
     if jax.process_count() > 1:
         distributed.on_all_processes(lambda: distributed.log_to(run_dir / "logs" / f"rank_{jax.process_index()}.log"))
-
-
-def _newest_checkpoint(run_dir: Path, notify: Callable[[str], None]) -> run_store.StoredCheckpoint | None:
-    """The newest good checkpoint, read and verified by every process for itself."""
-    found: list[run_store.StoredCheckpoint | None] = []
-
-    def find() -> int:
-        found.append(_newest_good(run_dir, notify))
-        return found[0].step if found[0] else -1
-
-    step = distributed.on_process_zero(find)
-    if step < 0:
-        return None
-    return distributed.on_all_processes(lambda: found[0] if found else run_store.read_step(run_dir, step))
-
-
-def _newest_good(run_dir: Path, notify: Callable[[str], None]) -> run_store.StoredCheckpoint | None:
-    checkpoint, damages = run_store.newest_checkpoint(run_dir)
-    if checkpoint is None and damages:
-        reasons = "; ".join(f"{damage.folder.name}: {damage.reason}" for damage in damages)
-        raise ValueError(f"{run_dir}: no checkpoint is intact ({reasons}); start again with another --run-dir")
-    for damage in damages:
-        notify(f"{damage.folder}: skipped and set aside, {damage.reason}")
-    run_store.set_aside(damages)
-    return checkpoint
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
-    changed = [
-        f"{name} {old.get(name)!r} -> {new.get(name)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if name not in FREE_FIELDS and old.get(name) != new.get(name)
-    ]
-    return ", ".join(changed)
-
-
-def _check_unchanged(config: MetaTrainConfig, at_checkpoint: dict[str, Any]) -> None:
-    # Through the configuration, so that fields younger than the checkpoint have their defaults.
-    if changed := _differences(to_json(config_from_values(at_checkpoint)), to_json(config)):
-        raise ValueError(
-            f"{config.run_dir}/config.json: changed since the last checkpoint ({changed}); "
-            "put the values back or start another run"
-        )
-
-
-def _check_same(config: MetaTrainConfig, stored: MetaTrainConfig) -> None:
-    if changed := _differences(to_json(stored), to_json(config)):
-        raise ValueError(
-            f"run_dir: {config.run_dir} holds a run with other settings ({changed}); "
-            "choose another --run-dir or delete that folder"
-        )
 
 
 def _loads(path: Path) -> bool:

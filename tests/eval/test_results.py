@@ -114,6 +114,7 @@ def test_the_file_is_plain_json_without_nan_or_infinity(tmp_path):
         (b'{"format_version": 1, "protocol": 3}', "damaged, its fields do not fit"),
     ],
 )
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_odd_files(tmp_path, content, message):
     path = tmp_path / "results.json"
     path.write_bytes(content)

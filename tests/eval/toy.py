@@ -1,11 +1,8 @@
-"""A task that trains in milliseconds: softmax regression on 2x2 images of three kinds."""
-
-import numpy as np
+"""The protocol of a comparison that takes milliseconds, of the task in tests/toy_images.py."""
 
 from eval.protocol import EvalProtocol
-from tasks.families.images.image_mlp import image_mlp
-
-SIZES = {"train": 90, "inner_valid": 40, "outer_valid": 40, "test": 50}
+from tests.toy_images import toy_data as toy_data
+from tests.toy_images import toy_family as toy_family
 
 TOY = EvalProtocol(
     task="toy",
@@ -17,18 +14,3 @@ TOY = EvalProtocol(
     num_curve_examples=64,
     max_extensions=1,
 )
-
-
-def toy_data():
-    rng = np.random.default_rng(0)
-    centres = rng.integers(40, 215, (3, 2, 2, 1))
-    data = {}
-    for split, number in SIZES.items():
-        label = rng.integers(0, 3, number).astype(np.int32)
-        image = centres[label] + rng.integers(-40, 41, (number, 2, 2, 1))
-        data[split] = {"image": image.astype(np.uint8), "label": label}
-    return data
-
-
-def toy_family(data=None):
-    return image_mlp(toy_data() if data is None else data, (), "toy", num_classes=3)

@@ -2,6 +2,7 @@
 2."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 import time
@@ -108,9 +109,16 @@ _MISTAKES = [
     ("resume a b", "resume"),
     ("resume no/such/run", "no/such/run"),
     ("resume --meta-steps 3", "config.json"),
+    ("resume a --seed 3", "config.json"),
+    ("resume a --meta-steps three", "'three'"),
+    ("demo --log tensorbord", "did you mean 'tensorboard'"),
+    ("demo --validate-every -1", "validate_every=-1"),
+    ("demo --validation fmnist8_mlp12", "did you mean 'fmnist8_mlp128'"),
+    ("demo --validate-every 5 --validation fmnist8_mlp128,num_workers=4", "validation: fmnist8_mlp128: num_workers=4"),
 ]
 
 
+@pytest.mark.usefixtures("unchecked_annotations")
 @pytest.mark.parametrize("line, word", _MISTAKES, ids=[line for line, _ in _MISTAKES])
 def test_mistakes(line, word, no_compile, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -121,6 +129,7 @@ def test_mistakes(line, word, no_compile, capsys, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("unchecked_annotations")
 @pytest.mark.parametrize(
     "text, word",
     [
@@ -169,6 +178,18 @@ def test_any_field_is_a_flag(tmp_path, monkeypatch):
         eval_protocol=None,
     )
     assert seen == [expected]
+
+
+def test_compiled_programs_are_kept_where_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(meta_train.__main__, "_run", lambda config: 0)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", before := os.environ["JAX_COMPILATION_CACHE_DIR"])
+    try:
+        assert main(["demo", "--compilation-cache", str(tmp_path / "cache"), "--seed", "3"]) == 0
+        # Processes that are started from here inherit it.
+        assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "cache") and (tmp_path / "cache").is_dir()
+        assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "cache")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
 
 
 def test_run_resume_and_exit_codes(tmp_path, monkeypatch, capsys):

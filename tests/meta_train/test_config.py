@@ -95,6 +95,7 @@ def test_settings_that_are_gone_are_refused_where_they_were_in_use(field, value)
         from_json({**FORMER, field: value}, "config.json")
 
 
+@pytest.mark.usefixtures("unchecked_annotations")
 @pytest.mark.parametrize(
     ("components", "message"),
     [
@@ -129,7 +130,7 @@ def test_a_task_that_occurs_once_names_its_component():
     config = dataclasses.replace(MIXTURE, components=(COMPONENTS[0],), components_per_step=0)
     assert list(component_runs(config)) == ["fmnist8_mlp32"]
     config = dataclasses.replace(config, components=(Component("folder/my_tasks.py:digits,width=3"),))
-    assert list(component_runs(config)) == ["digits"]
+    assert list(component_runs(config)) == ["my_tasks_digits"]
 
 
 def test_every_number_has_a_range():

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-import meta_train.references
+import meta_train.cost_estimate
+import meta_train.trainer
 from meta_train.__main__ import main
 from meta_train.component import Component
 from meta_train.config import MetaTrainConfig
@@ -39,8 +40,8 @@ def standard_promotion():
 @pytest.fixture
 def regression(monkeypatch):
     """Linear regression in the place of every family: its programs are small."""
-    table = dict.fromkeys(meta_train.references._FAMILIES, regression_family)
-    monkeypatch.setattr(meta_train.references, "_FAMILIES", table)
+    monkeypatch.setattr(meta_train.cost_estimate, "find_family", lambda task, given: regression_family())
+    monkeypatch.setattr(meta_train.trainer, "find_family", lambda task, given: regression_family())
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_command(estimator, regression, capsys, monkeypatch):
     spread = [] if estimator == "truncated_backprop" else ["--worker-devices=2"]
     assert main(["plan", "lopt_fmnist8_k8_h4", f"--estimator={estimator}", *spread, *flags]) == 0
     text = capsys.readouterr().out
-    assert "program meta_step: arguments" in text and f"{16 if spread else 8} device(s)".replace("16", "8") in text
+    assert "program meta_step: arguments" in text and "8 device(s)" in text
 
 
 def test_a_program_that_cannot_be_compiled_is_no_usage_error(regression, monkeypatch):

@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tasks.base import Task, TaskFamily
+from tasks.base import SPLITS, Task, TaskFamily
 
 
 def regression_family(name: str = "regression") -> TaskFamily:
     """Linear regression with a new target per task, on resident inputs."""
     inputs = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
-    data = {split: {"x": inputs} for split in ("train", "outer_valid")}
+    data = {split: {"x": inputs} for split in SPLITS}
 
     def task(target, data):
         def sample_batch(key, split, batch_shape):
@@ -52,25 +52,3 @@ def constant_target_family(start: float = 0.0, uninformed_loss: float = 4.0) -> 
 
     data = {"train": {"target": jnp.float32(1)}, "outer_valid": {"target": jnp.float32(0)}}
     return TaskFamily("constant", data, lambda key: {}, task, uninformed_loss, lambda data, split: {})
-
-
-def watching_family() -> TaskFamily:
-    """The loss is the number of examples in the batch over 100, plus 1 if its key was made of the key of the batch."""
-
-    def task(config, data):
-        def loss(params, key, batch):
-            was_reused = jax.random.uniform(key) == jnp.ravel(batch["made_of_key"])[0]
-            return 0 * params["w"] + batch["made_of_key"].size / 100 + was_reused.astype(jnp.float32)
-
-        return Task(
-            init=lambda key: {"w": jnp.float32(0)},
-            loss=loss,
-            # The key of a worker, as `data_parallel` makes it.
-            sample_batch=lambda key, split, shape: {
-                "made_of_key": jnp.full(shape, jax.random.uniform(jax.random.fold_in(key, 0)))
-            },
-            metrics=lambda params, batch: {},
-        )
-
-    data = {split: {"x": np.zeros(1)} for split in ("train", "outer_valid")}
-    return TaskFamily("watching", data, lambda key: {}, task, 1.0, lambda data, split: {})

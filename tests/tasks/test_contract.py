@@ -15,6 +15,8 @@ NUM_STEPS = 200
 STOPPED_GRADIENT = {"omniglot8_siamese"}
 """Families whose update is by definition not the derivative of their loss."""
 EXPENSIVE = {
+    "shakespeare_lstm128",
+    "shakespeare_transformer",
     "fmnist8_autoencoder",
     "fmnist8_cnn",
     "markov_transformer",

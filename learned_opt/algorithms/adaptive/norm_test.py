@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.adaptive.shortened_round import shortened_rounds
+from learned_opt.argument_checks import check_count
 from learned_opt.base import LocalAlgorithm
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ def norm_test(
     Raises:
       ValueError: no local steps.
     """
-    if min_local_steps < 1:
-        raise ValueError(f"min_local_steps={min_local_steps}: use at least 1")
+    check_count(min_local_steps, "min_local_steps")
 
     def first(shared):
         return jnp.maximum(shared.last_steps, min_local_steps)

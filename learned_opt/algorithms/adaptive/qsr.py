@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.adaptive.shortened_round import shortened_rounds
+from learned_opt.argument_checks import check_count
 from learned_opt.base import LocalAlgorithm
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def qsr(
     Raises:
       ValueError: H_base below 1.
     """
-    if min_local_steps < 1:
-        raise ValueError(f"min_local_steps={min_local_steps}: use at least 1")
+    check_count(min_local_steps, "min_local_steps")
 
     def first(shared):
         wanted = jnp.floor(jnp.square(growth / learning_rate(shared.num_steps)))

@@ -14,7 +14,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.algorithms.round import dense_bytes, local_steps, server_step, worker_index
+from learned_opt.algorithms.round import (
+    dense_bytes,
+    evaluated_params,
+    local_rates,
+    local_steps,
+    server_step,
+    worker_index,
+)
+from learned_opt.argument_checks import check_transform, checked_loss
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -52,6 +60,7 @@ def shortened_rounds(
       following: (pseudo-gradients of all workers [K, *shape], state with h of this round as `last_steps`) -> what to
         keep as `last_steps`.
     """
+    check_transform(local_opt, "local_opt")
     server = optax.with_extra_args_support(optax.sgd(1.0) if server_opt is None else server_opt)
     local = optax.with_extra_args_support(local_opt)
 
@@ -67,7 +76,7 @@ def shortened_rounds(
         def loss_of_step(params, key, index_and_batch):
             index, batch = index_and_batch
             return jax.lax.cond(
-                index < num_steps, lambda: loss_fn(params, key, batch), lambda: jnp.zeros((), jnp.float32)
+                index < num_steps, lambda: checked_loss(loss_fn)(params, key, batch), lambda: jnp.zeros((), jnp.float32)
             )
 
         def update(updates, state, params=None, **extra):
@@ -82,17 +91,17 @@ def shortened_rounds(
 
         opt = optax.GradientTransformationExtraArgs(lambda params: _Counting(local.init(params), jnp.int32(0)), update)
         worker_key = jax.random.fold_in(key, worker_index())
-        params, (local_state, _), losses, _ = local_steps(
+        _, (local_state, _), losses, sent = local_steps(
             loss_of_step,
             opt,
             shared.params,
             _Counting(local_state, jnp.int32(0)),
             worker_key,
             (jnp.arange(most), batches),
+            rates=local_rates(shared.server_state),
         )
         mean_loss = jnp.sum(losses)[None] / num_steps.astype(jnp.float32)
         losses = losses[jnp.minimum(jnp.arange(most), num_steps - 1)]
-        sent = jax.tree.map(jnp.subtract, shared.params, params)
         updates, server_state, everyone = server_step(server, shared.server_state, shared.params, sent, mean_loss)
         shared = Shared(
             optax.apply_updates(shared.params, updates), server_state, shared.num_steps + num_steps, num_steps
@@ -101,4 +110,4 @@ def shortened_rounds(
         info = RoundInfo(losses, {"num_local_steps": num_steps})
         return RoundState(shared._replace(last_steps=kept), local_state), info
 
-    return LocalAlgorithm(init, round_fn, lambda state: state.shared.params, dense_bytes)
+    return LocalAlgorithm(init, round_fn, lambda state: evaluated_params(*state.shared[:2]), dense_bytes)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import optax
 
-from learned_opt.algorithms.controls.synchronous import check_num_local_steps, mean_gradient, numbered
+from learned_opt.algorithms.controls.synchronous import mean_gradient, numbered
 from learned_opt.algorithms.round import dense_bytes
+from learned_opt.argument_checks import check_count, check_transform
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ def gpa(
     Raises:
       ValueError: H below 1; by `round`, batches of another number of steps.
     """
-    opt = optax.with_extra_args_support(opt)
-    check_num_local_steps(num_local_steps)
+    check_transform(opt, "opt")
+    opt, num_local_steps = optax.with_extra_args_support(opt), check_count(num_local_steps, "num_local_steps")
     mu_x = 0.9 ** (1 / num_local_steps) if averaging is None else averaging
 
     def step(loss_fn, key, carry, index_and_batch):

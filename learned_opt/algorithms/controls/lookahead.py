@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.algorithms.controls.synchronous import check_num_local_steps, synchronous_steps
-from learned_opt.algorithms.round import dense_bytes, gather
+from learned_opt.algorithms.controls.synchronous import synchronous_steps
+from learned_opt.algorithms.round import dense_bytes, evaluated_params, gather, local_rates, server_step
+from learned_opt.argument_checks import check_count, check_transform
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class Shared(NamedTuple):
-    """Slow parameters x, and the states of both optimizers."""
+    """Slow parameters x, and the states of the slow and of the fast optimizer."""
 
     params: Params
-    opt_state: PyTree
     server_state: PyTree
+    opt_state: PyTree
 
 
 def lookahead(
@@ -51,22 +52,30 @@ def lookahead(
 def two_loops(
     opt: optax.GradientTransformation, server_opt: optax.GradientTransformation, num_local_steps: int
 ) -> LocalAlgorithm:
-    """Lookahead with any server optimizer for the slow step, fed x - y and, as `value`, the mean loss of the round."""
+    """Lookahead with any server optimizer for the slow step, fed x - y as the pseudo-gradient of a single worker."""
+    check_transform(opt, "opt")
+    check_transform(server_opt, "server_opt")
     fast, slow = optax.with_extra_args_support(opt), optax.with_extra_args_support(server_opt)
-    check_num_local_steps(num_local_steps)
+    num_local_steps = check_count(num_local_steps, "num_local_steps")
 
     def init(params):
-        return RoundState(Shared(params, fast.init(params), slow.init(params)), ())
+        return RoundState(Shared(params, slow.init(params), fast.init(params)), ())
 
     def round_fn(loss_fn, state, key, batches):
-        start, opt_state, server_state = state.shared
-        params, opt_state, losses = synchronous_steps(loss_fn, fast, start, opt_state, key, batches, num_local_steps)
-        moved = jax.tree.map(jnp.subtract, start, params)
-        updates, server_state = slow.update(moved, server_state, start, value=jnp.mean(gather(losses)))
-        return RoundState(Shared(optax.apply_updates(start, updates), opt_state, server_state), ()), RoundInfo(
-            losses, {}
+        start, server_state, opt_state = state.shared
+        params, opt_state, losses = synchronous_steps(
+            loss_fn, fast, start, opt_state, key, batches, num_local_steps, local_rates(server_state)
         )
+        moved = jax.tree.map(jnp.subtract, start, params)
+        # The workers moved as one.
+        mean_losses = jnp.mean(gather(losses), axis=0)
+        updates, server_state, _ = server_step(slow, server_state, start, moved, mean_losses, axis_name=None)
+        shared = Shared(optax.apply_updates(start, updates), server_state, opt_state)
+        return RoundState(shared, ()), RoundInfo(losses, {})
 
     return LocalAlgorithm(
-        init, round_fn, lambda state: state.shared.params, lambda params: num_local_steps * dense_bytes(params)
+        init,
+        round_fn,
+        lambda state: evaluated_params(*state.shared[:2]),
+        lambda params: num_local_steps * dense_bytes(params),
     )

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import optax
 
-from learned_opt.algorithms.round import dense_bytes, gather, mean_of_workers, worker_index
+from learned_opt.algorithms.round import dense_bytes, gather, mean_of_workers, scale_by_rates, worker_index
+from learned_opt.argument_checks import check_count, check_transform, checked_loss
 from learned_opt.base import LocalAlgorithm, LossFn, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def synchronous(opt: optax.GradientTransformation, num_local_steps: int) -> Loca
     Raises:
       ValueError: H below 1; by `round`, batches of another number of steps.
     """
-    opt = optax.with_extra_args_support(opt)
-    check_num_local_steps(num_local_steps)
+    check_transform(opt, "opt")
+    opt, num_local_steps = optax.with_extra_args_support(opt), check_count(num_local_steps, "num_local_steps")
 
     def round_fn(loss_fn, state, key, batches):
         params, opt_state = state.shared
@@ -62,6 +63,7 @@ def synchronous_steps(
     key: jax.Array,
     batches: Any,
     num_local_steps: int,
+    rates: Any = None,
 ) -> tuple[Params, Any, Float[Array, "steps"]]:
     """The steps of one round, as `local_steps`, but with the mean gradient of all workers.
 
@@ -73,6 +75,7 @@ def synchronous_steps(
         params, opt_state = carry
         loss, mean_loss, gradient = mean_gradient(loss_fn, params, key, *index_and_batch)
         updates, opt_state = opt.update(gradient, opt_state, params, value=mean_loss)
+        updates = updates if rates is None else scale_by_rates(updates, rates)
         return (optax.apply_updates(params, updates), opt_state), loss
 
     (params, opt_state), losses = jax.lax.scan(step, (params, opt_state), numbered(batches, num_local_steps))
@@ -84,7 +87,7 @@ def mean_gradient(
 ) -> tuple[Float[Array, ""], Float[Array, ""], Any]:
     """(this worker's loss, the mean loss, the mean gradient) at local step `index` of the round of `key`."""
     loss_key = jax.random.fold_in(jax.random.fold_in(key, worker_index()), index)
-    own = jax.value_and_grad(loss_fn)(params, loss_key, batch)
+    own = jax.value_and_grad(checked_loss(loss_fn))(params, loss_key, batch)
     mean_loss, gradient = mean_of_workers(gather(own))
     return own[0], mean_loss, gradient
 
@@ -99,9 +102,3 @@ def numbered(batches: Any, num_local_steps: int) -> tuple[Any, Any]:
     if found != num_local_steps:
         raise ValueError(f"num_local_steps={num_local_steps}: the batches have {found} local steps; use {found}")
     return jax.numpy.arange(num_local_steps), batches
-
-
-def check_num_local_steps(num_local_steps: int) -> None:
-    """ValueError for H below 1."""
-    if num_local_steps < 1:
-        raise ValueError(f"num_local_steps={num_local_steps}: use at least 1")

@@ -17,7 +17,15 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.corrections.corrected import Correction, corrected
-from learned_opt.algorithms.round import dense_bytes, local_steps, server_step, worker_index
+from learned_opt.algorithms.round import (
+    dense_bytes,
+    evaluated_params,
+    local_rates,
+    local_steps,
+    server_step,
+    worker_index,
+)
+from learned_opt.argument_checks import check_transform
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -60,6 +68,7 @@ def dynamic_regularization(
     gradient_of: Correction,
 ) -> LocalAlgorithm:
     """FedDyn with another gradient for g_k, which `gradient_of` makes of it."""
+    check_transform(local_opt, "local_opt")
     server = optax.with_extra_args_support(optax.sgd(1.0) if server_opt is None else server_opt)
 
     def init(params):
@@ -77,13 +86,14 @@ def dynamic_regularization(
             )
 
         worker_key = jax.random.fold_in(key, worker_index())
-        params, local_state, losses, _ = local_steps(
-            loss_fn, corrected(local_opt, correct), start, local_state, worker_key, batches
+        _, local_state, losses, moved = local_steps(
+            *(loss_fn, corrected(local_opt, correct), start, local_state, worker_key, batches),
+            rates=local_rates(server_state),
         )
-        drift = jax.tree.map(lambda h, y, x: h + (y - x).astype(jnp.float32), drift, params, start)
-        sent = jax.tree.map(lambda x, y, h: (x - y) - h.astype(x.dtype), start, params, drift)
+        drift = jax.tree.map(lambda h, delta: h - delta.astype(jnp.float32), drift, moved)
+        sent = jax.tree.map(lambda delta, h: delta - h.astype(delta.dtype), moved, drift)
         updates, server_state, _ = server_step(server, server_state, start, sent, losses)
         shared = Shared(optax.apply_updates(start, updates), server_state)
         return RoundState(shared, Worker(local_state, drift)), RoundInfo(losses, {})
 
-    return LocalAlgorithm(init, round_fn, lambda state: state.shared.params, dense_bytes)
+    return LocalAlgorithm(init, round_fn, lambda state: evaluated_params(*state.shared[:2]), dense_bytes)

@@ -18,7 +18,17 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.corrections.corrected import plus
-from learned_opt.algorithms.round import dense_bytes, gather, local_steps, mean_of_workers, server_step, worker_index
+from learned_opt.algorithms.round import (
+    dense_bytes,
+    evaluated_params,
+    gather,
+    local_rates,
+    local_steps,
+    mean_of_workers,
+    server_step,
+    worker_index,
+)
+from learned_opt.argument_checks import check_transform
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -56,6 +66,7 @@ def scaffold(
       local_opt: receives the corrected gradients; SGD in the paper.
       server_opt: as for `local_sgd`; None: plain averaging, the paper's eta_g = 1.
     """
+    check_transform(local_opt, "local_opt")
     local = optax.with_extra_args_support(local_opt)
     server = optax.with_extra_args_support(optax.sgd(1.0) if server_opt is None else server_opt)
 
@@ -78,17 +89,22 @@ def scaffold(
         (start, server_state, control), (local_state, own_control) = state
         opt = summing(jax.tree.map(jnp.subtract, control, own_control))
         worker_key = jax.random.fold_in(key, worker_index())
-        params, (local_state, gradients), losses, _ = local_steps(
-            loss_fn, opt, start, _Summing(local_state, _zeros(start)), worker_key, batches
+        _, (local_state, gradients), losses, sent = local_steps(
+            *(loss_fn, opt, start, _Summing(local_state, _zeros(start)), worker_key, batches),
+            rates=local_rates(server_state),
         )
         new_control = jax.tree.map(lambda total: total / losses.shape[0], gradients)
         change = mean_of_workers(gather(jax.tree.map(jnp.subtract, new_control, own_control)))
-        sent = jax.tree.map(jnp.subtract, start, params)
         updates, server_state, _ = server_step(server, server_state, start, sent, losses)
         shared = Shared(optax.apply_updates(start, updates), server_state, jax.tree.map(jnp.add, control, change))
         return RoundState(shared, Worker(local_state, new_control)), RoundInfo(losses, {})
 
-    return LocalAlgorithm(init, round_fn, lambda state: state.shared.params, lambda params: 2 * dense_bytes(params))
+    return LocalAlgorithm(
+        init,
+        round_fn,
+        lambda state: evaluated_params(*state.shared[:2]),
+        lambda params: 2 * dense_bytes(params),
+    )
 
 
 def _zeros(params):

@@ -19,8 +19,17 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.fragments.partition import partition
-from learned_opt.algorithms.round import dense_bytes, gather, local_steps, server_step, worker_index
+from learned_opt.algorithms.round import (
+    dense_bytes,
+    evaluated_params,
+    gather,
+    local_rates,
+    local_steps,
+    server_step,
+    worker_index,
+)
 from learned_opt.algorithms.server import diloco
+from learned_opt.argument_checks import check_transform
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -86,6 +95,7 @@ def by_fragments(
     alpha: float | Array = 0.0,
 ) -> LocalAlgorithm:
     """As `streaming_diloco`, with a choice of the fragment; `bytes_sent` is the mean over fragments."""
+    check_transform(local_opt, "local_opt")
     server = optax.with_extra_args_support(diloco() if server_opt is None else server_opt)
     if num_delay_steps < 0:
         raise ValueError(f"num_delay_steps={num_delay_steps}: use at least 0")
@@ -106,11 +116,10 @@ def by_fragments(
             """Averages fragment p, a Python number: the others' tensors are not gathered."""
             own, server_state = _part(shared.params, fragments, p), shared.server_states[p]
             updates, server_state, _ = server_step(server, server_state, own, _part(moved, fragments, p), losses)
-            new: Any = iter(jax.tree.leaves(optax.apply_updates(own, updates)))
-            leaves, structure = jax.tree.flatten(shared.params)
-            leaves = [next(new) if f == p else leaf for leaf, f in zip(leaves, fragments, strict=True)]
+            parts: list[Any] = [_part(shared.params, fragments, i) for i in range(num_fragments)]
+            parts[p] = optax.apply_updates(own, updates)
             states = tuple(server_state if i == p else old for i, old in enumerate(shared.server_states))
-            return jax.tree.unflatten(structure, leaves), states
+            return _whole(parts, shared.params, fragments), states
 
         branches = [lambda shared, p=p: communicate(p, shared) for p in range(num_fragments)]
         global_params, server_states = jax.lax.switch(fragment, branches, shared)
@@ -127,6 +136,9 @@ def by_fragments(
                 f"{num_steps - 1}"
             )
         params, local_state = worker
+        rates = [local_rates(server_state) for server_state in shared.server_states]
+        rates = None if any(rate is None for rate in rates) else _whole(rates, shared.params, fragments)
+        kept = {"anchor": shared.params, "rates": rates}
         worker_key = jax.random.fold_in(key, worker_index())
         first, rest = (
             jax.tree.map(lambda x, s=s: x[s], batches) for s in (slice(num_delay_steps), slice(num_delay_steps, None))
@@ -136,28 +148,27 @@ def by_fragments(
             # Beyond the keys of the other steps.
             first_key = jax.random.fold_in(worker_key, 2 * num_steps)
             params, local_state, early, _ = local_steps(
-                loss_fn, local_opt, params, local_state, first_key, first, anchor=shared.params
+                loss_fn, local_opt, params, local_state, first_key, first, **kept
             )
             losses.append(early)
-        leaves, structure = jax.tree.flatten(params)
         merged = [
             jnp.where(shared.pending == f, (alpha * y + (1 - alpha) * x).astype(y.dtype), y)
-            for y, x, f in zip(leaves, jax.tree.leaves(shared.params), fragments, strict=True)
+            for y, x, f in zip(jax.tree.leaves(params), jax.tree.leaves(shared.params), fragments, strict=True)
         ]
-        params, local_state, late, _ = local_steps(
-            loss_fn,
-            local_opt,
-            jax.tree.unflatten(structure, merged),
-            local_state,
-            worker_key,
-            rest,
-            anchor=shared.params,
-        )
+        params = jax.tree.unflatten(jax.tree.structure(params), merged)
+        params, local_state, late, _ = local_steps(loss_fn, local_opt, params, local_state, worker_key, rest, **kept)
         return params, local_state, jnp.concatenate([*losses, late])
 
-    return LocalAlgorithm(
-        init, round_fn, lambda state: state.shared.params, lambda params: -(-dense_bytes(params) // num_fragments)
-    )
+    def params_of(state):
+        shared = state.shared
+        fragments = partition(shared.params, num_fragments)
+        parts = [
+            evaluated_params(_part(shared.params, fragments, p), server_state)
+            for p, server_state in enumerate(shared.server_states)
+        ]
+        return _whole(parts, shared.params, fragments)
+
+    return LocalAlgorithm(init, round_fn, params_of, lambda params: -(-dense_bytes(params) // num_fragments))
 
 
 def fragment_norms(moved: Any, fragments: tuple[int, ...], num_fragments: int) -> Float[Array, "fragments"]:
@@ -171,3 +182,9 @@ def fragment_norms(moved: Any, fragments: tuple[int, ...], num_fragments: int) -
 def _part(tree, fragments, fragment):
     """The tensors of a fragment, as a tuple."""
     return tuple(leaf for leaf, f in zip(jax.tree.leaves(tree), fragments, strict=True) if f == fragment)
+
+
+def _whole(parts, like, fragments):
+    """The tensors of all fragments as a tree, the inverse of `_part`."""
+    left = [iter(jax.tree.leaves(part)) for part in parts]
+    return jax.tree.unflatten(jax.tree.structure(like), [next(left[fragment]) for fragment in fragments])

@@ -25,6 +25,7 @@ from learned_opt.algorithms.gossip.mixing import (
 )
 from learned_opt.algorithms.round import gather, local_steps, worker_index
 from learned_opt.algorithms.weighted_sum import weighted_sum
+from learned_opt.argument_checks import check_count, check_transform
 from learned_opt.base import LocalAlgorithm, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -60,9 +61,9 @@ def consensus_control(
     Raises:
       ValueError: as `dpsgd`; no communications.
     """
+    check_transform(local_opt, "local_opt")
     mixing = make_mixing(weights)
-    if max_communications < 1:
-        raise ValueError(f"max_communications={max_communications}: use at least 1")
+    check_count(max_communications, "max_communications")
 
     def init(params):
         shared = Shared(jnp.int32(0), jnp.int32(0), jnp.float32(0))

@@ -17,6 +17,7 @@ import optax
 
 from learned_opt.algorithms.gossip.mixing import consensus_distance, make_mixing, mean_params, mix_with_neighbours
 from learned_opt.algorithms.round import local_steps, worker_index
+from learned_opt.argument_checks import check_transform
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def dpsgd(local_opt: optax.GradientTransformation, weights: Float[np.ndarray, "p
     Raises:
       ValueError: weights that do not sum to one or do not connect the workers; by `round`, for another number of them.
     """
+    check_transform(local_opt, "local_opt")
     mixing = make_mixing(weights)
 
     def init(params):

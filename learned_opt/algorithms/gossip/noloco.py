@@ -17,6 +17,7 @@ import optax
 
 from learned_opt.algorithms.gossip.mixing import consensus_distance, mean_params
 from learned_opt.algorithms.round import dense_bytes, gather, local_steps, num_workers, worker_index
+from learned_opt.argument_checks import check_transform
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def noloco(
       momentum: b.
       consensus_rate: c; None: a, as in the authors' code.
     """
+    check_transform(local_opt, "local_opt")
     pull = learning_rate if consensus_rate is None else consensus_rate
 
     def init(params):

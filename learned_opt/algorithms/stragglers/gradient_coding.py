@@ -23,6 +23,7 @@ from learned_opt.algorithms.data_parallel import Shared
 from learned_opt.algorithms.round import dense_bytes, gather, num_workers, worker_index
 from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott, next_state
 from learned_opt.algorithms.weighted_sum import weighted_sum
+from learned_opt.argument_checks import check_transform, checked_loss
 from learned_opt.base import LocalAlgorithm, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def coded_data_parallel(
     Raises:
       ValueError: a code that is not square; by `round`, one for another number of workers.
     """
+    check_transform(opt, "opt")
     code = np.asarray(code)
     if code.ndim != 2 or code.shape[0] != code.shape[1]:
         raise ValueError(f"code has shape {code.shape}: use [workers, workers]")
@@ -119,6 +121,7 @@ def coded_data_parallel(
         if num_workers() != code.shape[0]:
             raise ValueError(f"code is for {code.shape[0]} workers and there are {num_workers()}: use one for as many")
         params, opt_state = state.shared
+        loss_fn = checked_loss(loss_fn)
         num_steps = jax.tree.leaves(batches)[0].shape[0]
         everyone = gather(jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), batches))
 

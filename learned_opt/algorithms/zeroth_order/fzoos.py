@@ -19,8 +19,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.algorithms.round import dense_bytes, gather, mean_of_workers, server_step, worker_index
+from learned_opt.algorithms.round import (
+    dense_bytes,
+    evaluated_params,
+    gather,
+    local_rates,
+    mean_of_workers,
+    scale_by_rates,
+    server_step,
+    worker_index,
+)
 from learned_opt.algorithms.zeroth_order.random_features import draw_features, fit, surrogate_gradient
+from learned_opt.argument_checks import check_transform, checked_loss
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -85,6 +95,7 @@ def fzoos(
         raise ValueError(f"num_points={num_points}: use at least 1 + num_around={num_around}, which is 0 or more")
     if num_features < 1:
         raise ValueError(f"num_features={num_features}: use at least 1")
+    check_transform(local_opt, "local_opt")
     local = optax.with_extra_args_support(local_opt)
     server = optax.with_extra_args_support(optax.sgd(1.0) if server_opt is None else server_opt)
 
@@ -109,7 +120,9 @@ def fzoos(
 
     def round_fn(loss_fn, state, key, batches):
         (start, server_state, weights), worker = state
+        loss_fn = checked_loss(loss_fn)
         features = draw_features(seed, num_features, _flat(start).shape[0], lengthscale)
+        rates = local_rates(server_state)
         control = correction * (weights - worker.weights)
         worker_key = jax.random.fold_in(key, worker_index())
 
@@ -121,6 +134,7 @@ def fzoos(
             own = fit(features, questions.points, questions.losses, is_known, ridge)
             gradient = _tree(surrogate_gradient(features, own + control, _flat(params)), params)
             updates, local_state = local.update(gradient, local_state, params, value=loss, anchor=start)
+            updates = updates if rates is None else scale_by_rates(updates, rates)
             return (optax.apply_updates(params, updates), local_state, questions, own), loss
 
         indices = jnp.arange(jax.tree.leaves(batches)[0].shape[0])
@@ -132,7 +146,10 @@ def fzoos(
         return RoundState(shared, Worker(local_state, questions, own)), RoundInfo(losses, {})
 
     return LocalAlgorithm(
-        init, round_fn, lambda state: state.shared.params, lambda params: dense_bytes(params) + 4 * num_features
+        init,
+        round_fn,
+        lambda state: evaluated_params(*state.shared[:2]),
+        lambda params: dense_bytes(params) + 4 * num_features,
     )
 
 

@@ -163,8 +163,10 @@ def test_an_untrained_nominal_checkpoint_is_local_sgd_to_the_last_bit(tmp_path):
     path = save_checkpoint(tmp_path / "a.safetensors", lopt, local_opt={"name": "sgd", "learning_rate": 0.5})
     only = Contender("local_sgd", contender("local_sgd").make, {"lr": GridAxis((0.5,))})
     results = compare(TOY, [path, path], tmp_path, baselines=(), contenders=[only], family=toy_family())
-    base, first, second = results.contenders
+    base, first, second = (c for c in results.contenders if c.kind != "anchor")
     assert (first.name, second.name) == ("lagg_a", "lagg_a_2")
+    (anchor,) = (c for c in results.contenders if c.kind == "anchor")
+    np.testing.assert_array_equal(anchor.train_loss, base.train_loss)
     np.testing.assert_array_equal(first.train_loss, base.train_loss)
     assert first.tuning["num_runs"] == 0 and first.details["checkpoint"] == str(path)
 

@@ -29,7 +29,7 @@ OTHER = {
     "max_extensions": 0,
     "eval_every": 2,
     "num_curve_examples": 8,
-    "worker_diagnostics": True,
+    "diagnostics": ("coherence",),
 }
 
 

@@ -93,5 +93,5 @@ def _flat(tree):
 
 
 def test_no_restart_is_named():
-    with pytest.raises(ValueError, match="restart_every=0: use at least 1 round"):
+    with pytest.raises(ValueError, match="restart_every=0: use at least 1"):
         diff2(optax.sgd(ETA), 0)

@@ -133,7 +133,7 @@ def compiled_run(case_name: str) -> Callable[..., Any]:
 
     def run(theta, inputs):
         tx = case.lopt.transform(theta)
-        state = optax.tree.set(tx.init(inputs.params), count=jnp.int32(FIRST_COUNT))
+        state = optax.tree.set(tx.init(inputs.params), num_updates=jnp.int32(FIRST_COUNT))
 
         def step(state, given):
             updates, workers = given

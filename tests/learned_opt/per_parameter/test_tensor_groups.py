@@ -5,7 +5,6 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from learned_opt.per_parameter import tensor_groups
 from learned_opt.per_parameter.tensor_groups import (
@@ -62,8 +61,3 @@ def test_dtypes_are_kept_apart_and_returned():
 def test_states_are_made_a_tensor_at_a_time():
     stacks = new_stacks(group_tensors(PARAMS), lambda shape: {"twice": jnp.zeros((2, *shape))})
     assert sorted(stack["twice"].shape for stack in stacks.values()) == [(1, 2), (2, 2, 4), (3, 2, 2, 3)]
-
-
-def test_params_are_needed():
-    with pytest.raises(ValueError, match="params is None"):
-        open_updates(PARAMS, None)

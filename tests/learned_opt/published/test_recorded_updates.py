@@ -28,7 +28,9 @@ def take_out_rates(config):
     if "base" in config:
         base, rates = take_out_rates(config["base"])
         return {**config, "base": base}, rates
-    rates = {name: config[name] for name in RATES if name in config}
+    # Of AdafacMLPLOpt, only the factor of the step may be an array.
+    names = ("step_mult",) if config["architecture"] == "adafac_mlp_lopt" else RATES
+    rates = {name: config[name] for name in names if name in config}
     return {name: value for name, value in config.items() if name not in rates}, rates
 
 

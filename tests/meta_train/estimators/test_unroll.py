@@ -8,11 +8,10 @@ import pytest
 
 from learned_opt.algorithms.data_parallel import data_parallel
 from learned_opt.algorithms.local_sgd import local_sgd
-from learned_opt.algorithms.round import simulate
 from learned_opt.base import LocalAlgorithm
 from meta_train.estimators.objective import LOSS_CEILING
 from meta_train.estimators.unroll import make_unroll
-from tests.meta_train.toy_families import constant_target_family, watching_family
+from tests.meta_train.toy_families import constant_target_family
 
 UNINFORMED_LOSS = 4.0
 
@@ -85,47 +84,11 @@ def test_diverged_training_counts_as_the_ceiling():
     assert clamped == [2, 3]
 
 
-def watched_losses(split, objective="mean"):
-    """Of two rounds of data-parallel training, K = 3, H = 2, B = 4."""
-    family = watching_family()
-    unroll = make_unroll(
-        lambda theta: data_parallel(optax.sgd(1.0)),
-        family,
-        num_workers=3,
-        num_local_steps=2,
-        batch_size=4,
-        truncation_length=2,
-        meta_loss_split=split,
-        objective=objective,
-    )
-    theta = jnp.zeros(1)
-    state = unroll.reset(theta, jax.random.key(0), family.data)
-    return unroll.step(theta, state, jax.random.key(1), family.data)[1].losses
-
-
-def test_held_out_batches_are_of_all_workers():
-    np.testing.assert_allclose(watched_losses("outer_valid"), [0.12, 0.12], rtol=1e-5)
-    np.testing.assert_allclose(watched_losses("outer_valid", "final"), [0.12], rtol=1e-5)
-
-
-def test_the_key_of_the_batches_is_not_that_of_the_round():
-    # A worker's batch is H B examples here.
-    np.testing.assert_allclose(watched_losses("train"), [0.08, 0.08], rtol=1e-5)
-    family = watching_family()
-    task = family.task({}, family.data)
-    key = jax.random.key(7)
-    algorithm = simulate(data_parallel(optax.sgd(1.0)), 1)
-    _, info = algorithm.round(
-        task.loss, algorithm.init(task.init(key)), key, task.sample_batch(key, "train", (1, 2, 4))
-    )
-    np.testing.assert_allclose(info.losses, 1.08, rtol=1e-5, err_msg="the family no longer sees a reused key")
-
-
 def test_workers_that_cannot_be_shared_out():
     with pytest.raises(ValueError, match="worker_devices=3: use a divisor of num_workers=4"):
         make_unroll(
             lambda theta: data_parallel(optax.sgd(1.0)),
-            watching_family(),
+            constant_target_family(),
             num_workers=4,
             num_local_steps=1,
             batch_size=1,

@@ -61,7 +61,7 @@ sys.exit(int(word))
 def play(tmp_path, monkeypatch):
     """Launches fake ranks by a plan; returns exit code, messages, and the arguments of every start by rank."""
 
-    def play(plan, **fields):
+    def play(plan, command=("demo",), **fields):
         import json
 
         monkeypatch.setattr(meta_train.processes.launch, "PROGRAM", (sys.executable, "-c", _FAKE_RANK))
@@ -70,7 +70,7 @@ def play(tmp_path, monkeypatch):
         (tmp_path / "run").mkdir(exist_ok=True)
         messages = []
         settings = {"processes": len(plan), "hang_seconds": 0.4, "end_seconds": 0.3, **fields}
-        code = launch(LaunchConfig(**settings), ["demo"], tmp_path / "run", messages.append)
+        code = launch(LaunchConfig(**settings), command, tmp_path / "run", messages.append)
         starts = [
             [json.loads(line) for line in (tmp_path / f"history_{rank}").read_text().splitlines()]
             for rank in range(len(plan))
@@ -112,6 +112,13 @@ def test_restart_resumes_what_exists(play, tmp_path):
     (tmp_path / "run" / "config.json").write_text("{}")
     resumed = ["resume", str(tmp_path / "run")]
     assert play([["1", "0"]] * 2)[2] == [[["demo"], resumed]] * 2
+
+
+def test_restart_of_an_extension_extends(play, tmp_path):
+    command = ["resume", str(tmp_path / "run"), "--meta-steps", "9"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    assert play([["1", "0"]] * 2, command)[2] == [[command] * 2] * 2
 
 
 def test_output_goes_to_a_log_a_rank_and_the_first_is_echoed(play, tmp_path, capsys):

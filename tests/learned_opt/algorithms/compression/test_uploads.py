@@ -177,6 +177,7 @@ def test_the_residual_is_float32_and_knows_what_a_bfloat16_message_rounded():
     np.testing.assert_allclose(state.residual, [0.0, 1e-3], rtol=1e-3)
 
 
+@pytest.mark.usefixtures("unchecked_annotations")
 @pytest.mark.parametrize(
     ("make", "message"),
     [

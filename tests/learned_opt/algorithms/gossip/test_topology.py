@@ -102,6 +102,7 @@ def test_neighbours_that_are_sent_to():
     assert make_mixing(ring(8)).bytes_sent({"w": np.zeros(5)}) == 2 * 20
 
 
+@pytest.mark.usefixtures("unchecked_annotations")
 @pytest.mark.parametrize(
     ("make", "message"),
     [

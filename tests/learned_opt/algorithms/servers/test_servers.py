@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
+from learned_opt.algorithms.muloco_momentum import muloco_momentum
 from learned_opt.algorithms.server import diloco, fedadam
 from learned_opt.algorithms.servers.fedavgm import fedavgm
 from learned_opt.algorithms.servers.fedyogi import fedyogi
-from learned_opt.algorithms.servers.muloco_momentum import muloco_momentum
 
 ROUNDS = 6
 DELTAS = np.random.default_rng(0).normal(size=(ROUNDS, 5)).astype(np.float32)

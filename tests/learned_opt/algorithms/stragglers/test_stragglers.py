@@ -161,6 +161,7 @@ def test_rounds_with_few_late_workers_are_exact(make):
     np.testing.assert_allclose(found[:good], expected[:good], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.usefixtures("unchecked_annotations")
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -1,0 +1,117 @@
+"""The table of all distributed algorithms and server optimizers, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from learned_opt.algorithms.adaptive.norm_test import norm_test
+from learned_opt.algorithms.adaptive.qsr import qsr
+from learned_opt.algorithms.auto_diloco import auto_diloco
+from learned_opt.algorithms.compression.quantized_diloco import quantized_diloco
+from learned_opt.algorithms.compression.sparse_loco import sparse_loco
+from learned_opt.algorithms.controls.gpa import gpa
+from learned_opt.algorithms.controls.lookahead import lookahead
+from learned_opt.algorithms.controls.snoo import snoo
+from learned_opt.algorithms.controls.synchronous import synchronous
+from learned_opt.algorithms.corrections.feddyn import feddyn
+from learned_opt.algorithms.corrections.fedprox import fedprox
+from learned_opt.algorithms.corrections.fedspeed import fedspeed
+from learned_opt.algorithms.corrections.scaffold import scaffold
+from learned_opt.algorithms.data_parallel import data_parallel
+from learned_opt.algorithms.diff2 import diff2
+from learned_opt.algorithms.diloco import diloco_adamw
+from learned_opt.algorithms.fragments.greedy_fragments import greedy_fragments
+from learned_opt.algorithms.fragments.streaming_diloco import streaming_diloco
+from learned_opt.algorithms.gossip.consensus_control import consensus_control
+from learned_opt.algorithms.gossip.dpsgd import dpsgd
+from learned_opt.algorithms.gossip.noloco import noloco
+from learned_opt.algorithms.gossip.qg_adam import qg_adam
+from learned_opt.algorithms.gossip.quasi_global import qg_dsgdm
+from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.loss_weighted_averaging import loss_weighted_averaging
+from learned_opt.algorithms.muloco import muloco
+from learned_opt.algorithms.muloco_momentum import muloco_momentum
+from learned_opt.algorithms.palsgd import palsgd
+from learned_opt.algorithms.post_local_sgd import post_local_sgd
+from learned_opt.algorithms.server import diloco, fedadam, fedavg, slowmo
+from learned_opt.algorithms.servers.fedavgm import fedavgm
+from learned_opt.algorithms.servers.fedyogi import fedyogi
+from learned_opt.algorithms.stragglers.gradient_coding import coded_data_parallel
+from learned_opt.algorithms.stragglers.late_workers import local_sgd_without_late_workers
+from learned_opt.algorithms.zeroth_order.fzoos import fzoos
+
+
+class Entry(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+      function: arguments -> the algorithm, or the server optimizer.
+      paper: where it is from.
+      use: what it is for, in one line.
+    """
+
+    function: Callable[..., Any]
+    paper: str
+    use: str
+
+
+ALGORITHMS: dict[str, Entry] = {
+    "local_sgd": Entry(local_sgd, "Stich 2019, 1805.09767", "any local optimizer, any server optimizer"),
+    "post_local_sgd": Entry(post_local_sgd, "Lin 2020, 1808.07217", "synchronous at first, local steps later"),
+    "diloco_adamw": Entry(
+        diloco_adamw, "Douillard 2023, 2311.08105", "AdamW workers under a schedule, Nesterov server"
+    ),
+    "muloco": Entry(muloco, "Therien 2025, 2505.23725", "Muon workers, Nesterov server"),
+    "palsgd": Entry(palsgd, "Naganuma 2025, 2504.18454", "pulls to the global model in the place of some gradients"),
+    "qsr": Entry(qsr, "Gu 2024, 2310.14423", "longer rounds as the learning rate falls"),
+    "norm_test": Entry(norm_test, "Lau 2024, 2402.11215", "longer rounds as noise outgrows the gradient"),
+    "streaming_diloco": Entry(streaming_diloco, "Douillard 2025, 2501.18512", "a fragment of the model a round"),
+    "greedy_fragments": Entry(greedy_fragments, "Nutini 2017, 1712.08859", "the fragment that has moved most, a round"),
+    "loss_weighted_averaging": Entry(loss_weighted_averaging, "Riedl 2023, 2306.09778", "workers count by their loss"),
+    "local_sgd_without_late_workers": Entry(local_sgd_without_late_workers, "", "rounds that do not wait"),
+    "coded_data_parallel": Entry(
+        coded_data_parallel, "Tandon 2017, 1612.03301", "exact gradients without late workers"
+    ),
+    "diff2": Entry(diff2, "Murata 2023, 2302.03884", "differences of gradients, with noise for privacy"),
+    "fzoos": Entry(fzoos, "Shu 2023, 2308.04077", "values of the loss alone, no gradients"),
+    "sparse_loco": Entry(sparse_loco, "Sarfi 2025, 2508.15706", "top-k with error feedback in 2 bits"),
+    "quantized_diloco": Entry(quantized_diloco, "Douillard 2025, 2501.18512", "pseudo-gradients of 8, 4 or 2 bits"),
+    "fedprox": Entry(fedprox, "Li 2020, 1812.06127", "different data: local steps held to the global parameters"),
+    "scaffold": Entry(scaffold, "Karimireddy 2020, 1910.06378", "different data: control variates, twice the bytes"),
+    "feddyn": Entry(feddyn, "Acar 2021, 2111.04263", "different data: a regularizer that adapts to each worker"),
+    "fedspeed": Entry(
+        fedspeed, "Sun 2023, 2302.10429", "different data: FedDyn with gradients uphill, twice the compute"
+    ),
+    "dpsgd": Entry(dpsgd, "Lian 2017, 1705.09056", "no server: averages with neighbours"),
+    "qg_dsgdm": Entry(qg_dsgdm, "Lin 2021, 2102.04761", "no server, different data: momentum of the models"),
+    "qg_adam": Entry(qg_adam, "Lin 2021, 2102.04761", "no server, different data: Adam's moments of the models"),
+    "consensus_control": Entry(consensus_control, "Kong 2021, 2102.04828", "no server: averages until near enough"),
+    "noloco": Entry(noloco, "Kolehmainen 2025, 2506.10911", "no server: DiLoCo in random pairs"),
+    "data_parallel": Entry(data_parallel, "", "control: one step a round on all of its examples"),
+    "synchronous": Entry(synchronous, "", "control: the mean gradient at every local step"),
+    "lookahead": Entry(lookahead, "Zhang 2019, 1907.08610", "control: an outer step without drift"),
+    "snoo": Entry(snoo, "2025, 2510.15830", "control: outer momentum without drift"),
+    "gpa": Entry(gpa, "2025, 2512.17131", "control: outer momentum smoothed over every step"),
+}
+"""Name -> what returns a `LocalAlgorithm`."""
+
+SERVERS: dict[str, Entry] = {
+    "fedavg": Entry(fedavg, "McMahan 2017, 1602.05629", "the mean of the workers"),
+    "slowmo": Entry(slowmo, "Wang 2020, 1910.00643", "heavy-ball momentum in units of the local learning rate"),
+    "fedavgm": Entry(fedavgm, "Hsu 2019, 1909.06335", "heavy-ball momentum"),
+    "diloco": Entry(diloco, "Douillard 2023, 2311.08105", "Nesterov momentum"),
+    "muloco_momentum": Entry(muloco_momentum, "Therien 2025, 2505.23725", "Nesterov momentum of scaled steps"),
+    "auto_diloco": Entry(auto_diloco, "", "Nesterov momentum, and a rate for the workers that follows the rounds"),
+    "fedadam": Entry(fedadam, "Reddi 2021, 2003.00295", "Adam over rounds"),
+    "fedyogi": Entry(fedyogi, "Reddi 2021, 2003.00295", "Adam whose second moment falls slowly"),
+}
+"""Name -> what returns a server optimizer, for the algorithms that take one."""
+
+
+def table_text() -> str:
+    """Both tables as text, one entry a line: name, paper, use."""
+    rows = [(name, *entry[1:]) for table in (ALGORITHMS, SERVERS) for name, entry in table.items()]
+    names, papers = (max(len(row[column]) for row in rows) for column in range(2))
+    lines = [f"{name:<{names}}  {paper:<{papers}}  {use}" for name, paper, use in rows]
+    return "\n".join(["algorithms", *lines[: len(ALGORITHMS)], "", "server optimizers", *lines[len(ALGORITHMS) :]])
