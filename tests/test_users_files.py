@@ -100,7 +100,7 @@ def test_meta_trained_and_loaded(folder, trained):
     checkpoint = learned_opt.load_checkpoint(trained, architectures={"my_lopt": build})
     assert checkpoint.lopt.config == {"architecture": "my_lopt", "rate": 0.3}
     assert checkpoint.local_opt == {"name": "sgd", "learning_rate": 0.05}
-    assert checkpoint.card["task"] == "family" and np.isfinite(checkpoint.theta["log_rate"])
+    assert checkpoint.card["task"] == "my_task_family" and np.isfinite(checkpoint.theta["log_rate"])
     with pytest.raises(ValueError, match="architecture='my_lopt'"):
         learned_opt.load(trained)
 

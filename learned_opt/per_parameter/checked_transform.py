@@ -11,7 +11,7 @@ from learned_opt.argument_checks import check_like, explained_state
 
 
 def checked_transform(
-    init: optax.TransformInitFn, update: Callable[..., tuple[Any, Any]]
+    init: Callable[[Any], Any], update: Callable[..., tuple[Any, Any]]
 ) -> optax.GradientTransformationExtraArgs:
     """Both functions as a transform.
 
@@ -32,4 +32,4 @@ def checked_transform(
         with explained_state(state, init, params, "this optimizer"):
             return update(updates, state, params, **extra)
 
-    return optax.GradientTransformationExtraArgs(init, checked_update)
+    return optax.GradientTransformationExtraArgs(init, checked_update)  # pyright: ignore[reportArgumentType]
