@@ -57,7 +57,7 @@ class ParticipantFlags:
     function returns an eval Contender, an optax transform or a LocalAlgorithm. May be given several times."""
     tune_multiplier: bool = False
     """Tune a factor on the learned updates with the budget of a baseline."""
-    one_setting: Annotated[str, tyro.conf.arg(metavar="FILE")] = "none"
+    one_setting: Annotated[str, tyro.conf.arg(metavar="FILE")] = "shipped"
     """Calibrated settings (python -m eval calibrate): every baseline in it has a second row with that one setting; none
     for no such rows."""
 

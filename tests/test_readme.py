@@ -44,6 +44,7 @@ def test_python_of_the_readme_runs(name, tmp_path, monkeypatch):
 def test_the_readmes_show_python():
     assert [name for name in READMES if python_blocks((ROOT / name).read_text())] == [
         "README.md",
+        "eval/README.md",
         "learned_opt/README.md",
     ]
 

@@ -5,6 +5,7 @@
     diloco_adam diloco_adamw         DiLoCo's own form (Douillard et al. 2023, arXiv 2311.08105) has AdamW workers
 
     auto_diloco                      a rule that finds the workers' rate itself; one setting for all problems
+    fedavgm, muloco, scaffold ...    see eval/compare/rivals.py
 
 Every tuned baseline has a grid of GRID_SIZE settings (9 under coarse tuning) and the same rule for its growth
 (eval/compare/grids.py). Literal tables: to add a baseline is to add a function and its line.
@@ -17,6 +18,7 @@ import optax
 
 from eval.compare.contenders import Contender, contender
 from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
+from eval.compare.rivals import RIVALS
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
 from eval.schedules import factor
 from eval.scores.targets import DILOCO, LOCAL_SGD
@@ -139,6 +141,7 @@ BASELINES: dict[str, Callable[..., Contender]] = {
     "dp_adamw": _dp_adamw,
     "dp_muon": _dp_muon,
     "auto_diloco": _auto_diloco,
+    **RIVALS,
 }
 """Name -> (protocol, ...) -> contender, in the order of tables."""
 
@@ -157,6 +160,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "auto_diloco",
     ),
     "targets": (LOCAL_SGD, DILOCO),
+    "rivals": tuple(RIVALS),
     "all": tuple(BASELINES),
     "none": (),
 }

@@ -76,7 +76,7 @@ def _figure(cells: dict[str, Results], curve: Curve, label: str, with_targets: b
         for axes, (cell, results) in zip(panels, cells.items(), strict=False):
             _draw_panel(axes, results, curve, styles, label)
             if with_targets:
-                _draw_targets(axes, list(targets(results).values()), results.contenders[0].rounds[0])
+                _draw_targets(axes, list(targets(results).values()), int(results.contenders[0].rounds[0]))
             axes.set_title(cell, fontsize=9)
             axes.set_xlabel("round", fontsize=8)
             axes.set_ylabel(label, fontsize=8)
@@ -112,7 +112,7 @@ def _draw_panel(axes, results: Results, curve: Curve, styles: dict[str, LineStyl
         return
     low, high = float(min(lows)), float(max(highs))
     axes.set_xscale("log")
-    number_axis(axes.xaxis, (min(first), max(last)), ROUND_TICKS)
+    number_axis(axes.xaxis, (float(min(first)), float(max(last))), ROUND_TICKS)
     if low > 0 and high > (1.5 if label.endswith("loss") else 10) * low:
         axes.set_yscale("log")
         number_axis(axes.yaxis, (low, high), LOSS_TICKS)

@@ -98,7 +98,7 @@ def test_odd_files(tmp_path, content):
 
 
 def test_the_shipped_settings_fit_the_baselines():
-    tuned = make_baselines(TOY, ("core",))
+    tuned = [contender for contender in make_baselines(TOY, ("core",)) if contender.grid]
     for schedule in json.loads(SHIPPED.read_text())["calibrations"]:
         rows = one_setting_contenders("shipped", dataclasses.replace(TOY, schedule=schedule), tuned)
         assert [row.name for row in rows] == [f"{c.name}_one_setting" for c in tuned]

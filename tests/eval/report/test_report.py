@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -50,33 +49,42 @@ def everyone(factor=0.7):
     ]
 
 
-@pytest.fixture
-def suite_run(tmp_path):
+def make_suite_run(folder):
     cells = tuple(Cell(name, dataclasses.replace(TOY, task=name)) for name in ("one", "two", "three", "four"))
     finished = {c.name: results(*everyone(), protocol=c.protocol) for c in cells[:2]}
-    return write_run(tmp_path / "run", SweepPlan("suite", "toys", cells), finished, failed=("three",))
+    return write_run(folder, SweepPlan("suite", "toys", cells), finished, failed=("three",))
 
 
-def test_the_same_results_give_the_same_bytes(suite_run, tmp_path):
-    copy = tmp_path / "elsewhere"
-    shutil.copytree(suite_run, copy)
-    first, second = write_report([suite_run]), write_report([copy])
-    assert first.read_bytes() == second.read_bytes()
+@pytest.fixture
+def suite_run(tmp_path):
+    return make_suite_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """A run folder with its report, and the page."""
+    folder = make_suite_run(tmp_path_factory.mktemp("reported") / "run")
+    return folder, write_report([folder]).read_text()
+
+
+def test_the_same_results_give_the_same_bytes(reported, suite_run):
+    copy, page = reported
+    assert write_report([suite_run]).read_text() == page
     names = sorted(p.relative_to(suite_run) for p in suite_run.rglob("*.csv")) + ["report.md"]
     assert len(names) > 5
     for name in names:
         assert (suite_run / name).read_bytes() == (copy / name).read_bytes()
 
 
-def test_the_page_needs_nothing_else(suite_run):
-    page = write_report([suite_run]).read_text()
+def test_the_page_needs_nothing_else(reported):
+    _, page = reported
     assert set(re.findall(r'(?:src|href)="([^"]{0,26})', page)) == {"data:image/svg+xml;base64,"}
     assert "http" not in re.sub(r'src="[^"]*"', "", page)
     assert "a&lt;b&gt;" in page and "a<b>" not in page
 
 
-def test_it_opens_with_the_verdict_and_says_what_was_trained(suite_run):
-    page = write_report([suite_run]).read_text()
+def test_it_opens_with_the_verdict_and_says_what_was_trained(reported):
+    suite_run, page = reported
     sections = re.findall(r"<h2>([^<]*)</h2>", page)
     assert sections[:2] == ["Verdict", "What failed"] and sections[2:4] == ["What was trained", "Results"]
     assert "mine over 2 cells: " in page[: page.index("What failed")]
@@ -88,16 +96,16 @@ def test_it_opens_with_the_verdict_and_says_what_was_trained(suite_run):
     assert row["an example"] == "image uint8 [2, 2, 1]" and row["constant guess"] == "1.099"
 
 
-def test_curves_of_training_test_metrics_and_diagnostics(suite_run):
-    page = write_report([suite_run]).read_text()
+def test_curves_of_training_test_metrics_and_diagnostics(reported):
+    _, page = reported
     captions = re.findall(r"<h3>([^<]*)</h3><img", page)
     assert captions[2].startswith("Training loss; dotted: targets")
     assert captions[3:5] == ["Test loss, on fixed examples", "Test relative_l2, on fixed examples"]
     assert captions[5:] == [d.name.replace("_", " ") for d in WORKER_AGREEMENT]
 
 
-def test_budgets_stand_beside_every_row(suite_run):
-    write_report([suite_run])
+def test_budgets_stand_beside_every_row(reported):
+    suite_run, _ = reported
     with open(suite_run / "tables" / "price_one.csv", newline="") as file:
         rows = {row["optimizer"]: row for row in csv.DictReader(file)}
     assert (rows["local_sgd"]["tuning runs"], rows["local_sgd"]["tuning s"]) == ("27", "12")
@@ -113,15 +121,15 @@ def test_the_columns_of_a_legend_fit_its_figure():
     assert legend_columns(["x" * 500], 3.0) == 1
 
 
-def test_failures_are_shown(suite_run):
-    page = write_report([suite_run]).read_text()
+def test_failures_are_shown(reported):
+    suite_run, page = reported
     assert "2 of 4 cells finished, 1 failed, 1 not run or still running" in page
     assert "ValueError: boom" in page and "not finished" in page
     assert "ValueError: boom" in (suite_run / "report.md").read_text()
 
 
-def test_csv_and_page_hold_the_same_rows(suite_run):
-    page = write_report([suite_run]).read_text()
+def test_csv_and_page_hold_the_same_rows(reported):
+    suite_run, page = reported
     with open(suite_run / "tables" / "speed.csv", newline="") as file:
         header, *body = csv.reader(file)
     assert [row[0] for row in body] == ["local_sgd", "local_sgd_one_setting", "diloco", ODD_NAME, "mine"]
