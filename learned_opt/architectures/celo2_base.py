@@ -23,6 +23,7 @@ from learned_opt.per_parameter.adafac_features import Accumulators, init_accumul
 from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import ChannelMlp, apply_channel_mlp, init_channel_mlp
 from learned_opt.per_parameter.checked_transform import checked_transform
+from learned_opt.per_parameter.newton_schulz import newton_schulz
 from learned_opt.per_parameter.tensor_groups import close_updates, group_tensors, map_tensors, new_stacks, open_updates
 from learned_opt.per_parameter.velo_features import NUM_CHANNELS, clip_gradient, fixed_decays, velo_blocks
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 _RMS_DECAY = 0.95
 _EPSILON = 1e-9
-_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-_NEWTON_SCHULZ_STEPS = 5
 
 
 class Celo2BaseState(NamedTuple):
@@ -127,19 +126,6 @@ def descent_direction(
     axes = tuple(range(gradient.ndim))[-2:]
     mean_square = jnp.mean(jnp.square(direction), axis=axes, keepdims=True)
     return direction * jax.lax.rsqrt(mean_square + _EPSILON), accumulators
-
-
-def newton_schulz(x: Float[Array, "*batch rows columns"]) -> Float[Array, "*batch rows columns"]:
-    """Moves the singular values of matrices towards 1 (Jordan et al. 2024, Muon): a quintic polynomial, five times."""
-    x = x / (jnp.sqrt(jnp.sum(jnp.square(x), axis=(-2, -1), keepdims=True)) + 1e-8)
-    is_tall = x.shape[-2] > x.shape[-1]
-    if is_tall:
-        x = jnp.swapaxes(x, -2, -1)
-    a, b, c = _NEWTON_SCHULZ
-    for _ in range(_NEWTON_SCHULZ_STEPS):
-        gram = x @ jnp.swapaxes(x, -2, -1)
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return jnp.swapaxes(x, -2, -1) if is_tall else x
 
 
 def _bias_corrected(accumulators, decays, count):

@@ -9,12 +9,14 @@ and sets
     a'      = a exp(z_2)                the tensor's server rate
     b'      = b + (1 - b)(1 - exp(z_3)) its momentum: 1 - b' = (1 - b) exp(z_3)
     c'      = c + (1 - c)(1 - exp(z_4)) decay of the average that is evaluated (z_4: mean over tensors)
+    z_5                                 share of the orthogonal step (Jordan et al. 2024, Muon) in that of a matrix
 
-with every z = (its bound) tanh(output). A per-parameter MLP, fed the pseudo-gradient, the momentum, their statistics
+with every z = (its bound) tanh(output) and orth(v) the orthogonal matrix of v with the Frobenius norm of v, so that the
+rule for the rates holds for any share. A per-parameter MLP, fed the pseudo-gradient, the momentum, their statistics
 over the workers and the controller's hidden units (its features where it has none), adds a correction in units of the
 pseudo-gradient's root mean square,
 
-    x <- x - a' (D + b' m) - a' rms(D) d exp(g),      (d, g) = MLP(...)
+    v = D + b' m;   x <- x - a' (v + z_5 (orth(v) - v)) - a' rms(D) d exp(g),      (d, g) = MLP(...)
 
 All inputs are free of the scale of tensors and losses, symmetric in the workers and had by all-reduce. The weights act
 on every tensor alike, so the update is equivariant to permutations of tensors. A deviation from LAgg-A (Joseph et al.
@@ -45,13 +47,14 @@ from learned_opt.algorithms.auto_diloco import (
 )
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.entry_correction import NUM_CHANNELS, channels, correction, worker_statistics
+from learned_opt.per_parameter.newton_schulz import orthogonal_of_equal_norm
 from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, round_features, tensor_sums
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
 
-BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2)
-"""Largest absolute value of z_0 .. z_4."""
+BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2, 1.5)
+"""Largest absolute value of z_0 .. z_5."""
 LARGEST_OFFSET = 3.0
 """Largest absolute value of log r."""
 SECOND_MOMENT_DECAY = 0.9
@@ -180,8 +183,10 @@ def lagg_set(
             servers = learning_rate * jnp.exp(z[:, 2])
             decays = momentum + (1 - momentum) * (1 - jnp.exp(z[:, 3]))
             new_momenta = [d + decays[i] * m for i, (d, m) in enumerate(zip(leaves, momenta, strict=True))]
+            plain = [d + decays[i] * m for i, (d, m) in enumerate(zip(leaves, new_momenta, strict=True))]
+            orthogonal = orthogonal_of_equal_norm(plain)
             steps = [
-                -servers[i] * (d + decays[i] * m) for i, (d, m) in enumerate(zip(leaves, new_momenta, strict=True))
+                -servers[i] * (v + z[i, 5] * (o - v)) for i, (v, o) in enumerate(zip(plain, orthogonal, strict=True))
             ]
             second = state.second_moment
             if hidden_size:
