@@ -5,6 +5,7 @@
     adamw             the same, and y <- y - lr weight_decay y              optax.adamw (the same, weight_decay)
     adam_b1_0         y <- y - lr g / (sqrt(v) + eps), bias-corrected       Adam without momentum; not optax.rmsprop
     relative_rmsprop  y <- y - lr max(rms(y), 0.03) g / (sqrt(v) + eps)     adam_b1_0 relative to each tensor
+    relative_adam     the same with Adam's momentum m in the place of g
     normalized_sgd    y <- y - lr max(rms(y), 1e-3) g / rms(g)              a share of each tensor, no state
 
 All of them take a learning rate that is a number, a traced scalar or an optax schedule over local steps. Their state
@@ -23,6 +24,7 @@ from learned_opt.names import check_arguments, resolve
 from learned_opt.optimizers.adam_b1_0 import adam_b1_0
 from learned_opt.optimizers.learning_rate import LearningRate, check_learning_rate
 from learned_opt.optimizers.normalized_sgd import normalized_sgd
+from learned_opt.optimizers.relative_adam import relative_adam
 from learned_opt.optimizers.relative_rmsprop import relative_rmsprop
 
 LOCAL_OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -30,6 +32,7 @@ LOCAL_OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": optax.adam,
     "adamw": optax.adamw,
     "adam_b1_0": adam_b1_0,
+    "relative_adam": relative_adam,
     "relative_rmsprop": relative_rmsprop,
     "normalized_sgd": normalized_sgd,
 }

@@ -37,15 +37,17 @@ def init_second_moment(params: Any) -> SecondMomentState:
 
 
 def second_moment_direction(
-    gradient: Any, state: SecondMomentState, b2: float | Array, eps: float | Array
+    gradient: Any, state: SecondMomentState, b2: float | Array, eps: float | Array, numerator: Any = None
 ) -> tuple[PyTree[Float[Array, "..."]], SecondMomentState]:
-    """(d, new state); d is float32."""
+    """(d, new state); d is float32, with the gradient above the root unless another numerator is given."""
     count = jnp.asarray(optax.safe_increment(state.count))
     second_moment = jax.tree.map(
         lambda g, v: (1 - b2) * jnp.square(g.astype(jnp.float32)) + b2 * v, gradient, state.second_moment
     )
     correction = 1 - jnp.power(jnp.asarray(b2, jnp.float32), count.astype(jnp.float32))
     direction = jax.tree.map(
-        lambda g, v: g.astype(jnp.float32) / (jnp.sqrt(v / correction) + eps), gradient, second_moment
+        lambda g, v: g.astype(jnp.float32) / (jnp.sqrt(v / correction) + eps),
+        gradient if numerator is None else numerator,
+        second_moment,
     )
     return direction, SecondMomentState(count, second_moment)

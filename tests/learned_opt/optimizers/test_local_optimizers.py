@@ -8,7 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt.optimizers import LOCAL_OPTIMIZERS, adam_b1_0, make_local_optimizer, normalized_sgd, relative_rmsprop
+from learned_opt.optimizers import (
+    LOCAL_OPTIMIZERS,
+    adam_b1_0,
+    make_local_optimizer,
+    normalized_sgd,
+    relative_adam,
+    relative_rmsprop,
+)
 from learned_opt.optimizers.normalized_sgd import RMS_FLOOR
 
 
@@ -97,6 +104,26 @@ def test_relative_rmsprop_equals_a_numpy_loop():
             np.testing.assert_allclose(found[t - 1][name], p, rtol=1e-4, atol=1e-5)
 
 
+def test_relative_adam_equals_a_numpy_loop():
+    params, gradients = draw(12)
+    found = run(relative_adam(0.02, b1=0.6, b2=0.95, eps=1e-6, floor=0.05), params, gradients)
+    for name, y in params.items():
+        y, m, v = y.astype(np.float64), 0.0, 0.0
+        for t, gradient in enumerate(gradients, 1):
+            g = gradient[name].astype(np.float64)
+            m, v = 0.6 * m + 0.4 * g, 0.95 * v + 0.05 * g**2
+            size = max(np.sqrt(np.mean(y**2)), 0.05)
+            y = y - 0.02 * size * (m / (1 - 0.6**t)) / (np.sqrt(v / (1 - 0.95**t)) + 1e-6)
+            np.testing.assert_allclose(found[t - 1][name], y, rtol=2e-5, atol=1e-7)
+
+
+def test_relative_adam_without_momentum_is_relative_rmsprop():
+    params, gradients = draw(5)
+    found, expected = (run(build, params, gradients) for build in (relative_adam(0.1, b1=0.0), relative_rmsprop(0.1)))
+    for x, y in zip(found, expected, strict=True):
+        assert_close(x, y)
+
+
 def test_relative_rmsprop_does_not_depend_on_the_scale_of_a_tensor():
     params, gradients = draw(5)
     larger = {"w": 8 * params["w"]}
@@ -118,7 +145,7 @@ def test_state_is_float32_for_bfloat16_parameters(build):
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(jnp.bfloat16)}
 
 
-@pytest.mark.parametrize("name", ["adam_b1_0", "relative_rmsprop", "normalized_sgd"])
+@pytest.mark.parametrize("name", ["adam_b1_0", "relative_rmsprop", "relative_adam", "normalized_sgd"])
 def test_own_optimizers_hold_under_strict_promotion_and_with_odd_leaves(name):
     params = {"w": jnp.ones((2, 2)), "none": None, "empty": jnp.zeros((0, 3)), "scalar": jnp.float32(2.0)}
     optimizer = make_local_optimizer(name, 0.1)
@@ -172,7 +199,7 @@ def test_mistakes_are_named(arguments, message):
     assert "\n" not in str(caught.value) and caught.type is ValueError
 
 
-@pytest.mark.parametrize("build", [relative_rmsprop, normalized_sgd])
+@pytest.mark.parametrize("build", [relative_rmsprop, relative_adam, normalized_sgd])
 def test_params_are_needed(build):
     params = jnp.ones(3)
     with pytest.raises(ValueError, match="update needs params"):
