@@ -79,11 +79,9 @@ def compiled_quickly(request: pytest.FixtureRequest):
     - that two ways to write a sum are equal to the last bit;
     - memory or speed.
 
-    Modules that promise these are marked `optimized`, as are those that compare with what another process compiled;
-    those of learned_opt are all compiled as users compile them.
+    Modules that promise these are marked `optimized`, as are those that compare with what another process compiled.
     """
-    layer = request.path.relative_to(ROOT).parts[0]
-    is_quick = layer != "learned_opt" and request.node.get_closest_marker("optimized") is None
+    is_quick = request.node.get_closest_marker("optimized") is None
     if is_quick != jax.config.values["jax_disable_most_optimizations"]:
         jax.config.update("jax_disable_most_optimizations", is_quick)
         # Programs in memory do not know how they were compiled.

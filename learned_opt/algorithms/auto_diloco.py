@@ -82,13 +82,12 @@ def auto_diloco(
     averages = not isinstance(average, int | float) or average > 0
 
     def init(params):
-        zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
         return AutoDiLoCoState(
-            momentum=zeros,
-            previous=zeros,
+            momentum=zeros_like(params),
+            previous=zeros_like(params),
             log_rate=jnp.float32(0),
             local_rates=jax.tree.map(lambda p: jnp.float32(1), params),
-            averaged_params=wide(params) if averages else (),
+            averaged_params=copied(params) if averages else (),
             num_updates=jnp.int32(0),
         )
 
@@ -121,6 +120,16 @@ def auto_diloco_workers() -> optax.GradientTransformation:
 def wide(tree: Any) -> Any:
     """The tree in float32."""
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
+
+
+def zeros_like(tree: Any) -> Any:
+    """Zeros in float32."""
+    return jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.float32), tree)
+
+
+def copied(tree: Any) -> Any:
+    """A copy in float32, which a donated state may take away without the parameters."""
+    return jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=True), tree)
 
 
 def averaged_with(averaged: Any, params: Any, steps: Any, decay: Float[Array, ""], count: Int[Array, ""]) -> Any:

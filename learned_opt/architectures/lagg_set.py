@@ -39,11 +39,12 @@ from learned_opt.algorithms.auto_diloco import (
     TAU,
     WORKER_FLOOR,
     averaged_with,
+    copied,
     cosine_of,
     next_log_rate,
     squared_norm,
     surviving_mean,
-    wide,
+    zeros_like,
 )
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.entry_correction import NUM_CHANNELS, channels, correction, worker_statistics
@@ -135,18 +136,17 @@ def lagg_set(
 
     def transform(theta, num_steps=None):
         def init_state(params):
-            zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
             tensors = len(jax.tree.leaves(params))
             return LaggSetState(
                 num_updates=jnp.int32(0),
-                momentum=zeros,
-                previous=zeros,
-                second_moment=zeros if hidden_size else (),
+                momentum=zeros_like(params),
+                previous=zeros_like(params),
+                second_moment=zeros_like(params) if hidden_size else (),
                 log_rate=jnp.float32(0),
                 offsets=jnp.zeros(tensors),
                 losses=jnp.full(len(LOSS_DECAYS), jnp.nan, jnp.float32),
                 local_rates=jax.tree.map(lambda p: jnp.float32(1), params),
-                averaged_params=wide(params),
+                averaged_params=copied(params),
             )
 
         def update(

@@ -2,6 +2,10 @@
 Muon).
 
     x <- a x + (b g + c g g) x,   g = x x^T,   five times, from x of Frobenius norm 1
+
+Its cost per entry grows with the shorter side. In blocks of `BLOCK_ROWS` rows of the shorter side, each of them
+orthogonal by itself (as between the full steps of MuonBP, Khaled et al. 2025), it does not; on problems of ordinary size
+blocks of 16 or 32 rows lowered the loss as much.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
+BLOCK_ROWS = 32
+"""Most rows of a block."""
 _SMALLEST = 1e-30
 
 
@@ -34,7 +40,7 @@ def newton_schulz(x: Float[Array, "*batch rows columns"]) -> Float[Array, "*batc
 
 
 def orthogonal_of_equal_norm(tensors: Sequence[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
-    """The orthogonal matrix of each tensor, with the tensor's own Frobenius norm; vectors and scalars as they are.
+    """An orthogonal matrix, block by block, for each tensor, with its Frobenius norm; vectors and scalars as they are.
 
     Tensors of more than two axes count as matrices whose columns are their last axis (those of convolutions: output
     channels). Matrices of one shape are computed, and compiled, together; a tensor of zeros stays one.
@@ -49,11 +55,25 @@ def orthogonal_of_equal_norm(tensors: Sequence[Float[Array, "..."]]) -> list[Flo
         # In units of the largest entry, whose square is neither zero nor infinite.
         largest = jnp.maximum(jnp.max(jnp.abs(stacked), axis=(-2, -1), keepdims=True), _SMALLEST)
         unit = stacked / largest
-        step = newton_schulz(unit)
+        step = _blockwise(unit)
         steps = step * (largest * _norm(unit) / jnp.maximum(_norm(step), _SMALLEST))
         for i, step in zip(members, steps, strict=True):
             results[i] = jnp.reshape(step, tensors[i].shape)
     return results
+
+
+def _blockwise(x):
+    """`newton_schulz` of blocks of rows, or of columns where they are fewer, as even as zeros at the end allow."""
+    is_tall = x.shape[-2] > x.shape[-1]
+    if is_tall:
+        x = jnp.swapaxes(x, -2, -1)
+    batch, rows, columns = x.shape
+    blocks = -(-rows // BLOCK_ROWS)
+    each = -(-rows // blocks)
+    padded = jnp.pad(x, ((0, 0), (0, blocks * each - rows), (0, 0)))
+    found = newton_schulz(jnp.reshape(padded, (batch, blocks, each, columns)))
+    found = jnp.reshape(found, padded.shape)[:, :rows]
+    return jnp.swapaxes(found, -2, -1) if is_tall else found
 
 
 def _norm(x):

@@ -139,3 +139,10 @@ def test_hyper_parameters_may_be_traced():
 
     found = jax.jit(jax.vmap(step))(jnp.asarray([0.5, 1.0]))
     np.testing.assert_allclose(2 * found[0], found[1], rtol=1e-6)
+
+
+def test_a_donated_state_takes_nothing_else_with_it():
+    params = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
+    state = auto_diloco().init(params)
+    jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0)(state)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(params))

@@ -15,6 +15,9 @@ from learned_opt.architectures import from_config
 from learned_opt.architectures.lagg_set import BOUNDS, LARGEST_OFFSET, lagg_set
 from learned_opt.per_parameter.round_features import NUM_FEATURES, TensorSums, round_features
 
+# To the last bit.
+pytestmark = pytest.mark.optimized
+
 PARAMS = {
     "w": np.asarray([[0.5, -1.0], [0.1, 2.0], [0.3, 0.4]], np.float32),
     "b": np.asarray([0.2, -0.1], np.float32),

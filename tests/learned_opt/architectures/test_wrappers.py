@@ -119,7 +119,7 @@ def test_a_missing_loss_is_named(name):
         tx.update(GRADIENTS, tx.init(PARAMS), PARAMS)
 
 
-@pytest.mark.parametrize("name", ["nn_adam", *LOSS])
+@pytest.mark.parametrize("name", ["nn_adam", "lagg_set", *LOSS])
 def test_a_donated_state_takes_nothing_else_with_it(name):
     lopt = getattr(learned_opt, name)()
     theta = lopt.init(jax.random.key(0))

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt.per_parameter.newton_schulz import newton_schulz, orthogonal_of_equal_norm
+from learned_opt.per_parameter.newton_schulz import BLOCK_ROWS, newton_schulz, orthogonal_of_equal_norm
 
 
 @pytest.mark.parametrize("shape", [(3, 8), (8, 3), (5, 5), (1, 4)])
@@ -45,3 +45,16 @@ def test_tiny_and_huge_steps_keep_their_direction(scale):
 
 def test_zeros_stay_zeros():
     np.testing.assert_array_equal(orthogonal_of_equal_norm([jnp.zeros((3, 2)), jnp.zeros((0, 2))])[0], 0)
+
+
+@pytest.mark.parametrize("is_tall", [False, True])
+def test_larger_matrices_are_orthogonal_in_blocks(is_tall):
+    rows = BLOCK_ROWS + 4
+    x = np.random.default_rng(3).normal(size=(rows, 2 * rows)).astype(np.float32)
+    (found,) = orthogonal_of_equal_norm([jnp.asarray(x.T if is_tall else x)])
+    found = np.asarray(found).T if is_tall else np.asarray(found)
+    each = rows // 2
+    halves = [np.asarray(newton_schulz(jnp.asarray(half))) for half in (x[:each], x[each:])]
+    expected = np.concatenate(halves)
+    expected *= np.linalg.norm(x) / np.linalg.norm(expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
