@@ -4,8 +4,8 @@ Muon).
     x <- a x + (b g + c g g) x,   g = x x^T,   five times, from x of Frobenius norm 1
 
 Its cost per entry grows with the shorter side. In blocks of `BLOCK_ROWS` rows of the shorter side, each of them
-orthogonal by itself (as between the full steps of MuonBP, Khaled et al. 2025), it does not; on problems of ordinary size
-blocks of 16 or 32 rows lowered the loss as much.
+orthogonal by itself (as between the full steps of MuonBP, Khaled et al. 2025), it does not; an MLP 576-128-10 and an
+autoencoder did as well with blocks of 16 or 32 rows.
 """
 
 from __future__ import annotations
