@@ -1,0 +1,160 @@
+"""`python -m meta_train.search --run-dir runs/lagg_any`: searches the numbers of `lagg_any`; again to go on.
+
+Writes `generations.jsonl` (candidates and their scores), `lagg_any.safetensors` (the mean of the search) and
+`validation.json` (its scores on META_VALID). A score is the mean difference of log losses from the anchor's, same
+initial parameters and batches; every generation has new ones.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import tyro
+from cmaes import CMA
+
+from eval.machine.command_line import fail, one_line
+from learned_opt.checkpoint import save
+from meta_train.search import lagg_any
+from meta_train.search.curves import build_curves, score
+from meta_train.search.problems import META_TRAIN_PROBLEMS, META_VALID_PROBLEMS
+
+VALID_SEEDS = [500_001, 500_002]
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Searches the numbers of lagg_any by CMA-ES (Hansen 2016, arXiv 1604.00772).
+
+    Attributes:
+      run_dir: folder of the run.
+      generations: how many; a larger number continues a run.
+      population: candidates per generation.
+      sigma: first standard deviation, in units of the entries' scales.
+      seed: of candidates, tasks, parameters and batches.
+    """
+
+    run_dir: Path = Path("runs/lagg_any")
+    generations: int = 30
+    population: int = 12
+    sigma: float = 0.3
+    seed: int = 0
+
+
+def search(options: Search) -> None:
+    """Runs the search, from the last whole generation on if the folder holds one.
+
+    Raises:
+      ValueError: settings that are no search, or a folder that holds a search with others.
+    """
+    check(options)
+    log = options.run_dir / "generations.jsonl"
+    found = CMA(lagg_any.start(), options.sigma, population_size=options.population, seed=options.seed)
+    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    for row in rows:
+        # The strategy is a function of its seed and what it was told.
+        found.tell([(found.ask(), total) for total in row["totals"]])
+    programs = {
+        problem: (build_curves(problem, lagg_any.algorithm), build_curves(problem, lagg_any.anchor))
+        for problem in META_TRAIN_PROBLEMS
+    }
+    start = time.monotonic()
+    for generation in range(len(rows), options.generations):
+        candidates = np.stack([found.ask() for _ in range(options.population)])
+        seeds = [options.seed * 100_000 + 1_000 + generation]
+        scores = {
+            f"{problem.name} T={problem.num_rounds}": score(
+                curves(candidates, seeds), reference(np.zeros((1, 1)), seeds)
+            )[:, 0]
+            for problem, (curves, reference) in programs.items()
+        }
+        totals = np.mean(list(scores.values()), axis=0)
+        found.tell(list(zip(candidates, totals.tolist(), strict=True)))
+        row = {
+            "generation": generation,
+            "seconds": round(time.monotonic() - start, 1),
+            "best": totals.min(),
+            "mean": totals.mean(),
+            "mean_of_search": found.mean.tolist(),
+            "totals": totals.tolist(),
+            "problems": {name: round(float(x.mean()), 4) for name, x in scores.items()},
+        }
+        with log.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"generation {generation}: best {totals.min():+.4f}, mean {totals.mean():+.4f}", flush=True)
+        export(options, found.mean, generation + 1)
+
+
+def check(options: Search) -> None:
+    """ValueError for settings out of range, and for those of a folder's earlier generations that differ."""
+    if options.generations < 1 or options.population < 4 or not options.sigma > 0:
+        raise ValueError(
+            f"generations={options.generations}, population={options.population}, sigma={options.sigma:g}: use at "
+            "least 1 generation of 4 candidates and a sigma above 0"
+        )
+    file = options.run_dir / "search.json"
+    now = {"population": options.population, "sigma": options.sigma, "seed": options.seed}
+    if file.exists() and (then := json.loads(file.read_text())) != now:
+        raise ValueError(f"{options.run_dir} holds a search with {then}, not {now}: use another --run-dir")
+    options.run_dir.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(now) + "\n")
+
+
+def export(options: Search, candidate: np.ndarray, generations: int) -> None:
+    """Writes the optimizer of a candidate [D]."""
+    problems = META_TRAIN_PROBLEMS
+    save(
+        options.run_dir / "lagg_any.safetensors",
+        lagg_any.LOPT,
+        lagg_any.theta_of(candidate),
+        local_opt=lagg_any.recipe(candidate),
+        task=" + ".join(dict.fromkeys(problem.family for problem in problems)),
+        num_workers=sorted({problem.num_workers for problem in problems}),
+        num_local_steps=sorted({problem.num_local_steps for problem in problems}),
+        batch_size=sorted({problem.batch_size for problem in problems}),
+        search={
+            "generations": generations,
+            "population": options.population,
+            "sigma": options.sigma,
+            "seed": options.seed,
+        },
+    )
+
+
+def validate(options: Search) -> dict[str, float]:
+    """Scores of the exported candidate on META_VALID, and their mean."""
+    rows = (options.run_dir / "generations.jsonl").read_text().splitlines()
+    candidate = np.asarray(json.loads(rows[-1])["mean_of_search"])[None]
+    scores = {}
+    for problem in META_VALID_PROBLEMS:
+        logs = build_curves(problem, lagg_any.algorithm)(candidate, VALID_SEEDS)
+        reference = build_curves(problem, lagg_any.anchor)(np.zeros((1, 1)), VALID_SEEDS)
+        scores[problem.name] = float(score(logs, reference).mean())
+        print(f"{problem.name}: {scores[problem.name]:+.4f}", flush=True)
+    scores["mean"] = float(np.mean(list(scores.values())))
+    (options.run_dir / "validation.json").write_text(json.dumps(scores, indent=2) + "\n")
+    return scores
+
+
+def main(arguments: list[str]) -> int:
+    """The command; returns its exit code."""
+    messages, program = io.StringIO(), "python -m meta_train.search"
+    try:
+        with contextlib.redirect_stderr(messages):
+            options = tyro.cli(Search, prog=program, args=arguments)
+    except SystemExit as stop:
+        return fail(program, one_line(messages.getvalue()), 2) if stop.code else 0
+    try:
+        search(options)
+        print(f"mean over META_VALID: {validate(options)['mean']:+.4f}")
+    except ValueError as error:
+        return fail(program, error, 2)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,85 @@
+"""Training curves of many candidates, by one compiled program per problem."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from learned_opt.algorithms.round import simulate
+from learned_opt.base import LocalAlgorithm
+from meta_train.search.problems import Problem
+from tasks.suites import make_family
+
+ROUNDS_PER_POINT = 4
+NUM_EXAMPLES = 384
+"""Training examples that a point of a curve is measured on."""
+LARGEST_RATIO, SMALLEST_RATIO = 1.5, 1e-9
+"""Losses over that of a constant guess are clipped to these; one that is not finite counts as the largest."""
+LARGEST_DIFFERENCE = 0.7
+"""Of log losses at a point: one problem decides no generation."""
+EARLY_SHARE, EARLY_WEIGHT, LATE_WEIGHT = 1 / 3, 0.6, 1.2
+
+Curves = Callable[[np.ndarray, list[int]], np.ndarray]
+"""(candidates [P, D], seeds [S]) -> log normalised losses [P, S, points] of the parameters that are evaluated."""
+
+
+def build_curves(problem: Problem, algorithm: Callable[[Any], LocalAlgorithm]) -> Curves:
+    """Builds the measurement, which compiles when it is called for the first time.
+
+    Args:
+      problem: what is trained.
+      algorithm: candidate [D] -> the algorithm for one worker.
+    """
+    family = make_family(problem.family)
+    rows = len(jax.tree.leaves(family.data["train"])[0])
+    shown = np.linspace(0, rows - 1, min(NUM_EXAMPLES, rows)).astype(int)
+    examples = jax.tree.map(lambda x: np.asarray(x)[shown], family.data["train"])
+    batch = family.eval_batch({"train": examples}, "train")
+    points = problem.num_rounds // ROUNDS_PER_POINT
+    shape = (problem.num_workers, problem.num_local_steps, problem.batch_size)
+
+    def train(candidate, seed, data, batch):
+        task_key, init_key, run_key = jax.random.split(jax.random.key(seed), 3)
+        task = family.task(family.sample(task_key), data)
+        simulated = simulate(algorithm(candidate), problem.num_workers)
+
+        def one_round(state, t):
+            batch_key, round_key = jax.random.split(jax.random.fold_in(run_key, t))
+            batches = task.sample_batch(batch_key, "train", shape)
+            return simulated.round(task.loss, state, round_key, batches)[0], None
+
+        def point(state, rounds):
+            state, _ = jax.lax.scan(one_round, state, rounds)
+            return state, task.metrics(simulated.params(state), batch)["loss"]
+
+        rounds = jnp.arange(points * ROUNDS_PER_POINT).reshape(points, ROUNDS_PER_POINT)
+        return jax.lax.scan(point, simulated.init(task.init(init_key)), rounds)[1]
+
+    run = jax.jit(
+        lambda xs, seeds, data, batch: jax.lax.map(lambda each: train(each[0], each[1], data, batch), (xs, seeds))
+    )
+    data = jax.device_put(family.data)
+
+    def curves(candidates, seeds):
+        xs = np.repeat(np.asarray(candidates, np.float32), len(seeds), axis=0)
+        losses = np.asarray(run(xs, np.tile(np.asarray(seeds), len(candidates)), data, batch))
+        ratios = np.nan_to_num(losses / family.uninformed_loss, nan=LARGEST_RATIO, posinf=LARGEST_RATIO)
+        logs = np.log(np.clip(ratios, SMALLEST_RATIO, LARGEST_RATIO))
+        return logs.reshape(len(candidates), len(seeds), points)
+
+    return curves
+
+
+def score(logs: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Mean difference of log losses from those of a reference, later points weighing more; below 0 is better.
+
+    Args:
+      logs: [..., points].
+      reference: [..., points], same seeds.
+    """
+    difference = np.clip(logs - reference, -LARGEST_DIFFERENCE, LARGEST_DIFFERENCE)
+    count = difference.shape[-1]
+    weight = np.where(np.arange(count) < EARLY_SHARE * count, EARLY_WEIGHT, LATE_WEIGHT)
+    return np.asarray(np.sum(difference * weight, axis=-1) / np.sum(weight))

@@ -1,0 +1,53 @@
+"""What candidates are judged on: families, workers and lengths as literal tables."""
+
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """Trainings of one family.
+
+    Attributes:
+      family: its name.
+      num_workers, num_local_steps, batch_size, num_rounds: of a training.
+    """
+
+    family: str
+    num_workers: int
+    num_local_steps: int
+    batch_size: int
+    num_rounds: int
+
+    @property
+    def name(self) -> str:
+        """E.g. "fmnist8_mlp32 K=8 H=4 B=16"."""
+        return f"{self.family} K={self.num_workers} H={self.num_local_steps} B={self.batch_size}"
+
+
+META_TRAIN_PROBLEMS = (
+    Problem("fmnist8_mlp32", 8, 4, 16, 200),
+    Problem("fmnist8_mlp32", 8, 4, 16, 700),
+    Problem("fmnist8_mlp32", 1, 1, 32, 400),
+    Problem("fmnist8_mlp64x64", 1, 16, 8, 100),
+    Problem("fmnist8_mlp64x64", 4, 16, 8, 80),
+    Problem("fmnist8_mlp_varied", 16, 2, 8, 160),
+    Problem("fmnist8_mlp_varied", 2, 8, 16, 120),
+    Problem("fmnist8_mlp32_reparam", 4, 8, 8, 120),
+    Problem("fmnist8_mlp32_noise", 32, 1, 8, 200),
+    Problem("fmnist8_cnn", 8, 4, 16, 100),
+    Problem("fmnist8_cnn", 4, 4, 8, 120),
+    Problem("markov_transformer", 8, 4, 4, 120),
+    Problem("teacher_student_wide", 8, 2, 8, 120),
+    Problem("fmnist16_mlp64", 8, 2, 8, 120),
+    Problem("quadratics32", 8, 4, 4, 150),
+)
+"""Of META_TRAIN, with few and many workers and local steps."""
+
+META_VALID_PROBLEMS = (
+    Problem("fmnist8_mlp128", 8, 4, 16, 200),
+    Problem("fmnist8_mlp128", 1, 1, 32, 400),
+    Problem("fmnist8_mlp128", 8, 16, 8, 100),
+    Problem("fmnist8_autoencoder", 8, 4, 16, 200),
+    Problem("fmnist8_autoencoder", 32, 2, 8, 200),
+    Problem("fmnist24_mlp128", 8, 4, 8, 120),
+)
+"""Of META_VALID: what a finished search is chosen by."""

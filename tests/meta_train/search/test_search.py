@@ -1,0 +1,72 @@
+"""The search for `lagg_any`, on one tiny problem."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from learned_opt.checkpoint import load_checkpoint
+from meta_train.search import __main__ as command
+from meta_train.search import lagg_any
+from meta_train.search.curves import LARGEST_DIFFERENCE, build_curves, score
+from meta_train.search.problems import META_TRAIN_PROBLEMS, META_VALID_PROBLEMS, Problem
+from tasks.suites import META_TRAIN, META_VALID
+
+TINY = Problem("quadratics32", 2, 2, 2, 8)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setattr(command, "META_TRAIN_PROBLEMS", (TINY,))
+    monkeypatch.setattr(command, "META_VALID_PROBLEMS", (TINY,))
+
+
+def test_problems_are_of_their_suites():
+    assert {problem.family for problem in META_TRAIN_PROBLEMS} <= set(META_TRAIN)
+    assert {problem.family for problem in META_VALID_PROBLEMS} <= set(META_VALID)
+
+
+def test_zeros_and_workers_without_momentum_are_the_anchor():
+    zeros = np.zeros((1, len(lagg_any.ENTRIES) + 1))
+    zeros[0, -1] = -lagg_any.FIRST_B1 / lagg_any.B1_PER_UNIT
+    found = build_curves(TINY, lagg_any.algorithm)(zeros, [3, 4])
+    reference = build_curves(TINY, lagg_any.anchor)(zeros, [3, 4])
+    assert found.shape == (1, 2, 2)
+    np.testing.assert_allclose(found, reference, atol=1e-5)
+
+
+def test_score_weighs_late_points_more_and_is_clipped():
+    reference = np.zeros(6)
+    early, late = np.asarray([-0.1, -0.1, 0, 0, 0, 0]), np.asarray([0, 0, 0, 0, -0.1, -0.1])
+    assert score(late, reference) == pytest.approx(2 * score(early, reference))
+    assert score(np.full(6, 100.0), reference) == pytest.approx(LARGEST_DIFFERENCE)
+
+
+def test_interrupted_and_continued_it_is_the_same_search(tmp_path, capsys):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    small = ["--population", "4", "--seed", "5"]
+    assert command.main(["--run-dir", str(whole), "--generations", "2", *small]) == 0
+    for generations in ("1", "2"):
+        assert command.main(["--run-dir", str(parts), "--generations", generations, *small]) == 0
+    rows = [
+        [json.loads(line) for line in (run / "generations.jsonl").read_text().splitlines()] for run in (whole, parts)
+    ]
+    for one, other in zip(*rows, strict=True):
+        assert one["totals"] == other["totals"] and one["mean_of_search"] == other["mean_of_search"]
+    assert rows[0][0]["totals"] != rows[0][1]["totals"]
+    loaded = load_checkpoint(whole / "lagg_any.safetensors")
+    expected = lagg_any.theta_of(np.asarray(rows[0][-1]["mean_of_search"]))
+    jax.tree.map(np.testing.assert_array_equal, loaded.theta, expected)
+    assert loaded.local_opt == lagg_any.recipe(np.asarray(rows[0][-1]["mean_of_search"]))
+    assert command.main(["--run-dir", str(whole), "--population", "6"]) == 2
+    assert "holds a search with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [(["--population", "1"], "population=1"), (["--generatons", "1"], "generatons")]
+)
+def test_mistakes_are_one_line(arguments, says, tmp_path, capsys):
+    assert command.main(["--run-dir", str(tmp_path / "run"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
