@@ -69,8 +69,8 @@ def unchecked_annotations():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_quickly(request: pytest.FixtureRequest):
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Most tests run a program a few times only: without XLA's optimizations it compiles in a third of the time.
 
     Such a program has other last bits, needs other memory and takes other time than what users run. It cannot show
@@ -79,9 +79,10 @@ def compiled_quickly(request: pytest.FixtureRequest):
     - that two ways to write a sum are equal to the last bit;
     - memory or speed.
 
-    Modules that promise these are marked `optimized`, as are those that compare with what another process compiled.
+    Tests that promise these are marked `optimized`, as are those that compare with what another process compiled. This
+    comes before all fixtures, those of a module included.
     """
-    is_quick = request.node.get_closest_marker("optimized") is None
+    is_quick = item.get_closest_marker("optimized") is None
     if is_quick != jax.config.values["jax_disable_most_optimizations"]:
         jax.config.update("jax_disable_most_optimizations", is_quick)
         # Programs in memory do not know how they were compiled.

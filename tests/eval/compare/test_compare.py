@@ -24,8 +24,6 @@ from learned_opt.architectures.lagg_a import lagg_a
 from learned_opt.checkpoint import save
 from tests.eval.toy import TOY, toy_data, toy_family
 
-pytestmark = pytest.mark.optimized
-
 K = TOY.num_workers
 GRID = {"lr": GridAxis((0.5, 1.0))}
 
@@ -43,6 +41,7 @@ def compared(tmp_path_factory):
     return results, folder
 
 
+@pytest.mark.optimized
 def test_a_planted_copy_of_a_baseline_is_equal_in_everything(compared):
     original, copy, _ = compared[0].contenders
     assert copy.hparams == original.hparams and copy.tuning == original.tuning
@@ -75,6 +74,7 @@ def test_the_folder_holds_results_table_and_figure(compared):
     assert any(line.startswith("diverging") for line in lines)
 
 
+@pytest.mark.optimized
 def test_earlier_tuned_baselines_are_trained_again_for_other_seeds(compared, tmp_path):
     earlier, folder = compared
     stages = []
@@ -158,6 +158,7 @@ def save_checkpoint(path, lopt, **card):
     return path
 
 
+@pytest.mark.optimized
 def test_an_untrained_nominal_checkpoint_is_local_sgd_to_the_last_bit(tmp_path):
     lopt = lagg_a(num_workers=K, hidden_size=4, nominal="average")
     path = save_checkpoint(tmp_path / "a.safetensors", lopt, local_opt={"name": "sgd", "learning_rate": 0.5})

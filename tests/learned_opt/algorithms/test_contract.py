@@ -208,6 +208,7 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize("layout", [*(pytest.param(devices, marks=SLOW) for devices in (1, 4, 8)), 2, "user"])
+@pytest.mark.optimized
 def test_every_layout_of_the_workers_gives_the_same(name, layout):
     if name == "fzoos":
         pytest.skip("it divides differences of losses by a small radius, which makes much of a last bit")

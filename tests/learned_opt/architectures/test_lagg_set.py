@@ -15,9 +15,6 @@ from learned_opt.architectures import from_config
 from learned_opt.architectures.lagg_set import BOUNDS, LARGEST_OFFSET, lagg_set
 from learned_opt.per_parameter.round_features import NUM_FEATURES, TensorSums, round_features
 
-# To the last bit.
-pytestmark = pytest.mark.optimized
-
 PARAMS = {
     "w": np.asarray([[0.5, -1.0], [0.1, 2.0], [0.3, 0.4]], np.float32),
     "b": np.asarray([0.2, -0.1], np.float32),
@@ -66,6 +63,7 @@ def steps_of(tx, rounds, losses=None, params=PARAMS):
     return jax.device_get(history)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("sizes", SIZES)
 def test_before_training_it_is_its_anchor_to_the_last_bit(sizes):
     lopt = lagg_set(*sizes)

@@ -284,6 +284,7 @@ def test_initial_weights():
             np.testing.assert_allclose(np.std(weights), 0.8796 * scale, rtol=0.17)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("case_name", PROPORTIONAL_CASES)
 def test_untrained_nominal_form_is_the_hand_made_step_to_the_last_bit(case_name):
     case = CASES[case_name]

@@ -18,8 +18,6 @@ from meta_train.trainer import warmup_cosine
 from tests.meta_train.toy_families import regression_family
 from tests.meta_train.toy_trainer import result_of
 
-pytestmark = pytest.mark.optimized
-
 CONFIG = MetaTrainConfig(
     task="mine",
     num_workers=2,
@@ -90,6 +88,7 @@ class _Killed(Exception):
     pass
 
 
+@pytest.mark.optimized
 def test_an_extension_that_is_interrupted_has_the_bits_of_one_that_is_not(tmp_path):
     for name in ("whole", "killed"):
         config, mine = own(tmp_path / name)

@@ -17,8 +17,6 @@ from meta_train.runs.run_store import newest_checkpoint, read_rows
 from meta_train.trainer import build_trainer
 from tests.meta_train.device_hash import TINY
 
-pytestmark = pytest.mark.optimized
-
 # The family that compiles fastest: what is tested is around it.
 _RUN = dataclasses.replace(TINY, task="quadratics32", num_tasks=2)
 
@@ -83,6 +81,7 @@ def _resources() -> tuple[int, int]:
     return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("meta_steps", [40, pytest.param(2000, marks=pytest.mark.slow)])
 def test_nothing_grows_and_nothing_compiles_twice(tmp_path, meta_steps):
     """R19 and R20: a run of so many meta-steps with its metrics and checkpoints; one compilation of the meta-step, none
