@@ -17,8 +17,8 @@ NUM_EXAMPLES = 384
 """Training examples that a point of a curve is measured on."""
 LARGEST_RATIO, SMALLEST_RATIO = 1.5, 1e-9
 """Losses over that of a constant guess are clipped to these; one that is not finite counts as the largest."""
-LARGEST_DIFFERENCE = 0.7
-"""Of log losses at a point: one problem decides no generation."""
+LARGEST_GAIN, LARGEST_LOSS = 0.7, 1.5
+"""Of log losses at a point, so that one problem decides no generation; what diverges counts twice what is won."""
 EARLY_SHARE, EARLY_WEIGHT, LATE_WEIGHT = 1 / 3, 0.6, 1.2
 
 Curves = Callable[[np.ndarray, list[int]], np.ndarray]
@@ -79,7 +79,7 @@ def score(logs: np.ndarray, reference: np.ndarray) -> np.ndarray:
       logs: [..., points].
       reference: [..., points], same seeds.
     """
-    difference = np.clip(logs - reference, -LARGEST_DIFFERENCE, LARGEST_DIFFERENCE)
+    difference = np.clip(logs - reference, -LARGEST_GAIN, LARGEST_LOSS)
     count = difference.shape[-1]
     weight = np.where(np.arange(count) < EARLY_SHARE * count, EARLY_WEIGHT, LATE_WEIGHT)
     return np.asarray(np.sum(difference * weight, axis=-1) / np.sum(weight))

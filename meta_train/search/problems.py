@@ -39,6 +39,12 @@ META_TRAIN_PROBLEMS = (
     Problem("teacher_student_wide", 8, 2, 8, 120),
     Problem("fmnist16_mlp64", 8, 2, 8, 120),
     Problem("quadratics32", 8, 4, 4, 150),
+    Problem("fmnist8_cnn", 32, 2, 8, 100),
+    Problem("teacher_student_wide", 32, 4, 8, 80),
+    Problem("fmnist8_mlp64x64", 32, 8, 4, 60),
+    Problem("markov_transformer", 2, 16, 4, 60),
+    Problem("teacher_student", 16, 4, 8, 120),
+    Problem("fmnist16_mlp64", 1, 4, 16, 160),
 )
 """Of META_TRAIN, with few and many workers and local steps."""
 

@@ -9,7 +9,7 @@ import pytest
 from learned_opt.checkpoint import load_checkpoint
 from meta_train.search import __main__ as command
 from meta_train.search import lagg_any
-from meta_train.search.curves import LARGEST_DIFFERENCE, build_curves, score
+from meta_train.search.curves import LARGEST_GAIN, LARGEST_LOSS, build_curves, score
 from meta_train.search.problems import META_TRAIN_PROBLEMS, META_VALID_PROBLEMS, Problem
 from tasks.suites import META_TRAIN, META_VALID
 
@@ -40,7 +40,8 @@ def test_score_weighs_late_points_more_and_is_clipped():
     reference = np.zeros(6)
     early, late = np.asarray([-0.1, -0.1, 0, 0, 0, 0]), np.asarray([0, 0, 0, 0, -0.1, -0.1])
     assert score(late, reference) == pytest.approx(2 * score(early, reference))
-    assert score(np.full(6, 100.0), reference) == pytest.approx(LARGEST_DIFFERENCE)
+    assert score(np.full(6, 100.0), reference) == pytest.approx(LARGEST_LOSS)
+    assert score(np.full(6, -100.0), reference) == pytest.approx(-LARGEST_GAIN)
 
 
 def test_interrupted_and_continued_it_is_the_same_search(tmp_path, capsys):
