@@ -1,7 +1,7 @@
 """`python -m meta_train.search --run-dir runs/lagg_any`: searches the numbers of `lagg_any`; again to go on.
 
-Writes `generations.jsonl` (candidates and their scores), `lagg_any.safetensors` (the mean of the search) and
-`validation.json` (its scores on META_VALID). A score is the mean difference of log losses from the anchor's, same
+Writes `generations.jsonl` (scores and the mean of the search), `lagg_any.safetensors` (that mean, averaged over the last
+third of the generations) and `validation.json` (its scores on META_VALID). A score is the mean difference of log losses from the anchor's, same
 initial parameters and batches; every generation has new ones.
 """
 
@@ -86,7 +86,7 @@ def search(options: Search) -> None:
         with log.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(f"generation {generation}: best {totals.min():+.4f}, mean {totals.mean():+.4f}", flush=True)
-        export(options, found.mean, generation + 1)
+    export(options)
 
 
 def check(options: Search) -> None:
@@ -104,8 +104,17 @@ def check(options: Search) -> None:
     file.write_text(json.dumps(now) + "\n")
 
 
-def export(options: Search, candidate: np.ndarray, generations: int) -> None:
-    """Writes the optimizer of a candidate [D]."""
+def result(options: Search) -> tuple[np.ndarray, int]:
+    """The result of the generations so far, [D], and their number: the noise of a generation moves the mean of the
+    search, so it is averaged over the last third of them."""
+    rows = (options.run_dir / "generations.jsonl").read_text().splitlines()
+    means = [json.loads(row)["mean_of_search"] for row in rows]
+    return np.mean(means[-max(1, len(means) // 3) :], axis=0), len(means)
+
+
+def export(options: Search) -> None:
+    """Writes the optimizer of the result."""
+    candidate, generations = result(options)
     problems = META_TRAIN_PROBLEMS
     save(
         options.run_dir / "lagg_any.safetensors",
@@ -126,9 +135,8 @@ def export(options: Search, candidate: np.ndarray, generations: int) -> None:
 
 
 def validate(options: Search) -> dict[str, float]:
-    """Scores of the exported candidate on META_VALID, and their mean."""
-    rows = (options.run_dir / "generations.jsonl").read_text().splitlines()
-    candidate = np.asarray(json.loads(rows[-1])["mean_of_search"])[None]
+    """Scores of the result on META_VALID, and their mean."""
+    candidate = result(options)[0][None]
     scores = {}
     for problem in META_VALID_PROBLEMS:
         logs = build_curves(problem, lagg_any.algorithm)(candidate, VALID_SEEDS)

@@ -57,9 +57,10 @@ def test_interrupted_and_continued_it_is_the_same_search(tmp_path, capsys):
         assert one["totals"] == other["totals"] and one["mean_of_search"] == other["mean_of_search"]
     assert rows[0][0]["totals"] != rows[0][1]["totals"]
     loaded = load_checkpoint(whole / "lagg_any.safetensors")
-    expected = lagg_any.theta_of(np.asarray(rows[0][-1]["mean_of_search"]))
+    averaged = np.asarray(rows[0][-1]["mean_of_search"])
+    expected = lagg_any.theta_of(averaged)
     jax.tree.map(np.testing.assert_array_equal, loaded.theta, expected)
-    assert loaded.local_opt == lagg_any.recipe(np.asarray(rows[0][-1]["mean_of_search"]))
+    assert loaded.local_opt == lagg_any.recipe(averaged)
     assert command.main(["--run-dir", str(whole), "--population", "6"]) == 2
     assert "holds a search with" in capsys.readouterr().err
 
@@ -71,3 +72,11 @@ def test_mistakes_are_one_line(arguments, says, tmp_path, capsys):
     assert command.main(["--run-dir", str(tmp_path / "run"), *arguments]) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
+
+
+def test_the_result_is_averaged_over_the_last_third(tmp_path):
+    rows = [json.dumps({"mean_of_search": [float(i), 2.0 * i]}) for i in range(7)]
+    (tmp_path / "generations.jsonl").write_text("\n".join(rows) + "\n")
+    found, generations = command.result(command.Search(tmp_path))
+    np.testing.assert_array_equal(found, [5.5, 11.0])
+    assert generations == 7
