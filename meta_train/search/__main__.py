@@ -1,8 +1,8 @@
 """`python -m meta_train.search --run-dir runs/lagg_any`: searches the numbers of `lagg_any`; again to go on.
 
-Writes `generations.jsonl` (scores and the mean of the search), `lagg_any.safetensors` (that mean, averaged over the last
-third of the generations) and `validation.json` (its scores on META_VALID). A score is the mean difference of log losses from the anchor's, same
-initial parameters and batches; every generation has new ones.
+Writes `generations.jsonl` (scores and the mean of the search), `lagg_any.safetensors` (that mean, averaged over the
+last third of the generations) and `validation.json` (its scores on META_VALID). A score is the mean difference of log
+losses from the anchor's, same initial parameters and batches; every generation has new ones.
 """
 
 import contextlib
