@@ -115,6 +115,15 @@ def _facts(checkpoint: Checkpoint, card: dict[str, Any], config: dict[str, Any])
         ["workers", used["workers"]],
         ["network", f"{_network(config)}; {size:,} meta-parameters"],
     ]
+    if search := card.get("search"):
+        rows += [
+            ["meta-trained on", f"{card['task'].replace(' + ', ', ')}; {_several(card)}"],
+            [
+                "how",
+                "CMA-ES over {numbers} numbers, {generations} generations of {population}, ".format(**search)
+                + f"each judged by whole trainings; seed {search['seed']}",
+            ],
+        ]
     if settings:
         # Files from before there was a choice of estimators are PES's.
         how = (
@@ -134,6 +143,11 @@ def _facts(checkpoint: Checkpoint, card: dict[str, Any], config: dict[str, Any])
         if settings.get("initial_theta"):
             rows.append(["started from", f"`{settings['initial_theta']}`"])
     return rows
+
+
+def _several(card: dict[str, Any]) -> str:
+    fields = {"K": "num_workers", "H": "num_local_steps", "batch": "batch_size"}
+    return ", ".join(f"{name} = {min(card[field])} to {max(card[field])}" for name, field in fields.items())
 
 
 def _architecture(name: str) -> str:

@@ -97,7 +97,7 @@ def lagg_set(
     average: float = AVERAGE,
     floor: float = WORKER_FLOOR,
 ) -> LearnedOptimizer:
-    """The learned round.
+    """LAgg-Set: a learned round for any number of workers and local steps.
 
     Args:
       controller_size: hidden units of the controller; 0 makes it linear in its features.

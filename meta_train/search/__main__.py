@@ -126,6 +126,7 @@ def export(options: Search) -> None:
         num_local_steps=sorted({problem.num_local_steps for problem in problems}),
         batch_size=sorted({problem.batch_size for problem in problems}),
         search={
+            "numbers": len(candidate),
             "generations": generations,
             "population": options.population,
             "sigma": options.sigma,
