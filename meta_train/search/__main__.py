@@ -120,7 +120,7 @@ def export(options: Search) -> None:
         options.run_dir / "lagg_any.safetensors",
         lagg_any.LOPT,
         lagg_any.theta_of(candidate),
-        local_opt=lagg_any.recipe(candidate),
+        local_opt=lagg_any.RECIPE,
         task=" + ".join(dict.fromkeys(problem.family for problem in problems)),
         num_workers=sorted({problem.num_workers for problem in problems}),
         num_local_steps=sorted({problem.num_local_steps for problem in problems}),

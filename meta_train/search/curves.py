@@ -19,7 +19,8 @@ LARGEST_RATIO, SMALLEST_RATIO = 1.5, 1e-9
 """Losses over that of a constant guess are clipped to these; one that is not finite counts as the largest."""
 LARGEST_GAIN, LARGEST_LOSS = 0.7, 1.5
 """Of log losses at a point, so that one problem decides no generation; what diverges counts twice what is won."""
-EARLY_SHARE, EARLY_WEIGHT, LATE_WEIGHT = 1 / 3, 0.6, 1.2
+EARLY_SHARE = 1 / 3
+"""Of the points, which are not judged: where a training ends is what counts."""
 
 Curves = Callable[[np.ndarray, list[int]], np.ndarray]
 """(candidates [P, D], seeds [S]) -> log normalised losses [P, S, points] of the parameters that are evaluated."""
@@ -73,13 +74,11 @@ def build_curves(problem: Problem, algorithm: Callable[[Any], LocalAlgorithm]) -
 
 
 def score(logs: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Mean difference of log losses from those of a reference, later points weighing more; below 0 is better.
+    """Mean difference of log losses from those of a reference over the later points; below 0 is better.
 
     Args:
       logs: [..., points].
       reference: [..., points], same seeds.
     """
     difference = np.clip(logs - reference, -LARGEST_GAIN, LARGEST_LOSS)
-    count = difference.shape[-1]
-    weight = np.where(np.arange(count) < EARLY_SHARE * count, EARLY_WEIGHT, LATE_WEIGHT)
-    return np.asarray(np.sum(difference * weight, axis=-1) / np.sum(weight))
+    return np.asarray(np.mean(difference[..., int(EARLY_SHARE * difference.shape[-1]) :], axis=-1))

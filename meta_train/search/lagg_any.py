@@ -1,7 +1,7 @@
-"""The numbers of `lagg_any` that are searched: a linear controller of `lagg_set` and the workers' momentum.
+"""The numbers of `lagg_any` that are searched: entries of a linear controller of `lagg_set`.
 
-A candidate is a vector. Each of its numbers but the last is one entry of the controller, in units of that entry's
-scale; the last is the workers' b1. All zeros but b1 is the anchor with that b1.
+A candidate is a vector; each of its numbers is one entry of the controller, in units of that entry's scale. All zeros
+are the anchor.
 """
 
 from typing import Any, NamedTuple
@@ -13,7 +13,6 @@ from learned_opt.algorithms.auto_diloco import WORKER_FLOOR, WORKER_LEARNING_RAT
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.architectures.lagg_set import BOUNDS, lagg_set
 from learned_opt.base import LocalAlgorithm
-from learned_opt.optimizers import relative_adam
 from learned_opt.per_parameter.round_features import NUM_FEATURES
 
 COSINE, WORKERS, LOCAL_STEPS = 8, 13, 14
@@ -32,31 +31,27 @@ class Entry(NamedTuple):
 
 ENTRIES = (
     Entry(RATE_PER_ROUND, None, 0.15),
-    Entry(RATE, None, 0.6),
-    Entry(SERVER_RATE, None, 0.6),
-    Entry(MOMENTUM, None, 0.6),
-    Entry(AVERAGE, None, 0.6),
-    Entry(SHARE, None, 0.8),
     Entry(RATE_PER_ROUND, COSINE, 0.15),
     Entry(RATE_PER_ROUND, WORKERS, 0.15),
     Entry(RATE_PER_ROUND, LOCAL_STEPS, 0.15),
-    Entry(RATE, WORKERS, 0.3),
-    Entry(RATE, LOCAL_STEPS, 0.3),
-    Entry(MOMENTUM, WORKERS, 0.6),
-    Entry(AVERAGE, LOCAL_STEPS, 0.6),
+    Entry(AVERAGE, None, 0.6),
+    Entry(SHARE, None, 0.8),
     Entry(SHARE, WORKERS, 0.8),
     Entry(SHARE, LOCAL_STEPS, 0.8),
 )
-FIRST_B1, B1_PER_UNIT, LARGEST_B1 = 0.4, 0.25, 0.9
+"""What decides late in a training. With rates, momentum and the workers' b1 searched as well, 16 numbers, the result was
+faster at first on unseen problems and ended higher."""
 FIRST_SHARE = 0.6
-"""Where the search begins, in units of that entry: orthogonal steps for about half of a step."""
+"""Where the search begins, in units of that entry: orthogonal steps for about two thirds of a step."""
 
 LOPT = lagg_set(controller_size=0, hidden_size=0)
+RECIPE = {"name": "relative_rmsprop", "learning_rate": WORKER_LEARNING_RATE, "floor": WORKER_FLOOR}
+"""What the workers run: those of the anchor."""
 
 
 def start() -> np.ndarray:
     """The first mean of the search, [D]."""
-    x = np.zeros(len(ENTRIES) + 1)
+    x = np.zeros(len(ENTRIES))
     x[[(e.output, e.feature) for e in ENTRIES].index((SHARE, None))] = FIRST_SHARE
     return x
 
@@ -73,21 +68,9 @@ def theta_of(candidate: Any) -> dict[str, Any]:
     return {"controller": {"w1": weights, "b1": bias}}
 
 
-def worker_momentum(candidate: Any) -> Any:
-    """b1 of the workers."""
-    return jnp.clip(FIRST_B1 + B1_PER_UNIT * candidate[-1], 0, LARGEST_B1)
-
-
-def recipe(candidate: Any) -> dict[str, Any]:
-    """What the workers run, for a checkpoint."""
-    b1 = round(float(worker_momentum(candidate)), 3)
-    return {"name": "relative_adam", "learning_rate": WORKER_LEARNING_RATE, "b1": b1, "floor": WORKER_FLOOR}
-
-
 def algorithm(candidate: Any) -> LocalAlgorithm:
     """The algorithm of a candidate."""
-    workers = relative_adam(WORKER_LEARNING_RATE, b1=worker_momentum(candidate), floor=WORKER_FLOOR)
-    return local_sgd(workers, LOPT.transform(theta_of(candidate)))
+    return local_sgd(auto_diloco_workers(), LOPT.transform(theta_of(candidate)))
 
 
 def anchor(candidate: Any) -> LocalAlgorithm:

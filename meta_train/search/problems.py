@@ -24,27 +24,24 @@ class Problem(NamedTuple):
 
 
 META_TRAIN_PROBLEMS = (
-    Problem("fmnist8_mlp32", 8, 4, 16, 200),
-    Problem("fmnist8_mlp32", 8, 4, 16, 700),
+    Problem("fmnist8_mlp32", 8, 4, 16, 400),
     Problem("fmnist8_mlp32", 1, 1, 32, 400),
     Problem("fmnist8_mlp64x64", 1, 16, 8, 100),
     Problem("fmnist8_mlp64x64", 4, 16, 8, 80),
     Problem("fmnist8_mlp_varied", 16, 2, 8, 160),
     Problem("fmnist8_mlp_varied", 2, 8, 16, 120),
     Problem("fmnist8_mlp32_reparam", 4, 8, 8, 120),
-    Problem("fmnist8_mlp32_noise", 32, 1, 8, 200),
+    Problem("fmnist8_mlp32_noise", 32, 1, 8, 160),
     Problem("fmnist8_cnn", 8, 4, 16, 100),
-    Problem("fmnist8_cnn", 4, 4, 8, 120),
+    Problem("fmnist8_cnn", 32, 2, 8, 80),
     Problem("markov_transformer", 8, 4, 4, 120),
     Problem("teacher_student_wide", 8, 2, 8, 120),
-    Problem("fmnist16_mlp64", 8, 2, 8, 120),
-    Problem("quadratics32", 8, 4, 4, 150),
-    Problem("fmnist8_cnn", 32, 2, 8, 100),
-    Problem("teacher_student_wide", 32, 4, 8, 80),
-    Problem("fmnist8_mlp64x64", 32, 8, 4, 60),
-    Problem("markov_transformer", 2, 16, 4, 60),
     Problem("teacher_student", 16, 4, 8, 120),
+    Problem("teacher_student", 8, 4, 16, 200),
+    Problem("fmnist16_mlp64", 8, 2, 8, 120),
     Problem("fmnist16_mlp64", 1, 4, 16, 160),
+    Problem("quadratics32", 8, 4, 4, 150),
+    Problem("quadratics32_exact", 8, 4, 16, 150),
 )
 """Of META_TRAIN, with few and many workers and local steps."""
 
