@@ -80,5 +80,5 @@ def score(logs: np.ndarray, reference: np.ndarray) -> np.ndarray:
       logs: [..., points].
       reference: [..., points], same seeds.
     """
-    difference = np.clip(logs - reference, -LARGEST_GAIN, LARGEST_LOSS)
+    difference = np.clip(np.float64(logs) - reference, -LARGEST_GAIN, LARGEST_LOSS)
     return np.asarray(np.mean(difference[..., int(EARLY_SHARE * difference.shape[-1]) :], axis=-1))

@@ -39,8 +39,8 @@ ENTRIES = (
     Entry(SHARE, WORKERS, 0.8),
     Entry(SHARE, LOCAL_STEPS, 0.8),
 )
-"""What decides late in a training. With rates, momentum and the workers' b1 searched as well, 16 numbers, the result was
-faster at first on unseen problems and ended higher."""
+"""What decides late in a training. With rates, momentum and the workers' b1 searched as well, 16 numbers, the result
+was faster at first on unseen problems and ended higher."""
 FIRST_SHARE = 0.6
 """Where the search begins, in units of that entry: orthogonal steps for about two thirds of a step."""
 
