@@ -14,7 +14,7 @@ PRETRAINED = $(basename $(notdir $(wildcard learned_opt/pretrained/*.safetensors
 SUITE = $(BIN)/python -m eval suite --batch-size 16 --num-seeds 3 --tuning coarse --max-extensions 4 \
   $(addprefix --checkpoint ,$(PRETRAINED)) $(ARGS)
 
-.PHONY: install demo test test-reliability notebooks generalization gpu-check lint
+.PHONY: install demo test test-reliability notebooks notebooks-refresh docs generalization gpu-check lint
 
 install: .venv/installed
 
@@ -47,6 +47,14 @@ test-reliability: install
 # Every notebook in a kernel, at its smoke setting.
 notebooks: install
 	$(BIN)/python -m pytest -m slow tests/eval/test_notebooks.py $(ARGS)
+
+# Every notebook at its full setting, its output kept in the .ipynb; ARGS="NAME ..." for some of them.
+notebooks-refresh: install
+	$(BIN)/python .ci/refresh_notebooks.py $(ARGS)
+
+# The API reference in build/docs, from the docstrings.
+docs: install
+	$(BIN)/python .ci/api_reference.py build/docs
 
 # The README's generalization tables. 34 minutes on two cores; again to go on after an interruption.
 generalization: install

@@ -11,7 +11,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -27,9 +27,16 @@ _SETTINGS = "meta_train_config"
 _NAME_HELP = "pretrained name, file, run folder or exported folder"
 
 
+class _OneLineParser(argparse.ArgumentParser):
+    """Says a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; '{self.prog} --help' lists what there is")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m learned_opt", description="Learned optimizers at hand.")
+    parser = _OneLineParser(prog="python -m learned_opt", description="Learned optimizers at hand.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="pretrained optimizers: what they read, their local steps, K, H and batch")
     inspect = commands.add_parser("inspect", help="what an optimizer is, was trained for and costs, and how to call it")
@@ -41,8 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     export.add_argument("name", help=_NAME_HELP)
     export.add_argument("folder", help="folder to write")
     commands.add_parser("algorithms", help="distributed algorithms and server optimizers: paper, use")
-    command = parser.parse_args(arguments)
     try:
+        command = parser.parse_args(arguments)
         if command.command == "list":
             print(table())
         elif command.command == "algorithms":

@@ -31,11 +31,21 @@ class Reference(NamedTuple):
     arguments: dict[str, Any]
 
 
+_SHORT_LIST = 20
+"""Names that are all listed although one of them is near."""
+
+
 def hint(value: Any, choices: Iterable[str]) -> str:
-    """ "did you mean 'lopt_a'? use one of lopt_a, lagg_a", the first part only where something is near."""
+    """ "did you mean 'lopt_a'? use one of lopt_a, lagg_a", the first part only where something is near; where it is, a
+    long list is left out."""
     choices = list(choices)
     close = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
-    return f"{f'did you mean {close[0]!r}? ' if close else ''}use one of {', '.join(choices)}"
+    if not close:
+        return f"use one of {', '.join(choices)}"
+    listed = (
+        f"one of {', '.join(choices)}" if len(choices) <= _SHORT_LIST else f"it, or one of {len(choices) - 1} others"
+    )
+    return f"did you mean {close[0]!r}? use {listed}"
 
 
 def parse(reference: str) -> Reference:

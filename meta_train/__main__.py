@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meta_train.command_line import PROGRAM, UsageError, parse_flags, parse_preset, without_option
+from eval.machine.command_line import fail, parse_flags
+from meta_train.command_line import PROGRAM, UsageError, parse_preset, without_option
 from meta_train.config import MetaTrainConfig
 from meta_train.presets import PRESETS
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _EXIT_CODES = {"finished": 0, "preempted": 75, "diverged": 3}
 _CACHE = "JAX_COMPILATION_CACHE_DIR"
+_DATA = "LEARNED_OPT_DATA"
 _USAGE = f"""usage: {PROGRAM} PRESET [--run-dir DIR] [--meta-steps N] [--seed S] [--FIELD VALUE]
        {PROGRAM} resume RUN_DIR [--meta-steps N]
        {PROGRAM} launch --processes N (PRESET ... | resume RUN_DIR ...)
@@ -37,6 +39,8 @@ Every command but list takes
   --compilation-cache DIR
         keep compiled programs in DIR, so that the next start with the same shapes skips the compilation
         (default: the environment variable {_CACHE}, if set)
+  --data-dir DIR
+        folder with your data sets (default: the environment variable {_DATA}, if set)
 
 presets: {", ".join(PRESETS)}"""
 
@@ -46,15 +50,15 @@ def main(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
     except (UsageError, ValueError, FileNotFoundError) as error:
-        return _fail(error, 2)
+        return fail("meta_train", error, 2)
     except BrokenPipeError:
         # Whoever read the output has seen enough; the interpreter must not write to it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _fail(f"{error}; checkpoints saved before are intact", 1)
+        return fail("meta_train", f"{error}; checkpoints saved before are intact", 1)
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return fail("meta_train", "interrupted", 130)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -69,6 +73,12 @@ def _dispatch(arguments: list[str]) -> int:
     rest, cache = without_option(rest, "--compilation-cache")
     if cache is not None:
         _use_cache(cache)
+    rest, data_dir = without_option(rest, "--data-dir")
+    if data_dir is not None:
+        if not Path(data_dir).is_dir():
+            raise FileNotFoundError(f"--data-dir {data_dir}: there is no such folder")
+        # Where tasks.datasets looks, and what processes started from here inherit.
+        os.environ[_DATA] = str(Path(data_dir).absolute())
     if command == "launch":
         return _launch(rest)
     rest, setting = without_option(rest, "--distributed")
@@ -84,7 +94,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _use_cache(folder: str) -> None:
     """Where JAX keeps compiled programs, in this process and in those that it starts."""
     if not folder:
-        raise UsageError("compilation-cache: name a folder, e.g. --compilation-cache ~/.cache/jax")
+        raise ValueError("compilation-cache: name a folder, e.g. --compilation-cache ~/.cache/jax")
     path = Path(folder).expanduser().absolute()
     path.mkdir(parents=True, exist_ok=True)
     os.environ[_CACHE] = str(path)
@@ -102,7 +112,7 @@ def _preset_config(preset: str, arguments: list[str]) -> MetaTrainConfig:
 
 def _plan(arguments: list[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
-        raise UsageError(f"plan: takes a preset and its flags; e.g. {PROGRAM} plan demo --num-workers 4")
+        raise ValueError(f"plan: takes a preset and its flags; e.g. {PROGRAM} plan demo --num-workers 4")
     config = _preset_config(arguments[0], arguments[1:])
     from eval.machine.devices import use_all_cores
     from meta_train.cost_estimate import estimate_cost, report
@@ -118,12 +128,12 @@ def _what_to_resume(arguments: list[str]) -> tuple[str, int | None]:
         [argument.replace("--meta_steps", "--meta-steps") for argument in arguments], "--meta-steps"
     )
     if len(rest) != 1 or rest[0].startswith("-"):
-        raise UsageError(
+        raise ValueError(
             "resume: takes one run folder and --meta-steps, all other settings come from config.json; "
             f"e.g. {PROGRAM} resume runs/demo --meta-steps 800"
         )
     if text is not None and not text.isdecimal():
-        raise UsageError(f"resume: --meta-steps {text!r} is no number of meta-steps; e.g. --meta-steps 800")
+        raise ValueError(f"resume: --meta-steps {text!r} is no number of meta-steps; e.g. --meta-steps 800")
     return rest[0], None if text is None else int(text)
 
 
@@ -158,10 +168,10 @@ def _launch(arguments: list[str]) -> int:
         own.append(rest.pop(0))
         if "=" not in own[-1] and rest:
             own.append(rest.pop(0))
-    launch_config = parse_flags("launch", LaunchConfig(), own, LaunchConfig.__doc__)
+    launch_config = parse_flags(LaunchConfig(), f"{PROGRAM} launch", LaunchConfig.__doc__, own)
     validate_launch(launch_config)
     if not rest:
-        raise UsageError(f"launch: names no run; e.g. {PROGRAM} launch --processes 2 demo")
+        raise ValueError(f"launch: names no run; e.g. {PROGRAM} launch --processes 2 demo")
     command, *flags = rest
     if command == "resume":
         from meta_train.stored_config import from_json
@@ -201,7 +211,7 @@ def _report(outcome: "RunOutcome") -> int:
             f"{run_dir}: stopped at meta-step {step}, the last {outcome.config.max_consecutive_skips} meta-gradients "
             "were not finite; lower --sigma, --meta-learning-rate or the learning rate of --local-optimizer"
         )
-        return _fail(message, _EXIT_CODES["diverged"])
+        return fail("meta_train", message, _EXIT_CODES["diverged"])
     else:
         figure = run_dir / "figures" / "meta_loss.png"
         print(f"{run_dir}: finished; optimizer {outcome.optimizer_path}, figure {figure}")
@@ -221,22 +231,16 @@ def _evaluate(outcome: "RunOutcome", reference: str) -> None:
     from eval.machine.progress import show_progress
     from eval.report.comparison import write_comparison
     from eval.report.table import plain_table
-    from meta_train.references import find_protocol
+    from meta_train.references import checkpoint_reference, find_protocol
 
     folder = outcome.run_dir / "eval"
     protocol = find_protocol(reference)
     print(f"comparing it with tuned baselines over {protocol.num_rounds} rounds", flush=True)
     with show_progress() as progress:
-        results = compare(protocol, [outcome.optimizer_path], folder, progress)
+        results = compare(protocol, [checkpoint_reference(outcome.config, outcome.optimizer_path)], folder, progress)
     write_comparison(results, folder)
     print(plain_table(results))
     print(f"table {folder / 'table.md'}, figure {folder / 'curves.png'}")
-
-
-def _fail(error: object, code: int) -> int:
-    message = " ".join(str(error).split())
-    print(f"meta_train: error: {message}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from meta_train.estimators.objective import check_objective
 from meta_train.references import (
     NOTHING,
     Given,
-    check_family,
+    check_task,
     find_estimator,
     find_local_optimizer,
     find_optimizer,
@@ -123,7 +123,7 @@ def _check_names(config: MetaTrainConfig, given: Given) -> None:
         for name in ("pairs_per_task", "worker_devices"):
             if getattr(config, name) != 1:
                 raise ValueError(f"{name}={getattr(config, name)}: use 1 with estimator={config.estimator!r}")
-    check_family(config.task, given)
+    check_task(config.task, given)
     tracker_names(config.log)
 
 

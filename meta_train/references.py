@@ -28,7 +28,7 @@ from meta_train.config import MIXTURES, MetaTrainConfig
 from meta_train.estimators import ESTIMATORS
 from meta_train.estimators.base import Estimator
 from tasks.base import TaskFamily
-from tasks.check import check_form
+from tasks.check import check_family
 from tasks.suites import FAMILIES
 
 T = TypeVar("T")
@@ -116,6 +116,12 @@ def find_optimizer(config: MetaTrainConfig, given: Given = NOTHING) -> LearnedOp
     return lopt
 
 
+def checkpoint_reference(config: MetaTrainConfig, path: str | Path) -> str:
+    """By which `eval` reads an optimizer that the configuration trained; a user's own comes with its function."""
+    function = parse(config.optimizer).target
+    return f"{path},architecture={function}" if ":" in function else str(path)
+
+
 def find_family(reference: str, given: Given = NOTHING) -> TaskFamily:
     """The task family of a reference (see `eval.task_families`), with its data loaded; one of a user's is checked.
 
@@ -127,11 +133,11 @@ def find_family(reference: str, given: Given = NOTHING) -> TaskFamily:
     if reference in FAMILIES and reference not in given.families:
         return FAMILIES[reference].make()
     family = given.families.get(reference) or make(written_out(reference), FAMILY_TABLE, "task", TaskFamily)
-    check_form(family)
+    check_family(family)
     return family
 
 
-def check_family(reference: str, given: Given = NOTHING) -> None:
+def check_task(reference: str, given: Given = NOTHING) -> None:
     """ValueError unless the reference names a function of tasks; builds none and loads no data."""
     if reference not in given.families:
         resolve(written_out(reference), FAMILY_TABLE, "task")

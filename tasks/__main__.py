@@ -5,15 +5,15 @@ bytes of data, milliseconds of one gradient of 32 examples on this machine, and 
 the family's own unit.
 """
 
-import dataclasses
+import argparse
 import os
 import statistics
 import sys
 import time
-from typing import Annotated
+from pathlib import Path
+from typing import NoReturn
 
 import jax
-import tyro
 
 from tasks.base import TaskFamily
 from tasks.suites import FAMILIES, SUITES, make_family, names_of
@@ -22,25 +22,34 @@ BATCH_SIZE = 32
 MIN_SECONDS = 0.2
 
 
-@dataclasses.dataclass(frozen=True)
-class Command:
-    """Lists task families; --time measures them."""
+class OneLineParser(argparse.ArgumentParser):
+    """Says a mistake in one line."""
 
-    names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Families or suites (meta_train, meta_valid, meta_test); none for all."""
-    time: bool = False
-    """Build every family: its data, the time of a gradient here and the loss of a constant guess. Takes minutes."""
-    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder with datasets that are not embedded; default: the environment variable LEARNED_OPT_DATA."""
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; '{self.prog} --help' lists what there is")
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the table; returns the exit code, 2 for an unknown name."""
-    command = tyro.cli(Command, args=arguments, prog="python -m tasks")
-    if command.data_dir is not None:
-        os.environ["LEARNED_OPT_DATA"] = command.data_dir
+    """Prints the table; returns the exit code, 2 and one line on standard error for a mistake."""
+    parser = OneLineParser(prog="python -m tasks", description="Lists task families.", allow_abbrev=False)
+    parser.add_argument("names", nargs="*", help="families or suites (meta_train, meta_valid, meta_test); none: all")
+    parser.add_argument(
+        "--time",
+        action="store_true",
+        help="build every family: its data, the time of a gradient here, the loss of a constant guess; takes minutes",
+    )
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="folder with datasets that are not embedded; default: the environment variable LEARNED_OPT_DATA",
+    )
     try:
-        names = names_of(command.names or tuple(SUITES))
+        command = parser.parse_args(arguments)
+        if command.data_dir is not None:
+            if not Path(command.data_dir).is_dir():
+                raise ValueError(f"--data-dir {command.data_dir}: there is no such folder")
+            os.environ["LEARNED_OPT_DATA"] = command.data_dir
+        names = names_of(tuple(command.names) or tuple(SUITES))
     except ValueError as error:
         print(f"tasks: error: {error}", file=sys.stderr)
         return 2

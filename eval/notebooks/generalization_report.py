@@ -23,9 +23,9 @@ import os
 import tempfile
 
 FAST = os.environ.get("FAST") == "1"
-FAMILIES = "xor_clusters" if FAST else "sparse_parity,matrix_sensing,two_layer_linear,score_matching,omniglot8_mixer"
-NUM_ROUNDS, NUM_SEEDS = (10, 2) if FAST else (200, 3)
-CHECKPOINT = "lagg_fmnist8_k8_h4"
+FAMILIES = "xor_clusters" if FAST else "xor_clusters,matrix_sensing,score_matching"
+NUM_ROUNDS, NUM_SEEDS = (10, 2) if FAST else (100, 3)
+CHECKPOINT = "lopt_generalist"
 RUN_DIR = os.path.join(tempfile.mkdtemp(), "report")
 
 # %%
@@ -54,7 +54,7 @@ protocol = dataclasses.replace(
     num_seeds=NUM_SEEDS,
     eval_every=NUM_ROUNDS // 10,
     tuning="coarse",
-    max_extensions=0 if FAST else 4,
+    max_extensions=0 if FAST else 2,
 )
 plan = suite_plan(FAMILIES, protocol, [CHECKPOINT])
 run_sweep(plan, RUN_DIR, suite_family)
@@ -73,7 +73,7 @@ finished = load_sweep(RUN_DIR).finished
 figure, axes = plt.subplots(1, len(finished), figsize=(4 * len(finished), 3.4), squeeze=False)
 for axis, (cell, results) in zip(axes[0], finished.items(), strict=True):
     for contender in results.contenders:
-        style = {"linewidth": 2, "color": "k"} if contender.name.startswith("lagg") else {"alpha": 0.7}
+        style = {"linewidth": 2, "color": "k"} if contender.name.startswith(CHECKPOINT) else {"alpha": 0.7}
         axis.semilogy(contender.rounds, contender.train_loss.mean(axis=0), label=contender.name, **style)
     axis.set(title=cell, xlabel="rounds", ylabel="training loss")
 axes[0][0].legend(fontsize=7)

@@ -27,14 +27,14 @@ def names_of(names: Sequence[str]) -> tuple[str, ...]:
     """Names of families, with the names of suites replaced by those of their families.
 
     Raises:
-      ValueError: unknown name, with the nearest ones (or all of them where none is near).
+      ValueError: unknown name, with the nearest ones.
     """
     found: dict[str, None] = {}
     for name in names:
         if name not in FAMILIES and name not in SUITES:
-            known = (*SUITES, *FAMILIES)
-            near = difflib.get_close_matches(name, known) or sorted(known)
-            raise ValueError(f"unknown task family {name!r}: did you mean {' or '.join(near)}?")
+            near = difflib.get_close_matches(name, (*SUITES, *FAMILIES))
+            advice = f"did you mean {' or '.join(near)}?" if near else f"use a suite ({', '.join(SUITES)}) or a family"
+            raise ValueError(f"unknown task family {name!r}: {advice} ('python -m tasks' lists all)")
         found |= dict.fromkeys(SUITES.get(name, (name,)))
     return tuple(found)
 

@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from learned_opt.names import parse, resolve
+from learned_opt.names import hint, parse, resolve
 
 
 def make(hidden_size=32, sizes=(1,), name="none", rate=0.5, flag=False, inner=None):
@@ -73,3 +73,9 @@ def test_an_error_in_the_file_is_quoted_with_its_line(tmp_path):
 def test_the_parts_of_a_reference():
     assert parse("a.py:f,x=1").target == "a.py:f"
     assert parse("name,x=[1,2],y=none").arguments == {"x": [1, 2], "y": None}
+
+
+def test_a_long_list_is_left_out_where_a_name_is_near():
+    many = [f"family_{index}" for index in range(30)]
+    assert hint("famly_3", many) == "did you mean 'family_3'? use it, or one of 29 others"
+    assert hint("xyz", many).endswith("family_28, family_29")

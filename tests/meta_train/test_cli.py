@@ -12,8 +12,8 @@ import pytest
 
 import meta_train.__main__
 import meta_train.runs.run
+from eval.machine.command_line import flag
 from meta_train.__main__ import main
-from meta_train.command_line import flag
 from meta_train.config import MetaTrainConfig
 from meta_train.config_checks import validate
 from meta_train.presets import PRESETS
