@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pdoc  # noqa: E402
 import pdoc.render  # noqa: E402
 
+FOLDERS = ("learned_opt", "tasks", "eval", "meta_train")
 ENTRY_POINTS = {
     "tasks.base": ("Task", "TaskFamily"),
     "tasks.batches": ("sample_rows", "split_of", "whole_rows"),
@@ -53,7 +54,9 @@ def main(folder: Path) -> None:
     pdoc.render.configure(docformat="google", show_source=False, footer_text="learned-opt")
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        pdoc.pdoc("learned_opt", "tasks", "eval", "meta_train", output_directory=folder)
+        # A name in the type of optax's states, which flax's classes show in ours that inherit from them.
+        warnings.filterwarnings("ignore", ".*Import of ArrayTree failed", UserWarning)
+        pdoc.pdoc(*FOLDERS, output_directory=folder)
     for module, names in {"learned_opt": public, **ENTRY_POINTS}.items():
         page = (folder / f"{module.replace('.', '/')}.html").read_text()
         for name in names:
@@ -97,9 +100,6 @@ def resolve_named_tuples() -> None:
         for kind in vars(module).values():
             if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
                 kind.__new__.__annotations__ = typing.get_type_hints(kind, include_extras=True)
-
-
-FOLDERS = ("learned_opt", "tasks", "eval", "meta_train")
 
 
 def is_module(value: object) -> bool:

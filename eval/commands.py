@@ -148,7 +148,7 @@ class Report:
 class Card:
     """The model card of a learned optimizer from run folders; a section "Notes" that it has stays."""
 
-    name: tyro.conf.Positional[str]
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
     """Of the optimizer in the runs, and the pretrained one unless --checkpoint says otherwise."""
     run: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")]
     """Run folders of suites, axes or comparisons."""

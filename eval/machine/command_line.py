@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import itertools
 import re
 import sys
 import typing
@@ -95,12 +96,17 @@ def check_flags(known: list[str], program: str, arguments: list[str]) -> None:
 
 
 def one_line(message: str) -> str:
-    """tyro's message without its box, its title and the help text of the flag."""
-    lines = [line for line in message.splitlines() if not line.startswith(("╭", "╰"))]
-    text = " ".join(" ".join(lines).replace("│", " ").replace("─", " ").split())
-    text = text.partition("Argument helptext")[0].partition("For full help")[0]
-    text = re.sub(r"(Perhaps you meant: [\w-]+).*", r"\1", text)
-    return text.strip() or "bad command line"
+    """What tyro says between its title and the first rule below, whether or not it draws a frame."""
+    lines = [re.sub("[│╭╮╰╯]", " ", line).strip() for line in message.splitlines()]
+    body = [line for line in lines if line][1:]
+    body = body[1:] if body and _is_rule(body[0]) else body
+    text = " ".join(" ".join(itertools.takewhile(lambda line: not _is_rule(line), body)).split())
+    text = re.sub(r"(Perhaps you meant: [\w-]+).*| Got errors:.*| \(required\)", r"\1", text)
+    return text.replace("{None}|", "") or "bad command line"
+
+
+def _is_rule(line: str) -> bool:
+    return set(line) <= set("-─")
 
 
 def fail(program: str, error: object, code: int) -> int:

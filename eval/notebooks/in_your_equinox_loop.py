@@ -94,7 +94,7 @@ def train(tx, seed=0):
 
 
 # %%
-found = {f"AdamW, {rate:g}": train(optax.adamw(rate)) for rate in (1e-3, 3e-3, 1e-2)}
+found = {f"AdamW, {rate:g}": train(optax.adamw(rate)) for rate in (1e-3, 3e-3, 1e-2, 3e-2)}
 found["adafac_generalist"] = train(learned_opt.load("adafac_generalist"))
 found["lopt_generalist, H = 4"] = train(learned_opt.load_local_updates("lopt_generalist", num_local_steps=4))
 

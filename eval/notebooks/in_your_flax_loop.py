@@ -15,7 +15,7 @@
 # # In your own flax loop
 #
 # You have a flax `nnx` model and a training step. What changes when the optimizer is a learned one? One line: the
-# transform. Here AdamW with three learning rates stands beside two pretrained optimizers that nobody tuned.
+# transform. Here AdamW with four learning rates stands beside two pretrained optimizers that nobody tuned.
 # `FAST=1` in the environment shrinks everything.
 
 # %% tags=["parameters"]
@@ -84,7 +84,7 @@ def train(tx, seed=0):
 # transform of both, which is fed gradients.
 
 # %%
-contenders = {f"AdamW, {rate:g}": optax.adamw(rate) for rate in (1e-3, 3e-3, 1e-2)}
+contenders = {f"AdamW, {rate:g}": optax.adamw(rate) for rate in (1e-3, 3e-3, 1e-2, 3e-2)}
 contenders["adafac_generalist"] = learned_opt.load("adafac_generalist")
 contenders["lopt_generalist, H = 4"] = learned_opt.load_local_updates("lopt_generalist", num_local_steps=4)
 found = {name: train(tx) for name, tx in contenders.items()}
