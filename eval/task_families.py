@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from eval.references import made_by
+from learned_opt.names import hint, parse
 from tasks.base import SPLITS, Data, TaskFamily
 from tasks.datasets.load import load_dataset
 from tasks.datasets.text import load_text
@@ -69,10 +70,21 @@ def make_family(reference: str) -> TaskFamily:
       ValueError: nothing of that name, an odd argument, or a function that returns something else.
       FileNotFoundError: its dataset was not found; the message says how to get it.
     """
+    check_named(reference)
     made = made_by(written_out(reference), FAMILY_TABLE, "task family")
     if not isinstance(made, TaskFamily):
         raise ValueError(f"task family: {reference!r} returned {type(made).__name__}: return a tasks.base.TaskFamily")
     return made
+
+
+def check_named(reference: str) -> None:
+    """ValueError for a name that is none and near none; the table is too long to be a hint."""
+    target = parse(written_out(reference)).target
+    if ":" not in target and target not in FAMILY_TABLE and "did you mean" not in hint(target, FAMILY_TABLE):
+        raise ValueError(
+            f"task family: {target!r} is unknown: use one that 'python -m tasks' lists, DATASET:NETWORK such as "
+            "fashion_mnist:mlp128, or file.py:function"
+        )
 
 
 def describe(family: TaskFamily, reference: str) -> dict[str, Any]:

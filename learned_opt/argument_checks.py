@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from learned_opt.base import LossFn
 
@@ -117,6 +118,17 @@ def explained_state(state: Any, init: Callable[[Any], Any], params: Any, what: s
         raise ValueError(
             f"the state given to {what} was made by another optimizer or for other parameters: use its own init"
         ) from error
+
+
+def inside_multi_steps() -> bool:
+    """Whether `optax.MultiSteps` is among the callers. What it hands on looks like anything else, so the stack is the
+    only place that shows it; it is looked at where a step is traced."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), optax.MultiSteps):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _form(tree):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.argument_checks import check_like, check_transform, explained_state
+from learned_opt.argument_checks import check_like, check_transform, explained_state, inside_multi_steps
 from learned_opt.base import LearnedOptimizer, Params
 from learned_opt.optimizers.learning_rate import LearningRate, check_learning_rate
 
@@ -73,7 +73,8 @@ def learned_step(
 
     Raises:
       ValueError: an argument that makes no sense; by `update`: no params, updates of other tensors than the params',
-        gradients where pseudo-gradients are read, another number of workers, a state of another optimizer.
+        gradients where pseudo-gradients are read, another number of workers, a state of another optimizer, a place
+        inside `optax.MultiSteps` where every worker's pseudo-gradient is read.
     """
     check_learning_rate(learning_rate)
     _check_decay(learning_rate, weight_decay, mask)
@@ -162,6 +163,11 @@ def _check_workers(lopt, worker_updates, updates):
         raise ValueError(
             f"worker_updates is None: {architecture} reads every worker's pseudo-gradient; keep gather=True, or pass "
             "update(..., worker_updates=tree with a leading [workers] axis)"
+        )
+    if inside_multi_steps():
+        raise ValueError(
+            "optax.MultiSteps averages updates, but of worker_updates it hands on those of its last call alone: use "
+            "learned_opt.algorithms.accumulated.accumulated"
         )
     structure = jax.tree.structure(updates)
     if jax.tree.structure(worker_updates) != structure:

@@ -39,7 +39,8 @@ def hint(value: Any, choices: Iterable[str]) -> str:
     """ "did you mean 'lopt_a'? use one of lopt_a, lagg_a", the first part only where something is near; where it is, a
     long list is left out."""
     choices = list(choices)
-    close = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
+    within = [choice for choice in choices if len(str(value)) > 3 and str(value) in choice]
+    close = within or difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
     if not close:
         return f"use one of {', '.join(choices)}"
     listed = (

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import optax
 
 from eval.protocol import EvalProtocol, make_protocol
-from eval.task_families import FAMILY_TABLE, written_out
+from eval.task_families import FAMILY_TABLE, check_named, written_out
 from learned_opt.architectures import ARCHITECTURES
 from learned_opt.base import LearnedOptimizer
 from learned_opt.names import parse, resolve
@@ -140,6 +140,7 @@ def find_family(reference: str, given: Given = NOTHING) -> TaskFamily:
 def check_task(reference: str, given: Given = NOTHING) -> None:
     """ValueError unless the reference names a function of tasks; builds none and loads no data."""
     if reference not in given.families:
+        check_named(reference)
         resolve(written_out(reference), FAMILY_TABLE, "task")
 
 

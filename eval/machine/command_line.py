@@ -35,7 +35,9 @@ def parse_command(commands: dict[str, Any], program: str, description: str | Non
     """
     if arguments and not arguments[0].startswith("-"):
         if arguments[0] not in commands:
-            raise ValueError(f"unknown command {arguments[0]!r}: use {', '.join(commands)}")
+            close = difflib.get_close_matches(arguments[0], commands, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(f"unknown command {arguments[0]!r}: {hint}use {', '.join(commands)}")
         program_of_flags = f"{program} {arguments[0]}"
         check_flags(flags_of(commands[arguments[0]]), program_of_flags, arguments[1:])
     else:
@@ -90,7 +92,8 @@ def check_flags(known: list[str], program: str, arguments: list[str]) -> None:
     for argument in arguments:
         name = argument.partition("=")[0].replace("_", "-")
         if name.startswith("--") and name not in (*known, "--help"):
-            close = difflib.get_close_matches(name, known, n=1)
+            within = [flag for flag in known if len(name) > 5 and name[2:] in flag]
+            close = within or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
             hint = f"did you mean {close[0]}? " if close else ""
             raise ValueError(f"{name}: unknown flag; {hint}'{program} --help' lists them all")
 

@@ -122,7 +122,8 @@ def checkpoint_table(cells: dict[str, Results]) -> Table | None:
     """The learned optimizers as their cards say; None if there are none."""
     rows = [["optimizer", "checkpoint", "architecture", "card"]]
     for name, contender in everyone(list(cells.values())).items():
-        if contender.kind == "learned":
+        # One made by hand, in Python, may have no file.
+        if contender.kind == "learned" and "checkpoint" in contender.details:
             said = (f"{key} {value}" for key, value in contender.details["card"].items() if _is_plain(value))
             architecture = contender.details["config"]["architecture"]
             rows.append([name, contender.details["checkpoint"], architecture, ", ".join(said)])

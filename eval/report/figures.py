@@ -139,7 +139,7 @@ def _ranges(sweep: Sweep, name: str, field: str | None):
     for results in sweep.finished.values():
         for contender in results.contenders:
             if contender.name == name and contender.kind == "learned":
-                found = meta_training_range(contender.details["card"], field)
+                found = meta_training_range(contender.details.get("card", {}), field)
                 return [] if found is None else [found]
     return []
 

@@ -70,7 +70,7 @@ def legend(results: Results) -> list[str]:
             edge = "" if contender.tuning["interior"] else " (on the edge of its grid)"
             lines.append(f"- {contender.name}: {setting}{edge}")
         elif contender.kind == "learned":
-            lines.append(f"- {contender.name}: {contender.details['checkpoint']}, not tuned")
+            lines.append(f"- {contender.name}: {contender.details.get('checkpoint', 'made in Python')}, not tuned")
     return lines
 
 

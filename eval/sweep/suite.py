@@ -120,5 +120,8 @@ def _families_of(name: str) -> tuple[str, ...]:
                 raise ValueError(f"suite {name!r} returned {made!r}: return references of task families")
             return tuple(made)
     elif written_out(name).split(",")[0] not in FAMILY_TABLE:
-        raise ValueError(f"unknown task family {name!r}: {hint(name, (*SUITES, ALL, *FAMILY_TABLE))}")
+        advice = hint(name, (*SUITES, ALL, *FAMILY_TABLE))
+        if "did you mean" not in advice:
+            advice = f"use {', '.join((*SUITES, ALL))}, or a family that 'python -m tasks' lists"
+        raise ValueError(f"unknown task family {name!r}: {advice}")
     return (name,)

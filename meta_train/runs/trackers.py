@@ -86,7 +86,7 @@ def tracker_names(log: str) -> list[str]:
             raise ValueError(f"log={name!r}: {hint(name, TRACKERS)}")
         if importlib.util.find_spec(TRACKERS[name].package) is None:
             raise ValueError(
-                f"log={name!r}: {TRACKERS[name].package} is not installed; pip install 'learned-opt[{name}]'"
+                f"log={name!r}: {TRACKERS[name].package} is not installed; pip install {TRACKERS[name].package}"
             )
     return names
 

@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
     ("arguments", "message"),
     [
         ([], "compare"),
-        (["copare", "demo"], "unknown command 'copare': use compare"),
+        (["copare", "demo"], "unknown command 'copare': did you mean 'compare'? use compare"),
+        (["compare", "demo", "--num-worker", "3"], "--num-worker: unknown flag; did you mean --num-workers? 'python"),
+        (["compare", "demo", "--task", "zzz"], "task family: 'zzz' is unknown: use one that 'python -m tasks' lists"),
         (["compare", "dmo"], "protocol: 'dmo' is unknown; did you mean 'demo'"),
         (["compare", "demo", "--task", "mlp"], "task family: 'mlp' is unknown; did you mean"),
         (["compare", "demo", "--task", "no_such.py:family"], "there is no file 'no_such.py'"),
@@ -31,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
         (["compare", "demo", "--checkpoint", "none.safetensors"], "none.safetensors"),
         (["compare", "demo", "--baselines-from", "none.json"], "none.json: no such results file"),
         (["suite"], "no suite named: use meta_train"),
+        (["suite", "zzz"], "unknown task family 'zzz': use meta_train, meta_valid"),
         (["suite", "meta_tst"], "unknown task family 'meta_tst': did you mean 'meta_test'"),
         (["suite", "fmnist28_mlp128x128,cifar10_cnn"], "2 of 2 task families cannot be used"),
         (["suite", "fmnist8_mlp32", "--checkpoint", "none.safetensors"], "none.safetensors"),

@@ -285,3 +285,18 @@ def test_others_must_leave_something_and_take_something(words, amount):
     tx = wrapped("adafac", others=Others(optax.sgd(0.1), choose))
     with pytest.raises(ValueError, match=f"others.tensors chooses {amount}"):
         tx.init(PARAMS)
+
+
+def test_multi_steps_is_refused_where_it_would_mix_workers_of_one_call_with_updates_of_all():
+    tx, params = learned_opt.lagg_a(num_workers=K, hidden_size=4), {"w": jnp.ones((2, 3))}
+    tx = learned_step(tx, tx.transform(tx.init(jax.random.key(0))))
+    workers = {"w": jnp.ones((K, 2, 3))}
+    accumulating = optax.MultiSteps(tx, every_k_schedule=2)
+    state = accumulating.init(params)
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        pytest.raises(ValueError, match="use learned_opt.algorithms.accumulated"),
+    ):
+        jax.jit(accumulating.update)(params, state, params, worker_updates=workers)
+    updates, _ = tx.update(params, tx.init(params), params, worker_updates=workers)
+    assert jnp.isfinite(updates["w"]).all()

@@ -72,14 +72,26 @@ def test_the_table_shows_what_was_asked_for(capsys):
     assert gradient_ms(make_family("xor_clusters")) > 0
 
 
-def test_a_missing_dataset_is_a_line_of_the_table_and_an_unknown_name_an_error(tmp_path, capsys, monkeypatch):
+def test_a_missing_dataset_is_a_line_of_the_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("LEARNED_OPT_DATA", "undone after the test, as what the command sets is")
     assert main(["cifar10_cnn", "--time", "--data-dir", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "56,970" in shown and "LEARNED_OPT_DATA" in shown
-    assert main(["xor_cluster"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["xor_cluster"], "did you mean xor_clusters"),
+        (["zzz"], "use a suite (meta_train, meta_valid,"),
+        (["--tme"], "--tme; 'python -m tasks --help' lists what there is"),
+        (["--data-dir", "no/such/folder"], "--data-dir no/such/folder: there is no such folder"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message, capsys):
+    assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert "did you mean xor_clusters" in error and len(error.splitlines()) == 1
+    assert message in error and error.startswith("tasks: error: ") and len(error.splitlines()) == 1
 
 
 def test_the_command_line_runs():

@@ -79,7 +79,7 @@ def test_a_missing_command_and_a_missing_argument():
     class Needs:
         name: tyro.conf.Positional[str]
 
-    with pytest.raises(ValueError, match="unknown command 'card': use cards"):
+    with pytest.raises(ValueError, match="unknown command 'card': did you mean 'cards'[?] use cards"):
         parse_command({"cards": Needs}, "run", None, ["card"])
     with pytest.raises(ValueError, match="Missing from run cards: STR name; see run cards --help"):
         parse_command({"cards": Needs, "other": Settings}, "run", None, ["cards"])

@@ -78,7 +78,7 @@ def test_a_missing_extra_is_named_before_anything_starts(monkeypatch, capsys, tm
     for name in TRACKERS:
         assert main(["demo", "--log", name]) == 2
         error = capsys.readouterr().err
-        assert f"pip install 'learned-opt[{name}]'" in error and error.count("\n") == 1
+        assert f"pip install {TRACKERS[name].package}" in error and error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
     assert tracker_names("") == []
     with pytest.raises(ValueError, match="log='csv': use one of tensorboard, wandb"):
