@@ -146,6 +146,8 @@ def load_checkpoint(path_or_name: str | os.PathLike[str], architectures: Archite
       ValueError: a damaged file, a newer format, an unknown architecture or local optimizer, or other tensors than the
         architecture has.
     """
+    if not isinstance(path_or_name, str | os.PathLike):
+        raise ValueError(f"{path_or_name!r}: use the name of a pretrained optimizer, or a path")
     name = os.fspath(path_or_name)
     contents = checkpoint_file.decode(name, checkpoint_file.read_bytes(name))
     lopt, theta = rebuild(name, contents.config, contents.tensors, architectures)

@@ -75,10 +75,8 @@ def read_bytes(path_or_name: str | os.PathLike[str]) -> bytes:
 
     Raises:
       FileNotFoundError: none of these.
-      ValueError: neither text nor a path, or too large to be a learned optimizer.
+      ValueError: too large to be a learned optimizer.
     """
-    if not isinstance(path_or_name, str | os.PathLike):
-        raise ValueError(f"{path_or_name!r}: use the name of a pretrained optimizer, or a path")
     name, path = os.fspath(path_or_name), Path(path_or_name)
     inside = [path / file for file in (MODEL_FILE, RUN_FILE) if (path / file).is_file()]
     if inside:

@@ -16,8 +16,10 @@ PANEL_WIDTH = 3.7
 """Inches."""
 ROUND_TICKS = (1.0, 2.0, 5.0)
 LOSS_TICKS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
-SAME_LINE = 1.03
-"""Targets within this factor share a label."""
+SAME_LINE = 0.05
+"""Targets nearer to each other than this share of the panel's height share a label."""
+BLOWN_UP = 10.0
+"""A loss that ends above this many times the highest first one does not set the range of its panel."""
 
 Curve = Callable[[ContenderResult], tuple[Any, Any] | None]
 """A contender's rounds and its values [seeds, points]; None where there are none."""
@@ -90,7 +92,7 @@ def _figure(cells: dict[str, Results], curve: Curve, label: str, with_targets: b
 def _draw_panel(axes, results: Results, curve: Curve, styles: dict[str, LineStyle], label: str) -> None:
     """Losses on a logarithmic axis where they are positive, others where they span a decade; the upper end is where the
     curves begin or end."""
-    lows, highs, first, last = [], [], [], []
+    lows, starts, ends, first, last = [], [], [], [], []
     for contender in results.contenders:
         found = curve(contender)
         if found is None:
@@ -105,12 +107,15 @@ def _draw_panel(axes, results: Results, curve: Curve, styles: dict[str, LineStyl
         if finite.size:
             lows.append(finite.min())
             # Rising curves, of an accuracy say, end high; falling ones begin high.
-            highs += [finite[0], finite[-1]]
+            starts.append(finite[0])
+            ends.append(finite[-1])
             first.append(rounds[0])
             last.append(rounds[-1])
     if not lows:
         return
-    low, high = float(min(lows)), float(max(highs))
+    low, high = float(min(lows)), float(max(starts))
+    bound = BLOWN_UP * high if high > 0 and label.endswith("loss") else np.inf
+    high = max(high, *(float(end) for end in ends if end <= bound), low)
     axes.set_xscale("log")
     number_axis(axes.xaxis, (float(min(first)), float(max(last))), ROUND_TICKS)
     if low > 0 and high > (1.5 if label.endswith("loss") else 10) * low:
@@ -123,10 +128,10 @@ def _draw_panel(axes, results: Results, curve: Curve, styles: dict[str, LineStyl
 
 
 def _draw_targets(axes, goals: list[Target], first_round: Any) -> None:
-    """Dotted lines with their names at the left end, where falling curves leave room; equal ones share a name."""
+    """Dotted lines with their names at the left end, where falling curves leave room; near ones share a label."""
     groups: list[list[Target]] = []
     for goal in sorted(goals, key=lambda goal: -goal.loss):
-        if groups and groups[-1][0].loss > 0 and groups[-1][0].loss <= SAME_LINE * goal.loss:
+        if groups and _height(axes, groups[-1][0].loss) - _height(axes, goal.loss) < SAME_LINE:
             groups[-1].append(goal)
         else:
             groups.append([goal])
@@ -140,3 +145,8 @@ def _draw_targets(axes, goals: list[Target], first_round: Any) -> None:
             fontsize=6,
             color="0.35",
         )
+
+
+def _height(axes, loss: float) -> float:
+    """Where a loss lies in a panel: 0 at its lower end, 1 at its upper."""
+    return float(axes.transAxes.inverted().transform(axes.transData.transform((1.0, loss)))[1])

@@ -87,7 +87,7 @@ def write_report(
     sweeps = load_runs(runs)
     folder = Path(out_dir if out_dir is not None else runs[0])
     folder = folder.parent if folder.is_file() else folder
-    title = "Evaluation: " + ", ".join(f"{s.plan.kind} {s.plan.name}" for s in sweeps)
+    title = "Evaluation: " + ", ".join(map(_short_name, sweeps))
     sections = report_sections(sweeps, network)
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     for table in (table for section in sections for table in section.tables):
@@ -95,6 +95,12 @@ def write_report(
     write_atomic(folder / "report.md", markdown_page(title, sections).encode())
     write_atomic(folder / "report.html", html_page(title, sections).encode())
     return folder / "report.html"
+
+
+def _short_name(sweep: Sweep) -> str:
+    """A suite of families that were named one by one is called by their number."""
+    names = sweep.plan.name.split(",")
+    return f"{sweep.plan.kind} {sweep.plan.name}" if len(names) < 4 else f"{sweep.plan.kind} of {len(names)} families"
 
 
 def report_sections(sweeps: Sequence[Sweep], network: Network) -> list[Section]:
@@ -110,7 +116,9 @@ def report_sections(sweeps: Sequence[Sweep], network: Network) -> list[Section]:
     failures = failure_table(sweeps)
     if failures is not None:
         traces = tuple(f"{cell}\n{f.traceback}" for sweep in sweeps for cell, f in sweep.failed.items())
-        sections.append(Section("What failed", tables=(failures,), code=traces, kind="failed"))
+        heading = "What failed" if num_failed else "What has not finished"
+        table = failures._replace(title=heading)
+        sections.append(Section(heading, tables=(table,), code=traces, kind="failed" if num_failed else ""))
     if cells:
         sections += _result_sections(sweeps, cells, network)
     return sections

@@ -61,7 +61,12 @@ def _pace(cells: Sequence[Results], name: str, rival: RivalOf, title: str) -> st
     if found.high == 0:
         return f"never at the final training loss of {title}"
     chance = ", which may be chance" if found.low <= 1 <= found.high and found.low < found.high else ""
-    return f"{found.point:.2g} times as fast as {title} (95% interval {found.low:.2g} to {found.high:.2g}{chance})"
+    low, high = _factor(found.low), _factor(found.high)
+    return f"{_factor(found.point)} times as fast as {title} (95% interval {low} to {high}{chance})"
+
+
+def _factor(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
 def _baselines_alone(cells: Sequence[Results]) -> str:

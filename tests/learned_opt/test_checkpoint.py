@@ -312,4 +312,4 @@ def test_failed_write_leaves_the_old_file(path, theta, monkeypatch):
 @pytest.mark.usefixtures("unchecked_annotations")
 def test_what_is_no_name_and_no_path_is_said():
     with pytest.raises(ValueError, match="^None: use the name of a pretrained optimizer, or a path$"):
-        learned_opt.load(None)  # pyright: ignore[reportArgumentType]
+        load(None)  # pyright: ignore[reportArgumentType]

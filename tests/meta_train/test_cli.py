@@ -57,7 +57,10 @@ _MISTAKES = [
     ("demo --local-optimizer sgd", "'learning_rate'"),
     ("demo --local-optimizer sgd,learning_rate=-0.5", "learning_rate"),
     ("demo --local-optimizer sgd,learning_rate=nan", "learning_rate"),
-    ("demo --local-optimizer sgd,rate=0.5", "no argument 'rate'; did you mean 'learning_rate'? use one of learning_rate"),
+    (
+        "demo --local-optimizer sgd,rate=0.5",
+        "no argument 'rate'; did you mean 'learning_rate'?",
+    ),
     ("demo --meta-learning-rate inf", "meta_learning_rate=inf"),
     ("demo --meta-learning-rate 0", "meta_learning_rate=0"),
     ("demo --final-meta-learning-rate 1", "final_meta_learning_rate=1"),

@@ -164,6 +164,15 @@ def test_no_finished_cell_and_no_run(tmp_path):
         write_report([])
 
 
+def test_long_names_unfinished_cells_and_a_learned_optimizer_without_a_file(tmp_path):
+    plan = SweepPlan("suite", "a,b,c,d", (Cell("one", TOY), Cell("two", TOY)))
+    made = contender("made", 0.5 * CURVES, kind="learned", details={})
+    run = write_run(tmp_path / "run", plan, {"one": results(contender("local_sgd", CURVES), made, protocol=TOY)})
+    page = write_report([run]).read_text()
+    assert "<h1>Evaluation: suite of 4 families</h1>" in page and "made in one cell: " in page
+    assert "What has not finished" in page and "What failed" not in page
+
+
 def test_unreadable_files_are_named(suite_run):
     (suite_run / "cells" / "two" / "results.json").write_text("{")
     with pytest.raises(ValueError, match=r"two/results\.json: damaged"):

@@ -19,14 +19,14 @@ def cell(curve, test_loss=0.5, anchor=None):
 
 def test_faster_than_baselines_and_level_with_its_anchor():
     (said,) = verdict([cell(FAST, anchor=FAST), cell(FAST, test_loss=0.7, anchor=FAST)])
-    assert said.startswith("mine over 2 cells: 2 times as fast as tuned Local SGD (95% interval 2 to 2);")
-    assert "1 times as fast as its own anchor, the same step with nothing learned (95% interval 1 to 1)" in said
+    assert said.startswith("mine over 2 cells: 2.0 times as fast as tuned Local SGD (95% interval 2.0 to 2.0);")
+    assert "1.0 times as fast as its own anchor, the same step with nothing learned (95% interval 1.0 to 1.0)" in said
     assert said.endswith("lowest validation loss in 1 of 2.")
 
 
 def test_chance_and_defeat_are_named():
     (said,) = verdict([cell([FAST[0], NOWHERE[1]])])
-    assert "in one cell: 1 times as fast as tuned Local SGD (95% interval 0 to 2, which may be chance)" in said
+    assert "in one cell: 1.0 times as fast as tuned Local SGD (95% interval 0.00 to 2.0, which may be chance)" in said
     (said,) = verdict([cell(NOWHERE)])
     assert "never at the final training loss of tuned Local SGD" in said and "anchor" not in said
     (said,) = verdict([cell([FAST[0], [8.0, np.inf, np.inf, np.inf]])])
@@ -37,5 +37,5 @@ def test_without_learned_optimizers():
     baselines = results(contender("local_sgd", SLOW), contender("diloco", FAST))
     assert verdict([baselines]) == ["Baselines alone: diloco ends with the lowest training loss in 1 of 1 cells."]
     other = results(contender("local_sgd", SLOW), contender("somebody", FAST, kind="other"))
-    assert verdict([other])[0].startswith("somebody in one cell: 2 times as fast as tuned Local SGD")
+    assert verdict([other])[0].startswith("somebody in one cell: 2.0 times as fast as tuned Local SGD")
     assert verdict([]) == []

@@ -1,0 +1,45 @@
+"""What a panel shows: its range, and labels of targets that can be read."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from eval.report.curve_panels import _draw_panel, _draw_targets
+from eval.report.line_styles import line_styles
+from eval.scores.targets import Target, targets
+from tests.eval.made_up import contender, results
+from tests.eval.toy import TOY
+
+FALLING = np.geomspace(2.0, 0.02, 20)[None]
+
+
+@pytest.fixture
+def axes():
+    figure, axes = plt.subplots()
+    yield axes
+    plt.close(figure)
+
+
+def draw(axes, *contenders, label="training loss"):
+    cell = results(*contenders, protocol=TOY)
+    curve = lambda c: (c.rounds, c.train_loss)  # noqa: E731
+    _draw_panel(axes, cell, curve, line_styles(list(contenders)), label)
+    return cell
+
+
+def test_a_run_that_blows_up_leaves_the_panel_to_the_others(axes):
+    draw(axes, contender("local_sgd", FALLING), contender("diloco", np.geomspace(2.0, 1e20, 20)[None]))
+    assert axes.get_ylim() == pytest.approx((0.93 * 0.02, 1.07 * 2.0), rel=1e-5)
+
+
+def test_a_metric_that_rises_is_shown_to_its_end(axes):
+    draw(axes, contender("local_sgd", np.linspace(0.01, 0.9, 20)[None]), label="accuracy")
+    assert axes.get_ylim()[0] < 0.01 and axes.get_ylim()[1] > 0.9
+
+
+def test_near_targets_share_a_label(axes):
+    cell = draw(axes, contender("local_sgd", FALLING), contender("diloco", 0.9 * FALLING))
+    (first, *_) = targets(cell).values()
+    goals = [Target(name, first.setter, loss, 5) for name, loss in zip(targets(cell), (0.1, 0.099, 0.03), strict=True)]
+    _draw_targets(axes, goals, 1)
+    assert [text.get_text() for text in axes.texts] == ["Local SGD, DiLoCo", "best tuned"]
