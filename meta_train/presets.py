@@ -55,7 +55,7 @@ def lopt_fmnist8_k8_h4() -> MetaTrainConfig:
 
 
 def generalist() -> MetaTrainConfig:
-    """LOpt-A for many architectures, K and H: half of eight components a meta-step, local RMSProp.
+    """LOpt-A for many architectures, K and H: half of eight components a meta-step, local Adam without momentum.
 
     Command: python -m meta_train generalist. Hardware: 2 CPU cores; each component is compiled on its own. Wall time:
     46 minutes for 1,012 of the 1,600 meta-steps on a shared machine, where lopt_generalist was stopped. Expected:

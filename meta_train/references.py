@@ -22,7 +22,7 @@ from eval.task_families import FAMILY_TABLE, check_named, written_out
 from learned_opt.architectures import ARCHITECTURES
 from learned_opt.base import LearnedOptimizer
 from learned_opt.names import parse, resolve
-from learned_opt.optimizers import LOCAL_OPTIMIZERS
+from learned_opt.optimizers import LOCAL_OPTIMIZERS, check_not_ambiguous
 from meta_train.component import Component
 from meta_train.config import MIXTURES, MetaTrainConfig
 from meta_train.estimators import ESTIMATORS
@@ -150,6 +150,7 @@ def find_local_optimizer(reference: str) -> optax.GradientTransformation:
     Raises:
       ValueError: as in `make`, or a learning rate that is not a positive finite number.
     """
+    check_not_ambiguous(reference)
     rate = parse(reference).arguments.get("learning_rate", 1)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
         raise ValueError(f"local_optimizer={reference!r}: use a positive finite learning_rate")

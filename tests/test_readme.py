@@ -46,6 +46,7 @@ def test_the_readmes_show_python():
         "README.md",
         "eval/README.md",
         "learned_opt/README.md",
+        "tasks/README.md",
     ]
 
 

@@ -3,7 +3,10 @@ with `-m slow` the others at tiny settings."""
 
 import importlib.util
 import re
+import resource
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -152,6 +155,16 @@ def test_commands_are_found():
     assert len(SHOWN["README.md"]) > 12 and all(
         SHOWN[f"{folder}/README.md"] for folder in ("tasks", "eval", "meta_train")
     )
+
+
+@pytest.mark.parametrize("command", ["tasks", "learned_opt list", "eval compare --help", "meta_train demo --help"])
+def test_what_only_prints_answers_within_three_seconds(command):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0 and len(done.stdout) > 500
+    # Seconds of the processor, which other processes on the machine do not change much.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
 
 
 TINY_PROTOCOL = "--num-rounds=2 --eval-every=1 --num-seeds=1 --tuning=coarse --max-extensions=0 --tuning-seeds=1"

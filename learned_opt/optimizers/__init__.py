@@ -20,7 +20,7 @@ from collections.abc import Callable
 import optax
 
 from learned_opt.argument_checks import check_transform
-from learned_opt.names import check_arguments, resolve
+from learned_opt.names import check_arguments, parse, resolve
 from learned_opt.optimizers.adam_b1_0 import adam_b1_0
 from learned_opt.optimizers.learning_rate import LearningRate, check_learning_rate
 from learned_opt.optimizers.normalized_sgd import normalized_sgd
@@ -51,6 +51,7 @@ def make_local_optimizer(reference: str, learning_rate: LearningRate | None = No
     Raises:
       ValueError: an unknown name, an argument the function does not take, no learning rate, or one that is none.
     """
+    check_not_ambiguous(reference)
     make = resolve(reference, LOCAL_OPTIMIZERS, "local optimizer")
     rate = getattr(make, "keywords", {}).get("learning_rate") if learning_rate is None else learning_rate
     if rate is not None:
@@ -65,3 +66,12 @@ def make_local_optimizer(reference: str, learning_rate: LearningRate | None = No
         raise ValueError(f"local optimizer {reference!r}: {error}") from error
     check_transform(made, f"local optimizer {reference!r}")
     return made
+
+
+def check_not_ambiguous(reference: str) -> None:
+    """ValueError for "rmsprop", which earlier versions called what is not `optax.rmsprop`."""
+    if parse(reference).target == "rmsprop":
+        raise ValueError(
+            f"local optimizer {reference!r}: use adam_b1_0 for Adam without momentum, once called so here, or "
+            "optax:rmsprop for RMSProp"
+        )

@@ -61,6 +61,7 @@ _MISTAKES = [
         "demo --local-optimizer sgd,rate=0.5",
         "no argument 'rate'; did you mean 'learning_rate'?",
     ),
+    ("demo --local-optimizer rmsprop,learning_rate=0.01", "use adam_b1_0 for Adam without momentum"),
     ("demo --meta-learning-rate inf", "meta_learning_rate=inf"),
     ("demo --meta-learning-rate 0", "meta_learning_rate=0"),
     ("demo --final-meta-learning-rate 1", "final_meta_learning_rate=1"),

@@ -171,6 +171,7 @@ def test_references_with_arguments():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("rmsprop", 0.1), r"use adam_b1_0 for Adam without momentum, once called so here, or optax:rmsprop"),
         (("adm", 0.1), r"local optimizer: 'adm' is unknown; did you mean 'adam'\? use one of sgd, adam"),
         (("rmsprop", 0.1), "'rmsprop' is unknown"),
         (("sgd",), "local optimizer 'sgd' has no learning rate: use 'sgd,learning_rate=0.01'"),
