@@ -173,7 +173,6 @@ def test_references_with_arguments():
     [
         (("rmsprop", 0.1), r"use adam_b1_0 for Adam without momentum, once called so here, or optax:rmsprop"),
         (("adm", 0.1), r"local optimizer: 'adm' is unknown; did you mean 'adam'\? use one of sgd, adam"),
-        (("rmsprop", 0.1), "'rmsprop' is unknown"),
         (("sgd",), "local optimizer 'sgd' has no learning rate: use 'sgd,learning_rate=0.01'"),
         (("sgd", -0.1), "learning_rate=-0.1: use a number above 0"),
         (("sgd", 0), "learning_rate=0: use"),
