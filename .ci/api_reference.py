@@ -95,11 +95,15 @@ def modules_below(*packages: str) -> list[str]:
 
 
 def resolve_named_tuples() -> None:
-    """The constructor of a NamedTuple lives in a module of its own, where the names of its annotations are unknown."""
+    """A NamedTuple's constructor lives in a module of its own, where the names of its annotations are unknown; what Python
+    says of it and of the fields is no documentation."""
     for module in [module for name, module in sys.modules.items() if name.partition(".")[0] in FOLDERS]:
         for kind in vars(module).values():
             if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
                 kind.__new__.__annotations__ = typing.get_type_hints(kind, include_extras=True)
+                # "Alias for field number 0": the docstring of the class says what the fields are.
+                for found in [kind.__new__, *(vars(kind)[field] for field in kind._fields)]:
+                    found.__doc__ = ""
 
 
 def is_module(value: object) -> bool:
