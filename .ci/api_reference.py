@@ -95,8 +95,10 @@ def modules_below(*packages: str) -> list[str]:
 
 
 def resolve_named_tuples() -> None:
-    """A NamedTuple's constructor lives in a module of its own, where the names of its annotations are unknown; what Python
-    says of it and of the fields is no documentation."""
+    """A NamedTuple's constructor lives in a module of its own, where the names of its annotations are unknown.
+
+    What Python says of it and of the fields is no documentation.
+    """
     for module in [module for name, module in sys.modules.items() if name.partition(".")[0] in FOLDERS]:
         for kind in vars(module).values():
             if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
