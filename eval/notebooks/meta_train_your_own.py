@@ -46,8 +46,8 @@ command = [sys.executable, "-m", "meta_train", "demo", "--run-dir", RUN_DIR, "--
 command += ["--meta-steps", str(META_STEPS), "--export-every", str(max(META_STEPS // 4, 1)), "--checkpoint-every", "25"]
 command += ["--max-unroll-length", "20", "--warmup-steps", "1"] if FAST else []
 done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(learned_opt.__file__).parents[1])
-print(done.stdout[-2000:], done.stderr[-2000:])
-assert done.returncode == 0
+assert done.returncode == 0, done.stderr
+print(done.stdout.replace(RUN_DIR, "RUN_DIR"))
 
 # %% [markdown]
 # ## What it recorded

@@ -87,11 +87,12 @@ ones = np.ones(SIZE)
 # -g, DiLoCo a steeper line; the learned optimizer bends.
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(13, 3.8))
-axes[0].plot(probed, probe(0 * noise, grid, ones), ".", markersize=2, label="learned")
-axes[0].plot(probed, -probed, "k:", label="Local SGD, -g")
-axes[0].set(xlabel="last pseudo-gradient (in units of its RMS)", ylabel="update", title="response to g")
-axes[0].legend()
+figure, axes = plt.subplots(figsize=(5, 3.8))
+axes.plot(probed, probe(0 * noise, grid, ones), ".", markersize=2, label="learned")
+axes.plot(probed, -probed, "k:", label="Local SGD, -g")
+axes.set(xlabel="last pseudo-gradient (in units of its RMS)", ylabel="update", title="response to g")
+axes.legend()
+plt.show()
 
 # %% [markdown]
 # ## Momentum
@@ -99,10 +100,12 @@ axes[0].legend()
 # The same last pseudo-gradient (one), after a history that pointed along it, or against it.
 
 # %%
+figure, axes = plt.subplots(figsize=(5, 3.8))
 steady = np.broadcast_to(grid, (WARM_UP, SIZE))
-axes[1].plot(probed, probe(steady, ones, ones), ".", markersize=2)
-axes[1].axhline(-1, color="k", linestyle=":")
-axes[1].set(xlabel="past pseudo-gradients", title="response to momentum, g = 1")
+axes.plot(probed, probe(steady, ones, ones), ".", markersize=2)
+axes.axhline(-1, color="k", linestyle=":")
+axes.set(xlabel="past pseudo-gradients", title="response to momentum, g = 1")
+plt.show()
 
 # %% [markdown]
 # ## Disagreement of the workers
@@ -111,7 +114,7 @@ axes[1].set(xlabel="past pseudo-gradients", title="response to momentum, g = 1")
 # this is what LAgg-A gains from reading every worker.
 
 # %%
-axes[2].plot(np.abs(probed), probe(np.broadcast_to(ones, (WARM_UP, SIZE)), ones, np.abs(grid)), ".", markersize=2)
-axes[2].set(xlabel="spread of the workers around the mean", title="response to disagreement, g = 1")
+figure, axes = plt.subplots(figsize=(5, 3.8))
+axes.plot(np.abs(probed), probe(np.broadcast_to(ones, (WARM_UP, SIZE)), ones, np.abs(grid)), ".", markersize=2)
+axes.set(xlabel="spread of the workers around the mean", title="response to disagreement, g = 1")
 plt.show()
-figure
