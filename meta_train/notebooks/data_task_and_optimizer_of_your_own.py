@@ -141,7 +141,7 @@ def rate_and_decay(rate=0.5, decay=0.5):
 # PES over eight tasks a meta-step. The callback is given every row of the metrics.
 
 # %%
-sizes = {"num_workers": 4, "num_local_steps": 4, "batch_size": 16}
+NUM_WORKERS, NUM_LOCAL_STEPS, BATCH_SIZE = 4, 4, 16
 config = MetaTrainConfig(
     task="waves",
     run_dir=f"{FOLDER}/run",
@@ -153,7 +153,9 @@ config = MetaTrainConfig(
     meta_learning_rate=0.03,
     sigma=0.1,
     warmup_steps=1,
-    **sizes,
+    num_workers=NUM_WORKERS,
+    num_local_steps=NUM_LOCAL_STEPS,
+    batch_size=BATCH_SIZE,
 )
 rows = []
 outcome = run(config, lopt=rate_and_decay(), families={"waves": family}, callback=lambda step, row: rows.append(row))
@@ -181,7 +183,9 @@ protocol = EvalProtocol(
     num_seeds=2 if FAST else 5,
     tuning="coarse",
     max_extensions=1,
-    **sizes,
+    num_workers=NUM_WORKERS,
+    num_local_steps=NUM_LOCAL_STEPS,
+    batch_size=BATCH_SIZE,
 )
 untrained = rate_and_decay()
 
