@@ -180,6 +180,8 @@ TINY = {
 
 def run_tiny(command: str) -> None:
     module, arguments = module_and_arguments(command)
+    # All of the suite would take its hour.
+    arguments = ["xor_clusters,matrix_sensing" if argument == "meta_test" else argument for argument in arguments]
     kind = "run" if module == "meta_train" and arguments[0] not in ("list", "resume", "plan") else arguments[0]
     main = {"eval": eval.__main__.main, "meta_train": meta_train.__main__.main}[module]
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

@@ -19,7 +19,7 @@ LOSS_TICKS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 SAME_LINE = 0.05
 """Targets nearer to each other than this share of the panel's height share a label."""
 BLOWN_UP = 10.0
-"""A loss that ends above this many times the highest first one does not set the range of its panel."""
+"""A loss that begins or ends above this many times the median of the first ones does not set the range of its panel."""
 
 Curve = Callable[[ContenderResult], tuple[Any, Any] | None]
 """A contender's rounds and its values [seeds, points]; None where there are none."""
@@ -113,9 +113,9 @@ def _draw_panel(axes, results: Results, curve: Curve, styles: dict[str, LineStyl
             last.append(rounds[-1])
     if not lows:
         return
-    low, high = float(min(lows)), float(max(starts))
-    bound = BLOWN_UP * high if high > 0 and label.endswith("loss") else np.inf
-    high = max(high, *(float(end) for end in ends if end <= bound), low)
+    low, usual = float(min(lows)), float(np.median(starts))
+    bound = BLOWN_UP * usual if usual > 0 and label.endswith("loss") else np.inf
+    high = max(low, *(float(value) for value in (*starts, *ends) if value <= bound))
     axes.set_xscale("log")
     number_axis(axes.xaxis, (float(min(first)), float(max(last))), ROUND_TICKS)
     if low > 0 and high > (1.5 if label.endswith("loss") else 10) * low:

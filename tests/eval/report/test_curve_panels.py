@@ -27,8 +27,10 @@ def draw(axes, *contenders, label="training loss"):
     return cell
 
 
-def test_a_run_that_blows_up_leaves_the_panel_to_the_others(axes):
-    draw(axes, contender("local_sgd", FALLING), contender("diloco", np.geomspace(2.0, 1e20, 20)[None]))
+@pytest.mark.parametrize("first", [2.0, 1e19])
+def test_a_run_that_blows_up_leaves_the_panel_to_the_others(axes, first):
+    blown_up = contender("diloco", np.geomspace(first, 1e20, 20)[None])
+    draw(axes, contender("local_sgd", FALLING), blown_up, contender("slowmo", FALLING))
     assert axes.get_ylim() == pytest.approx((0.93 * 0.02, 1.07 * 2.0), rel=1e-5)
 
 
