@@ -46,7 +46,7 @@ test-reliability: install
 
 # Every notebook in a kernel, at its smoke setting.
 notebooks: install
-	$(BIN)/python -m pytest -m slow tests/eval/test_notebooks.py $(ARGS)
+	$(BIN)/python -m pytest -m slow -n 2 --dist load tests/eval/test_notebooks.py $(ARGS)
 
 # Every notebook at its full setting, its output kept in the .ipynb; ARGS="NAME ..." for some of them.
 notebooks-refresh: install
