@@ -43,14 +43,8 @@ from tasks.suites import make_family
 
 # %%
 command = [sys.executable, "-m", "meta_train", "demo", "--run-dir", RUN_DIR, "--eval-protocol", "None"]
-command += [
-    "--meta-steps",
-    str(META_STEPS),
-    "--export-every",
-    str(META_STEPS // (2 if FAST else 4)),
-    "--checkpoint-every",
-    "25",
-]
+command += ["--meta-steps", str(META_STEPS), "--checkpoint-every", "25"]
+command += ["--export-every", str(META_STEPS // (2 if FAST else 4))]
 command += ["--max-unroll-length", "20", "--warmup-steps", "1"] if FAST else []
 done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(learned_opt.__file__).parents[1])
 assert done.returncode == 0, done.stderr
