@@ -111,6 +111,9 @@ def run_meta_steps(
                 if is_writer and time.monotonic() - drawn > _SECONDS_BETWEEN_FIGURES:
                     draw_figure(run_dir)
                     drawn = time.monotonic()
+    # Fast meta-steps are read ten at a time: the last of them may be unread.
+    if last := distributed.on_all_processes(log.write):
+        diverged = bool(last.num_skipped_in_row >= config.max_consecutive_skips)
     if saved != step:
         _save(config, trainer, state, step, log)
     heartbeat.done()

@@ -18,6 +18,7 @@ import pytest
 from learned_opt.checkpoint import load_checkpoint
 from meta_train.mixture import MetaTrainer
 from meta_train.presets import PRESETS
+from meta_train.runs.metrics_log import MetricsLog
 from meta_train.runs.run import resume, run
 from meta_train.runs.run_store import locked
 from meta_train.trainer import build_trainer
@@ -300,3 +301,11 @@ def test_second_interrupt_exits_at_once():
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 130
+
+
+def test_a_run_that_ends_before_its_rows_are_read_has_diverged_all_the_same(tmp_path, monkeypatch):
+    # As where meta-steps are fast.
+    monkeypatch.setattr(MetricsLog, "full", False)
+    config = toy_config(tmp_path / "run", meta_steps=5, max_consecutive_skips=2, checkpoint_every=50)
+    assert run(config, toy_trainer(first_bad_step=1), notify=lambda line: None).status == "diverged"
+    assert rows_of(tmp_path / "run") == 5
