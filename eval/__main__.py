@@ -100,7 +100,8 @@ def prepare_compare(command: Compare) -> Callable[[], int]:
             results = run(comparison, progress)
         write_comparison(results, folder)
         print(plain_table(results))
-        print(f"wrote results.json, table.md and curves.png to {folder}, and {write_report([folder])}")
+        report = write_report([folder], None, command.network)
+        print(f"wrote results.json, table.md and curves.png to {folder}, and {report}")
         return 0
 
     return work
@@ -149,13 +150,11 @@ def prepare_sweep(command: Suite | AxisSweep) -> Callable[[], int]:
 def prepare_report(command: Report) -> Callable[[], int]:
     """A report."""
     from eval.report.report import load_runs, write_report
-    from eval.scores.measures import Network
 
-    network = Network(command.latency, command.bandwidth, command.gradient_seconds)
     load_runs(command.run)
 
     def work() -> int:
-        print(f"wrote {write_report(command.run, command.out_dir, network)}")
+        print(f"wrote {write_report(command.run, command.out_dir, command.network)}")
         return 0
 
     return work

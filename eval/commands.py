@@ -5,6 +5,8 @@ from typing import Annotated
 
 import tyro
 
+from eval.scores.network import Network
+
 Names = tyro.conf.UseAppendAction[tuple[str, ...]]
 Checkpoints = Annotated[Names, tyro.conf.arg(metavar="PATH")]
 References = Annotated[Names, tyro.conf.arg(metavar="REFERENCE")]
@@ -64,6 +66,7 @@ class ParticipantFlags:
 
 ProtocolGroup = Annotated[ProtocolFlags, tyro.conf.arg(name="")]
 ParticipantGroup = Annotated[ParticipantFlags, tyro.conf.arg(name="")]
+NetworkGroup = Annotated[Network, tyro.conf.arg(name="")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Compare:
     """Results file of the same protocol whose tuned baselines are used instead of tuning again."""
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder with your data sets; default: the environment variable LEARNED_OPT_DATA."""
+    network: NetworkGroup = Network()
     out_dir: str = "runs/eval"
     """Folder for results.json, table.md, curves.png and report.html."""
     overwrite: bool = False
@@ -136,12 +140,7 @@ class Report:
     """Run folders of suites, axes or comparisons."""
     out_dir: str | None = None
     """Folder for report.html, report.md and tables/; the first run's by default."""
-    latency: float = 0.05
-    """Simulated seconds a round costs in any case."""
-    bandwidth: float = 12.5e6
-    """Simulated bytes a second from each worker."""
-    gradient_seconds: float = 0.0
-    """Simulated seconds of one minibatch gradient; 0 counts communication alone."""
+    network: NetworkGroup = Network()
 
 
 @dataclasses.dataclass(frozen=True)

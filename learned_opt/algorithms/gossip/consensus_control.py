@@ -91,4 +91,4 @@ def consensus_control(
         info = RoundInfo(losses, {"communications": count, "consensus_distance": consensus_distance(everyone)})
         return RoundState(Shared(num_rounds + 1, before + count, move), Worker(params, local_state)), info
 
-    return LocalAlgorithm(init, round_fn, mean_params, mixing.bytes_sent)
+    return LocalAlgorithm(init, round_fn, mean_params, mixing.bytes_sent, mixing.bytes_received)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from learned_opt.algorithms.gossip.topology import check_weights, num_neighbours
+from learned_opt.algorithms.gossip.topology import check_weights, num_neighbours, num_senders
 from learned_opt.algorithms.round import dense_bytes, gather, mean_of_workers, num_workers, worker_index
 from learned_opt.algorithms.weighted_sum import weighted_sum
 from learned_opt.base import Params, RoundState
@@ -30,10 +30,12 @@ class Mixing(NamedTuple):
     Attributes:
       matrix: number of communications so far -> the mixing matrix [K, K] of the next.
       bytes_sent: params -> bytes that a worker sends in a communication.
+      bytes_received: (params, K) -> bytes that it receives in one.
     """
 
     matrix: Callable[[Int[Array, ""]], Float[Array, "n n"]]
     bytes_sent: Callable[[Params], int]
+    bytes_received: Callable[[Params, int], int]
 
 
 def make_mixing(weights: Float[np.ndarray, "period n n"]) -> Mixing:
@@ -53,7 +55,11 @@ def make_mixing(weights: Float[np.ndarray, "period n n"]) -> Mixing:
             )
         return matrices[num_communications % matrices.shape[0]]
 
-    return Mixing(matrix, lambda params: num_neighbours(weights) * dense_bytes(params))
+    return Mixing(
+        matrix,
+        lambda params: num_neighbours(weights) * dense_bytes(params),
+        lambda params, _: num_senders(weights) * dense_bytes(params),
+    )
 
 
 def mix_with_neighbours(matrix: Float[Array, "n n"], params: Params) -> tuple[Params, Any]:

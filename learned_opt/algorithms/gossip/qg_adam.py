@@ -98,7 +98,7 @@ def qg_adam(
         info = RoundInfo(losses, {"consensus_distance": consensus_distance(everyone)})
         return RoundState(Shared(num_rounds + 1), Worker(params, mean, second_moment)), info
 
-    return LocalAlgorithm(init, round_fn, mean_params, mixing.bytes_sent)
+    return LocalAlgorithm(init, round_fn, mean_params, mixing.bytes_sent, mixing.bytes_received)
 
 
 def unit(tree: Any) -> Any:

@@ -52,6 +52,7 @@ from learned_opt.algorithm_table import (
     table_text,
 )
 from learned_opt.algorithms.gossip.topology import ring
+from learned_opt.algorithms.round_cost import round_cost
 from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott
 from learned_opt.algorithms.stragglers.gradient_coding import fractional_repetition
 from learned_opt.algorithms.worker_mesh import make_worker_mesh
@@ -303,6 +304,10 @@ def test_bytes_are_whole_numbers_and_grow_with_the_parameters(name):
     small, large = algorithm.bytes_sent(PLAIN), algorithm.bytes_sent(ODD)
     assert type(small) is int and type(large) is int
     assert 0 < small < large
+    cost = round_cost(algorithm, ODD, NUM_WORKERS, NUM_LOCAL_STEPS)
+    assert type(cost.bytes_received) is int and type(cost.peak_bytes) is int
+    assert cost.bytes_received > 0 and 0 < cost.peak_bytes <= 2 * cost.bytes_sent
+    assert cost.gradients >= 0 and cost.state_bytes_per_parameter >= 0
 
 
 def test_every_algorithm_of_the_table_is_under_test():
