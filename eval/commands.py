@@ -53,7 +53,8 @@ class ParticipantFlags:
     checkpoint: Checkpoints = ()
     """Checkpoint file or pretrained name, or NAME=PATH; may be given several times."""
     baselines: str = "core"
-    """Names and groups of baselines, separated by commas: core, all, targets, none, local_sgd, ..."""
+    """Names and groups of baselines, separated by commas: core, compressed, gossip, heterogeneous, all, targets,
+    none, local_sgd, ..."""
     contender: References = ()
     """Another one beside them: a baseline with arguments, module:function or file.py:function, or NAME=REFERENCE; the
     function returns an eval Contender, an optax transform or a LocalAlgorithm. May be given several times."""
