@@ -173,7 +173,31 @@ class Diagnostics:
     """List what --diagnostics can record."""
 
 
-Command = Compare | Suite | AxisSweep | Report | Card | Calibrate | Diagnostics
+@dataclasses.dataclass(frozen=True)
+class Claims:
+    """Check what papers claim of the algorithms, each in its direction on a small embedded task."""
+
+    run_dir: str = "runs/claims"
+    """Folder for a comparison per cell and claims.md; finished cells are not run again."""
+    cells: str = "all"
+    """Cells to run, separated by commas; claims that need others are left out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """Train optimizers where messages are compressed, workers gossip, or some are late or absent."""
+
+    checkpoint: Checkpoints = ()
+    """Checkpoint file or pretrained name, or NAME=PATH; three of the shipped ones by default."""
+    run_dir: str = "runs/conditions"
+    """Folder for results.json, conditions.md and loss_against_bytes.svg."""
+    num_rounds: int = 300
+    """Communication rounds of every run."""
+    num_seeds: int = 3
+    """Final runs per optimizer and condition."""
+
+
+Command = Compare | Suite | AxisSweep | Report | Card | Calibrate | Diagnostics | Claims | Conditions
 
 COMMANDS = {
     "compare": Compare,
@@ -183,4 +207,6 @@ COMMANDS = {
     "card": Card,
     "calibrate": Calibrate,
     "diagnostics": Diagnostics,
+    "claims": Claims,
+    "conditions": Conditions,
 }

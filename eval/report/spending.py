@@ -54,3 +54,9 @@ def _differ(results: Results, spent: curve_panels.Spent) -> bool:
     """Whether contenders spend differently, by more than rounding."""
     totals = [float(spent(c, results.protocol)[:, -1].mean()) for c in results.contenders]
     return max(totals) > 1.001 * min(totals)
+
+
+def loss_against_bytes(results: Results) -> str:
+    """The figure of one comparison: training loss against what a worker had sent."""
+    cells = {results.protocol.task: results}
+    return curve_panels.spending_curves(cells, lambda c, p: bytes_sent(c) / 1e6, "megabytes sent by a worker")

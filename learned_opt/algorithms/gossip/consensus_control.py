@@ -24,7 +24,6 @@ from learned_opt.algorithms.gossip.mixing import (
     root_mean_square_norm,
 )
 from learned_opt.algorithms.round import gather, local_steps, worker_index
-from learned_opt.algorithms.weighted_sum import weighted_sum
 from learned_opt.argument_checks import check_count, check_transform
 from learned_opt.base import LocalAlgorithm, RoundInfo, RoundState
 
@@ -70,7 +69,7 @@ def consensus_control(
         return RoundState(shared, Worker(params, local_opt.init(params)))
 
     def round_fn(loss_fn, state, key, batches):
-        (num_rounds, before, move), (start, local_state) = state
+        (num_rounds, before, move), (start, local_state, _) = state
         worker_key = jax.random.fold_in(key, worker_index())
         params, local_state, losses, _ = local_steps(loss_fn, local_opt, start, local_state, worker_key, batches)
         everyone, moves = gather((params, jax.tree.map(jnp.subtract, params, start)))
@@ -84,7 +83,9 @@ def consensus_control(
 
         def average(carry):
             everyone, count = carry
-            return jax.vmap(weighted_sum, in_axes=(0, None))(mixing.matrix(before + count), everyone), count + 1
+            workers = jnp.arange(jax.tree.leaves(everyone)[0].shape[0])
+            mixed = jax.vmap(lambda worker: mixing.average(before + count, worker, everyone))(workers)
+            return mixed, count + 1
 
         everyone, count = jax.lax.while_loop(is_apart, average, (everyone, jnp.int32(0)))
         params = jax.tree.map(lambda x: x[worker_index()], everyone)
