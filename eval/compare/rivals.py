@@ -2,7 +2,7 @@
 
     fedavgm fedyogi                        servers (Hsu et al. 2019; Reddi et al. 2021)
     post_local_sgd muloco palsgd           other local steps (Lin 2020; Therien et al. 2025; Naganuma et al. 2025)
-    qsr norm_test                          rounds of a length of their own (Gu et al. 2024; Lau et al. 2024)
+    qsr norm_test consensus_steps          rounds of a length of their own (Gu 2024; Lau 2024; Kong et al. 2021)
     loss_weighted_averaging                workers count by their loss (Riedl et al. 2023)
     local_sgd_without_late_workers, coded_data_parallel      who does not wait for late workers
     diff2 fzoos                            differences of gradients; no gradients (Murata 2023; Shu et al. 2023)
@@ -36,6 +36,7 @@ from eval.compare.rival import (
     rival,
 )
 from eval.protocol import EvalProtocol
+from learned_opt.algorithms.adaptive.consensus_steps import consensus_steps
 from learned_opt.algorithms.adaptive.norm_test import norm_test
 from learned_opt.algorithms.adaptive.qsr import qsr
 from learned_opt.algorithms.controls.gpa import gpa
@@ -130,6 +131,11 @@ RIVALS: dict[str, Callable[..., Contender]] = {
         "norm_test",
         lambda h, workers, protocol: norm_test(workers, h["tolerance"]),
         {"local_lr": SOME_LOCAL_LRS, "tolerance": GridAxis((0.5, 1.0, 2.0))},
+    ),
+    "consensus_steps": rival(
+        "consensus_steps",
+        lambda h, workers, protocol: consensus_steps(workers, h["fraction"]),
+        {"local_lr": SOME_LOCAL_LRS, "fraction": GridAxis((0.5, 1.0, 2.0))},
     ),
     "loss_weighted_averaging": rival(
         "loss_weighted_averaging",

@@ -77,19 +77,18 @@ def consensus_control(
         target = fraction * move / (1 - decay ** (num_rounds + 1).astype(jnp.float32))
 
         def is_apart(carry):
-            everyone, count = carry
-            is_far = consensus_distance(everyone) > target
-            return (count == 0) | (is_far & (count < max_communications))
+            _, count, distance = carry
+            return (count == 0) | ((distance > target) & (count < max_communications))
 
         def average(carry):
-            everyone, count = carry
+            everyone, count, _ = carry
             workers = jnp.arange(jax.tree.leaves(everyone)[0].shape[0])
             mixed = jax.vmap(lambda worker: mixing.average(before + count, worker, everyone))(workers)
-            return mixed, count + 1
+            return mixed, count + 1, consensus_distance(mixed)
 
-        everyone, count = jax.lax.while_loop(is_apart, average, (everyone, jnp.int32(0)))
+        everyone, count, distance = jax.lax.while_loop(is_apart, average, (everyone, jnp.int32(0), jnp.float32(0)))
         params = jax.tree.map(lambda x: x[worker_index()], everyone)
-        info = RoundInfo(losses, {"communications": count, "consensus_distance": consensus_distance(everyone)})
+        info = RoundInfo(losses, {"communications": count, "consensus_distance": distance})
         return RoundState(Shared(num_rounds + 1, before + count, move), Worker(params, local_state)), info
 
     return LocalAlgorithm(init, round_fn, mean_params, mixing.bytes_sent, mixing.bytes_received)

@@ -85,9 +85,11 @@ def mix_with_neighbours(mixing: Mixing, num_communications: Int[Array, ""], para
 
 def consensus_distance(everyone: Any) -> Float[Array, ""]:
     """Root of the mean squared distance of the workers' models from their mean (Kong et al. 2021, 2102.04828)."""
-    mean = mean_of_workers(everyone)
-    apart = jax.tree.map(lambda x, m: x.astype(jnp.float32) - m.astype(jnp.float32)[None], everyone, mean)
-    return root_mean_square_norm(apart)
+    squares = [
+        jnp.sum(jnp.square(x.astype(jnp.float32) - m.astype(jnp.float32)[None])) / x.shape[0]
+        for x, m in zip(jax.tree.leaves(everyone), jax.tree.leaves(mean_of_workers(everyone)), strict=True)
+    ]
+    return jnp.sqrt(functools.reduce(jnp.add, squares))
 
 
 def root_mean_square_norm(everyone: Any) -> Float[Array, ""]:
