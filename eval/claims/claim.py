@@ -20,6 +20,9 @@ Spent = Callable[[ContenderResult, EvalProtocol], Float[np.ndarray, "seeds point
 """As those of eval/scores/spending.py."""
 
 
+HOLDS, MISSES, UNCLEAR = "holds", "does not hold", "not clear"
+
+
 class Claim(NamedTuple):
     """One claim.
 
@@ -55,8 +58,8 @@ def outcome(claim: Claim, ratios: Float[np.ndarray, "seeds"]) -> Outcome:
         mean = float(np.exp(np.mean(np.log(ratios))))
     low, high = float(ratios.min()), float(ratios.max())
     if not mean > claim.least:
-        return Outcome(mean, low, high, "does not hold")
-    return Outcome(mean, low, high, "holds" if low > claim.least else "not clear")
+        return Outcome(mean, low, high, MISSES)
+    return Outcome(mean, low, high, HOLDS if low > claim.least else UNCLEAR)
 
 
 def final_loss(cell: str, own: str, rival: str, split: str = "train", rival_cell: str | None = None) -> Ratio:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from eval.claims.cells import CELLS, Cell
-from eval.claims.claim import Claim, outcome
+from eval.claims.claim import HOLDS, MISSES, UNCLEAR, Claim, outcome
 from eval.claims.table import CLAIMS
 from eval.compare.compare import prepare, run
 from eval.machine.progress import SweepProgress
@@ -65,13 +65,14 @@ def claims_table(claims: Sequence[Claim], cells: Mapping[str, Results]) -> str:
         if all(name in cells for name in claim.cells):
             mean, low, high, verdict = outcome(claim, claim.ratio(cells))
             where = ", ".join(claim.cells)
-            ratio = f"{mean:.3g} ({low:.3g} to {high:.3g})"
+            ratio = f"{mean:.3f} ({low:.3f} to {high:.3f})"
             row = (claim.statement, claim.paper, f"{claim.measured}, {where}", ratio, f"> {claim.least:g}", verdict)
             lines.append("| " + " | ".join(row) + " |")
             verdicts.append(verdict)
-    counts = ", ".join(f"{verdicts.count(word)} {word}" for word in dict.fromkeys(("holds", *sorted(set(verdicts)))))
+    hold, miss, unclear = (verdicts.count(word) for word in (HOLDS, MISSES, UNCLEAR))
+    counts = f"Of {len(verdicts)} claims {hold} hold, {miss} do not, and {unclear} are not clear."
     seconds = sum(results.provenance.get("seconds", 0.0) for results in cells.values())
-    return "\n".join([*lines, "", f"Of {len(verdicts)} claims: {counts}. {seconds / 60:.0f} minutes in all.", ""])
+    return "\n".join([*lines, "", f"{counts} {seconds / 60:.0f} minutes in all.", ""])
 
 
 def _finished(cell: Cell, folder: Path) -> Results | None:

@@ -14,6 +14,7 @@ from eval.claims.table import CLAIMS
 from eval.compare.participants import named_contender
 from eval.machine.progress import SweepProgress
 from eval.scores.spending import bytes_sent
+from learned_opt.algorithms.diff2 import diff2
 from tests.eval.made_up import contender, results
 from tests.eval.toy import TOY, toy_family
 
@@ -88,14 +89,19 @@ def test_misses_are_in_the_table_as_misses():
     )
     elsewhere = good._replace(cells=("b",))
     text = claims_table((good, bad, elsewhere), {"a": CELL})
-    assert "| bad claim | Author 2020 | loss, a | 0.707 (0.5 to 1) | > 1 | does not hold |" in text
-    assert "Of 2 claims: 0 holds, 1 does not hold, 1 not clear." in text
+    assert "| bad claim | Author 2020 | loss, a | 0.707 (0.500 to 1.000) | > 1 | does not hold |" in text
+    assert "Of 2 claims 0 hold, 1 do not, and 1 are not clear." in text
 
 
 @pytest.mark.parametrize("restart_every", [1, 3, 6])
 def test_privacy_spends_its_budget(restart_every, monkeypatch):
     given = {}
-    monkeypatch.setattr("eval.claims.contenders.diff2", lambda *arguments, **settings: given.update(settings))
+
+    def watched(*arguments, **settings):
+        given.update(settings)
+        return diff2(*arguments, **settings)
+
+    monkeypatch.setattr("eval.claims.contenders.diff2", watched)
     private(TOY, restart_every)
     clips = {"gradient": given["gradient_clip"], "difference": given["difference_clip"]}
     multipliers = {name: TOY.num_workers * given[f"{name}_noise"] / clip for name, clip in clips.items()}
