@@ -12,8 +12,10 @@ from eval.commands import (
     AxisSweep,
     Calibrate,
     Card,
+    Claims,
     Command,
     Compare,
+    Conditions,
     Diagnostics,
     ParticipantFlags,
     ProtocolFlags,
@@ -69,6 +71,10 @@ def prepare(command: Command) -> Callable[[], int]:
         return prepare_calibration(command)
     if isinstance(command, Diagnostics):
         return list_diagnostics
+    if isinstance(command, Claims):
+        return prepare_claims(command)
+    if isinstance(command, Conditions):
+        return prepare_conditions(command)
     return prepare_sweep(command)
 
 
@@ -100,7 +106,8 @@ def prepare_compare(command: Compare) -> Callable[[], int]:
             results = run(comparison, progress)
         write_comparison(results, folder)
         print(plain_table(results))
-        print(f"wrote results.json, table.md and curves.png to {folder}, and {write_report([folder])}")
+        report = write_report([folder], None, command.network)
+        print(f"wrote results.json, table.md and curves.png to {folder}, and {report}")
         return 0
 
     return work
@@ -149,13 +156,11 @@ def prepare_sweep(command: Suite | AxisSweep) -> Callable[[], int]:
 def prepare_report(command: Report) -> Callable[[], int]:
     """A report."""
     from eval.report.report import load_runs, write_report
-    from eval.scores.measures import Network
 
-    network = Network(command.latency, command.bandwidth, command.gradient_seconds)
     load_runs(command.run)
 
     def work() -> int:
-        print(f"wrote {write_report(command.run, command.out_dir, network)}")
+        print(f"wrote {write_report(command.run, command.out_dir, command.network)}")
         return 0
 
     return work
@@ -179,6 +184,44 @@ def prepare_calibration(command: Calibrate) -> Callable[[], int]:
     cells = {name: results for sweep in sweeps for name, results in sweep.finished.items()}
     save_calibration(command.out, cells, ["python", "-m", "eval", "calibrate", *command.run, "--out", command.out])
     return lambda: print(f"wrote {command.out}") or 0
+
+
+def prepare_claims(command: Claims) -> Callable[[], int]:
+    """The cells that are left, then the table."""
+    from eval.claims.run import check_cells, run_claims
+    from eval.machine.devices import use_all_cores
+    from eval.machine.progress import show_sweep_progress
+
+    use_all_cores()
+    cells = check_cells(_names(command.cells))
+
+    def work() -> int:
+        with show_sweep_progress(len(cells)) as progress:
+            table = run_claims(cells, Path(command.run_dir), progress)
+        print(table)
+        print(f"wrote {Path(command.run_dir) / 'claims.md'}")
+        return 0
+
+    return work
+
+
+def prepare_conditions(command: Conditions) -> Callable[[], int]:
+    """Tuned and learned optimizers under every condition."""
+    from eval.claims.run_conditions import prepare as prepare_runs
+    from eval.machine.devices import use_all_cores
+    from eval.machine.progress import show_progress
+
+    use_all_cores()
+    run = prepare_runs(command.checkpoint, Path(command.run_dir), command.num_rounds, command.num_seeds)
+
+    def work() -> int:
+        with show_progress() as progress:
+            table = run(progress)
+        print(table)
+        print(f"wrote conditions.md and loss_against_bytes.svg to {command.run_dir}")
+        return 0
+
+    return work
 
 
 def list_diagnostics() -> int:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import tyro
 
+from eval.scores.network import Network
+
 Names = tyro.conf.UseAppendAction[tuple[str, ...]]
 Checkpoints = Annotated[Names, tyro.conf.arg(metavar="PATH")]
 References = Annotated[Names, tyro.conf.arg(metavar="REFERENCE")]
@@ -51,7 +53,8 @@ class ParticipantFlags:
     checkpoint: Checkpoints = ()
     """Checkpoint file or pretrained name, or NAME=PATH; may be given several times."""
     baselines: str = "core"
-    """Names and groups of baselines, separated by commas: core, all, targets, none, local_sgd, ..."""
+    """Names and groups of baselines, separated by commas: core, compressed, gossip, heterogeneous, all, targets,
+    none, local_sgd, ..."""
     contender: References = ()
     """Another one beside them: a baseline with arguments, module:function or file.py:function, or NAME=REFERENCE; the
     function returns an eval Contender, an optax transform or a LocalAlgorithm. May be given several times."""
@@ -64,6 +67,7 @@ class ParticipantFlags:
 
 ProtocolGroup = Annotated[ProtocolFlags, tyro.conf.arg(name="")]
 ParticipantGroup = Annotated[ParticipantFlags, tyro.conf.arg(name="")]
+NetworkGroup = Annotated[Network, tyro.conf.arg(name="")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Compare:
     """Results file of the same protocol whose tuned baselines are used instead of tuning again."""
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder with your data sets; default: the environment variable LEARNED_OPT_DATA."""
+    network: NetworkGroup = Network()
     out_dir: str = "runs/eval"
     """Folder for results.json, table.md, curves.png and report.html."""
     overwrite: bool = False
@@ -136,12 +141,7 @@ class Report:
     """Run folders of suites, axes or comparisons."""
     out_dir: str | None = None
     """Folder for report.html, report.md and tables/; the first run's by default."""
-    latency: float = 0.05
-    """Simulated seconds a round costs in any case."""
-    bandwidth: float = 12.5e6
-    """Simulated bytes a second from each worker."""
-    gradient_seconds: float = 0.0
-    """Simulated seconds of one minibatch gradient; 0 counts communication alone."""
+    network: NetworkGroup = Network()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +173,31 @@ class Diagnostics:
     """List what --diagnostics can record."""
 
 
-Command = Compare | Suite | AxisSweep | Report | Card | Calibrate | Diagnostics
+@dataclasses.dataclass(frozen=True)
+class Claims:
+    """Check what papers claim of the algorithms, each in its direction on a small embedded task."""
+
+    run_dir: str = "runs/claims"
+    """Folder for a comparison per cell and claims.md; finished cells are not run again."""
+    cells: str = "all"
+    """Cells to run, separated by commas; claims that need others are left out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """Train optimizers where messages are compressed, workers gossip, or some are late or absent."""
+
+    checkpoint: Checkpoints = ()
+    """Checkpoint file or pretrained name, or NAME=PATH; three of the shipped ones by default."""
+    run_dir: str = "runs/conditions"
+    """Folder for results.json, conditions.md and loss_against_bytes.svg."""
+    num_rounds: int = 300
+    """Communication rounds of every run."""
+    num_seeds: int = 3
+    """Final runs per optimizer and condition."""
+
+
+Command = Compare | Suite | AxisSweep | Report | Card | Calibrate | Diagnostics | Claims | Conditions
 
 COMMANDS = {
     "compare": Compare,
@@ -183,4 +207,6 @@ COMMANDS = {
     "card": Card,
     "calibrate": Calibrate,
     "diagnostics": Diagnostics,
+    "claims": Claims,
+    "conditions": Conditions,
 }

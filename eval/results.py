@@ -18,8 +18,9 @@ from jaxtyping import Float, Int
 from eval.protocol import EvalProtocol, protocol_from_record
 from learned_opt.atomic_file import write_atomic
 
-FORMAT_VERSION = 3
-"""Version 1 had neither diagnostics nor cost; version 2 no kinds, no test curves and no description of the task."""
+FORMAT_VERSION = 4
+"""Version 1 had neither diagnostics nor cost; version 2 no kinds, no test curves and no description of the task; in
+version 3 there were no counts, and of the cost nothing but time and memory."""
 
 Kind = Literal["baseline", "learned", "anchor", "other"]
 """A baseline, a learned optimizer, the hand-made step that a learned one builds on, or somebody else's contender."""
@@ -34,15 +35,18 @@ class ContenderResult(NamedTuple):
       details: as in `Contender`.
       hparams: the tuned setting, empty for a learned optimizer.
       tuning: budget and table, from `tuning_record`.
-      bytes_per_round: bytes one worker sends per round.
+      bytes_per_round: bytes one worker sends per round; per communication where `counts` has those.
       rounds: rounds after which the curve was measured.
       train_loss: on the fixed training images.
       minibatch_loss: mean over the workers' local steps, every round.
       final: split ("train", "inner_valid", "outer_valid", "test") -> metric -> [seeds].
       diagnostics: name -> [seeds, points], nan where undefined or not measured; empty where they were not recorded.
-      cost: from `Runner.cost`; numbers or None.
+      cost: from `Runner.cost`, with the fields of `learned_opt.algorithms.round_cost.RoundCost` and `waits` (0 or 1);
+        numbers or None.
       test_rounds: rounds after which the test split was measured; some of `rounds`.
       test_curves: metric -> [seeds, test points], on fixed examples of the test split.
+      counts: name -> [seeds, points], how many so far, where an algorithm chooses their number: `communications` of a
+        worker, `num_local_steps` of one.
     """
 
     name: str
@@ -59,6 +63,7 @@ class ContenderResult(NamedTuple):
     cost: Mapping[str, float | None] = {}
     test_rounds: Int[np.ndarray, "test_points"] = np.zeros(0, np.int64)
     test_curves: Mapping[str, np.ndarray] = {}
+    counts: Mapping[str, np.ndarray] = {}
 
 
 class Results(NamedTuple):
@@ -140,6 +145,7 @@ def _contender(fields: dict[str, Any]) -> ContenderResult:
         "diagnostics": {name: np.asarray(values, np.float32) for name, values in fields.get("diagnostics", {}).items()},
         "test_rounds": np.asarray(fields.get("test_rounds", ()), np.int64),
         "test_curves": {metric: _array(values) for metric, values in fields.get("test_curves", {}).items()},
+        "counts": {name: np.asarray(values, np.int64) for name, values in fields.get("counts", {}).items()},
     }
     return ContenderResult(**{"kind": _kind_before_version_3(fields["details"]), **fields, **read})
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from learned_opt.algorithms.adaptive.consensus_steps import consensus_steps
 from learned_opt.algorithms.adaptive.norm_test import norm_test
 from learned_opt.algorithms.adaptive.qsr import qsr
 from learned_opt.algorithms.auto_diloco import auto_diloco
+from learned_opt.algorithms.compression.quantize import quantize
 from learned_opt.algorithms.compression.quantized_diloco import quantized_diloco
 from learned_opt.algorithms.compression.sparse_loco import sparse_loco
+from learned_opt.algorithms.compression.top_k import top_k
+from learned_opt.algorithms.compression.upload import error_feedback
 from learned_opt.algorithms.controls.gpa import gpa
 from learned_opt.algorithms.controls.lookahead import lookahead
 from learned_opt.algorithms.controls.snoo import snoo
@@ -18,6 +22,7 @@ from learned_opt.algorithms.corrections.feddyn import feddyn
 from learned_opt.algorithms.corrections.fedprox import fedprox
 from learned_opt.algorithms.corrections.fedspeed import fedspeed
 from learned_opt.algorithms.corrections.scaffold import scaffold
+from learned_opt.algorithms.curriculum import with_curriculum
 from learned_opt.algorithms.data_parallel import data_parallel
 from learned_opt.algorithms.diff2 import diff2
 from learned_opt.algorithms.diloco import diloco_adamw
@@ -33,12 +38,12 @@ from learned_opt.algorithms.loss_weighted_averaging import loss_weighted_averagi
 from learned_opt.algorithms.muloco import muloco
 from learned_opt.algorithms.muloco_momentum import muloco_momentum
 from learned_opt.algorithms.palsgd import palsgd
-from learned_opt.algorithms.post_local_sgd import post_local_sgd
+from learned_opt.algorithms.post_local_sgd import post_local_sgd, synchronous_at_first
 from learned_opt.algorithms.server import diloco, fedadam, fedavg, slowmo
 from learned_opt.algorithms.servers.fedavgm import fedavgm
 from learned_opt.algorithms.servers.fedyogi import fedyogi
 from learned_opt.algorithms.stragglers.gradient_coding import coded_data_parallel
-from learned_opt.algorithms.stragglers.late_workers import local_sgd_without_late_workers
+from learned_opt.algorithms.stragglers.late_workers import late_workers, local_sgd_without_late_workers
 from learned_opt.algorithms.zeroth_order.fzoos import fzoos
 
 
@@ -66,6 +71,7 @@ ALGORITHMS: dict[str, Entry] = {
     "palsgd": Entry(palsgd, "Naganuma 2025, 2504.18454", "pulls to the global model in the place of some gradients"),
     "qsr": Entry(qsr, "Gu 2024, 2310.14423", "longer rounds as the learning rate falls"),
     "norm_test": Entry(norm_test, "Lau 2024, 2402.11215", "longer rounds as noise outgrows the gradient"),
+    "consensus_steps": Entry(consensus_steps, "Kong 2021, 2102.04828", "rounds as long as the workers stay together"),
     "streaming_diloco": Entry(streaming_diloco, "Douillard 2025, 2501.18512", "a fragment of the model a round"),
     "greedy_fragments": Entry(greedy_fragments, "Nutini 2017, 1712.08859", "the fragment that has moved most, a round"),
     "loss_weighted_averaging": Entry(loss_weighted_averaging, "Riedl 2023, 2306.09778", "workers count by their loss"),
@@ -109,9 +115,29 @@ SERVERS: dict[str, Entry] = {
 """Name -> what returns a server optimizer, for the algorithms that take one."""
 
 
+AROUND: dict[str, Entry] = {
+    "synchronous_at_first": Entry(synchronous_at_first, "Lin 2020, 1808.07217", "an algorithm after synchronous steps"),
+    "with_curriculum": Entry(with_curriculum, "Vahidian 2023, 2212.12712", "an algorithm on examples by their loss"),
+    "quantize": Entry(quantize, "Therien 2025, 2505.23725", "an upload of 8, 4 or 2 bits"),
+    "top_k": Entry(top_k, "Sarfi 2025, 2508.15706", "an upload of the largest elements"),
+    "error_feedback": Entry(error_feedback, "Karimireddy 2019, 1901.09847", "an upload that keeps what was left out"),
+    "late_workers": Entry(late_workers, "", "an upload that leaves out who is late, or absent"),
+}
+"""Name -> what goes around an algorithm, or into one that takes an `upload`."""
+
+
 def table_text() -> str:
-    """Both tables as text, one entry a line: name, paper, use."""
-    rows = [(name, *entry[1:]) for table in (ALGORITHMS, SERVERS) for name, entry in table.items()]
-    names, papers = (max(len(row[column]) for row in rows) for column in range(2))
-    lines = [f"{name:<{names}}  {paper:<{papers}}  {use}" for name, paper, use in rows]
-    return "\n".join(["algorithms", *lines[: len(ALGORITHMS)], "", "server optimizers", *lines[len(ALGORITHMS) :]])
+    """All tables as text, one entry a line: name, module, paper, use."""
+    tables = {"algorithms": ALGORITHMS, "server optimizers": SERVERS, "around them": AROUND}
+    rows = [
+        (name, entry.function.__module__.removeprefix("learned_opt.algorithms."), entry.paper, entry.use)
+        for table in tables.values()
+        for name, entry in table.items()
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["from learned_opt.algorithms.MODULE import NAME"]
+    for title, table in tables.items():
+        lines += ["", title]
+        for name, module, paper, use in (row for row in rows if row[0] in table):
+            lines.append("  ".join([name.ljust(widths[0]), module.ljust(widths[1]), paper.ljust(widths[2]), use]))
+    return "\n".join(lines)

@@ -91,10 +91,20 @@ class LocalAlgorithm(NamedTuple):
       round: (loss_fn, state, key, batches) -> (RoundState, RoundInfo); leaves of `batches` are [local steps, batch,
         ...], driven: [workers, local steps, batch, ...].
       params: state, with its [workers] axis -> the parameters to evaluate.
-      bytes_sent: params -> bytes that one worker sends in a round.
+      bytes_sent: params -> bytes that one worker sends in a round, encoded; in each communication, where the round's
+        diagnostics count `communications`.
+      bytes_received: (params, K) -> bytes that it receives as often; None: the mean in full, or the messages of the
+        K - 1 others where these are shorter.
+      peak_bytes: params -> bytes that it sends at once, at most; None: all of `bytes_sent`.
+      gradients: H -> minibatch gradients that it computes in a round, unless the diagnostics count `num_local_steps`.
+      waits: whether a round ends with its slowest worker.
     """
 
     init: Callable[[Params], RoundState]
     round: Callable[[LossFn, RoundState, jax.Array, Any], tuple[RoundState, RoundInfo]]
     params: Callable[[RoundState], Params]
     bytes_sent: Callable[[Params], int]
+    bytes_received: Callable[[Params, int], int] | None = None
+    peak_bytes: Callable[[Params], int] | None = None
+    gradients: Callable[[int], float] = float
+    waits: bool = True

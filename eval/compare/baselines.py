@@ -5,7 +5,7 @@
     diloco_adam diloco_adamw         DiLoCo's own form (Douillard et al. 2023, arXiv 2311.08105) has AdamW workers
 
     auto_diloco                      a rule that finds the workers' rate itself; one setting for all problems
-    fedavgm, muloco, scaffold ...    see eval/compare/rivals.py
+    muloco, sparse_loco, scaffold ...    see eval/compare/rivals.py
 
 Every tuned baseline has a grid of GRID_SIZE settings (9 under coarse tuning) and the same rule for its growth
 (eval/compare/grids.py). Literal tables: to add a baseline is to add a function and its line.
@@ -16,8 +16,11 @@ from typing import Any
 
 import optax
 
+from eval.compare.compressed_rivals import COMPRESSED
 from eval.compare.contenders import Contender, contender
+from eval.compare.gossip_rivals import GOSSIP
 from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
+from eval.compare.heterogeneous_rivals import HETEROGENEOUS
 from eval.compare.rivals import RIVALS
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
 from eval.schedules import factor
@@ -158,13 +161,17 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "dp_adamw",
         "dp_muon",
         "auto_diloco",
+        "muloco",
     ),
     "targets": (LOCAL_SGD, DILOCO),
+    "compressed": (LOCAL_SGD, DILOCO, *COMPRESSED),
+    "gossip": (LOCAL_SGD, DILOCO, *GOSSIP),
+    "heterogeneous": (LOCAL_SGD, DILOCO, *HETEROGENEOUS),
     "rivals": tuple(RIVALS),
     "all": tuple(BASELINES),
     "none": (),
 }
-"""Names that stand for several baselines."""
+"""Names that stand for several baselines; those of a kind have what they are measured against with them."""
 
 
 def make_baselines(protocol: EvalProtocol, names: Sequence[str] = ("core",)) -> tuple[Contender, ...]:

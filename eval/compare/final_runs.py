@@ -17,6 +17,7 @@ from eval.diagnostics.table import chosen
 from eval.machine.progress import Progress
 from eval.protocol import EvalProtocol
 from eval.results import ContenderResult
+from learned_opt.algorithms.round_cost import round_cost
 from tasks.base import SPLITS, TaskFamily
 
 NUM_TEST_POINTS = 25
@@ -82,19 +83,23 @@ def train_and_evaluate(
         runs, test_snapshots, train_loss, diagnostics, cost = trained[contender.name]
         hparams, tuning, _ = settings[contender.name]
         test_curves = on_test(test_snapshots, starts)
+        algorithm = contender.make(hparams)
+        params = jax.tree.map(lambda x: x[0], runs.params)
+        spent = round_cost(algorithm, params, protocol.num_workers, protocol.num_local_steps)
         finished[contender.name] = ContenderResult(
             name=contender.name,
             kind=contender.kind,
             details=dict(contender.details),
             hparams=hparams,
             tuning=tuning,
-            bytes_per_round=contender.make(hparams).bytes_sent(jax.tree.map(lambda x: x[0], runs.params)),
+            bytes_per_round=spent.bytes_sent,
             rounds=rounds,
             train_loss=train_loss,
             minibatch_loss=runs.minibatch_loss,
             final={split: evaluators[split].metrics(runs.params, starts.task_config) for split in SPLITS},
             diagnostics=diagnostics,
-            cost=cost,
+            cost=cost | spent._asdict() | {"waits": float(algorithm.waits)},
+            counts=runs.counts,
             test_rounds=rounds[points],
             test_curves={metric: diverged_is_inf(values) for metric, values in test_curves.items()},
         )

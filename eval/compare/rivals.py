@@ -1,69 +1,61 @@
 """Rivals from learned_opt.algorithms as tuned baselines: communication-efficient training beyond Local SGD and DiLoCo.
 
     fedavgm fedyogi                        servers (Hsu et al. 2019; Reddi et al. 2021)
-    post_local_sgd muloco                  other local steps (Lin et al. 2020; Therien et al. 2025)
-    quantized_diloco sparse_loco           fewer bytes (Douillard et al. 2025; Sarfi et al. 2025)
-    streaming_diloco                       a fragment of the model a round (Douillard et al. 2025)
-    fedprox scaffold feddyn                made for different data on the workers
-    noloco                                 no server: DiLoCo in random pairs (Kolehmainen et al. 2025)
-    snoo lookahead                         controls: outer momentum without drift of the workers
+    post_local_sgd muloco palsgd           other local steps (Lin 2020; Therien et al. 2025; Naganuma et al. 2025)
+    qsr norm_test consensus_steps          rounds of a length of their own (Gu 2024; Lau 2024; Kong et al. 2021)
+    loss_weighted_averaging                workers count by their loss (Riedl et al. 2023)
+    local_sgd_without_late_workers, coded_data_parallel      who does not wait for late workers
+    diff2 fzoos                            differences of gradients; no gradients (Murata 2023; Shu et al. 2023)
+    synchronous snoo lookahead gpa         controls: no drift of the workers
 
-Grids have as many settings as those of eval/compare/baselines.py, whose table has them too.
+With them those of compressed_rivals.py, gossip_rivals.py and heterogeneous_rivals.py. Grids have as many settings as
+those of eval/compare/baselines.py, whose table has them too.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import optax
 
+from eval.compare.compressed_rivals import COMPRESSED
 from eval.compare.contenders import Contender, over_local_steps, over_rounds
-from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
+from eval.compare.gossip_rivals import GOSSIP
+from eval.compare.grids import GridAxis
+from eval.compare.heterogeneous_rivals import HETEROGENEOUS
+from eval.compare.rival import (
+    ADAM_LR,
+    DILOCO_GRID,
+    LOCAL_LR,
+    MANY_LOCAL_LRS,
+    MANY_LRS,
+    MOMENTUM,
+    SERVER_LR,
+    SOME_ADAM_LRS,
+    SOME_LOCAL_LRS,
+    Hparams,
+    rate_over_local_steps,
+    rival,
+)
 from eval.protocol import EvalProtocol
-from eval.schedules import factor
-from learned_opt.algorithms.compression.quantized_diloco import quantized_diloco
-from learned_opt.algorithms.compression.sparse_loco import sparse_loco
+from learned_opt.algorithms.adaptive.consensus_steps import consensus_steps
+from learned_opt.algorithms.adaptive.norm_test import norm_test
+from learned_opt.algorithms.adaptive.qsr import qsr
+from learned_opt.algorithms.controls.gpa import gpa
 from learned_opt.algorithms.controls.lookahead import lookahead
 from learned_opt.algorithms.controls.snoo import snoo
-from learned_opt.algorithms.corrections.feddyn import feddyn
-from learned_opt.algorithms.corrections.fedprox import fedprox
-from learned_opt.algorithms.corrections.scaffold import scaffold
-from learned_opt.algorithms.fragments.streaming_diloco import streaming_diloco
-from learned_opt.algorithms.gossip.noloco import noloco
+from learned_opt.algorithms.controls.synchronous import synchronous
+from learned_opt.algorithms.diff2 import diff2
 from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.loss_weighted_averaging import loss_weighted_averaging
 from learned_opt.algorithms.muloco import muloco
+from learned_opt.algorithms.palsgd import palsgd
 from learned_opt.algorithms.post_local_sgd import post_local_sgd
 from learned_opt.algorithms.server import diloco
 from learned_opt.algorithms.servers.fedavgm import fedavgm
 from learned_opt.algorithms.servers.fedyogi import fedyogi
+from learned_opt.algorithms.stragglers.gradient_coding import coded_data_parallel, cyclic
+from learned_opt.algorithms.stragglers.late_workers import local_sgd_without_late_workers
+from learned_opt.algorithms.zeroth_order.fzoos import fzoos
 from learned_opt.base import LocalAlgorithm
-
-Hparams = Mapping[str, Any]
-MakeAlgorithm = Callable[[Hparams, optax.GradientTransformation, EvalProtocol], LocalAlgorithm]
-"""(hyper-parameters, the workers' optimizer under the protocol's schedule, protocol) -> algorithm of one worker."""
-
-LOCAL_LR = GridAxis((0.25, 0.5, 1.0))
-ADAM_LR = GridAxis((0.001, 0.003, 0.01))
-SERVER_LR = GridAxis((0.3, 0.7, 1.4))
-MOMENTUM = GridAxis((0.5, 0.8, 0.9), decay=True)
-MANY_LOCAL_LRS = GridAxis(log_spaced(0.03, 3.0, 27))
-SOME_LOCAL_LRS = GridAxis(log_spaced(0.03, 3.0, 9))
-MU = GridAxis((0.01, 0.1, 1.0))
-DILOCO_GRID: Grid = {"local_lr": LOCAL_LR, "server_lr": SERVER_LR, "momentum": MOMENTUM}
-
-
-def _rival(
-    name: str,
-    make: MakeAlgorithm,
-    grid: Grid,
-    local: Callable[[Any], optax.GradientTransformation] = optax.sgd,
-) -> Callable[[EvalProtocol], Contender]:
-    def baseline(protocol: EvalProtocol) -> Contender:
-        def algorithm(hparams: Hparams) -> LocalAlgorithm:
-            return make(hparams, over_local_steps(local(hparams["local_lr"]), protocol), protocol)
-
-        return Contender(name, algorithm, budgeted(grid, protocol.tuning), kind="baseline")
-
-    return baseline
 
 
 def _fedyogi(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
@@ -72,71 +64,126 @@ def _fedyogi(h: Hparams, workers: optax.GradientTransformation, protocol: EvalPr
 
 
 def _muloco(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
-    del workers
-    num_steps = protocol.num_rounds * protocol.num_local_steps
-
-    def rate(step):
-        return h["local_lr"] * factor(protocol.schedule, step, num_steps)
-
+    rate = rate_over_local_steps(h, protocol)
     return muloco(rate, server_learning_rate=h["server_lr"], server_momentum=h["momentum"])
 
 
-RIVALS: dict[str, Callable[[EvalProtocol], Contender]] = {
-    "fedavgm": _rival(
+def _palsgd(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
+    return palsgd(
+        lambda rate: over_local_steps(optax.sgd(rate), protocol),
+        h["local_lr"],
+        probability=0.1,
+        alpha=h["alpha"],
+        server_opt=diloco(h["server_lr"]),
+    )
+
+
+def _qsr(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
+    least = max(1, protocol.num_local_steps // 4)
+    return qsr(workers, rate_over_local_steps(h, protocol), h["growth"] * h["local_lr"], least)
+
+
+def _coded(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
+    code = cyclic(protocol.num_workers, min(1, protocol.num_workers - 1))
+    return coded_data_parallel(over_rounds(optax.sgd(h["lr"]), protocol), code)
+
+
+def _fzoos(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
+    size = {"num_features": 128, "num_points": 32, "num_around": 2}
+    return fzoos(workers, radius=h["radius"], lengthscale=h["lengthscale"], **size)
+
+
+def _no_workers(h: Hparams) -> optax.GradientTransformation:
+    """For what steps once a round, or makes its workers itself."""
+    return optax.identity()
+
+
+RIVALS: dict[str, Callable[..., Contender]] = {
+    "fedavgm": rival(
         "fedavgm",
         lambda h, workers, protocol: local_sgd(workers, fedavgm(h["server_lr"], h["momentum"])),
         DILOCO_GRID,
     ),
-    "fedyogi": _rival(
+    "fedyogi": rival(
         "fedyogi",
         _fedyogi,
         {"local_lr": LOCAL_LR, "server_lr": GridAxis((0.01, 0.03, 0.1)), "tau": GridAxis((1e-5, 1e-4, 1e-3))},
     ),
-    "post_local_sgd": _rival(
+    "post_local_sgd": rival(
         "post_local_sgd",
         lambda h, workers, protocol: post_local_sgd(workers, protocol.num_rounds // 2),
         {"local_lr": MANY_LOCAL_LRS},
     ),
-    "muloco": _rival(
-        "muloco", _muloco, {"local_lr": GridAxis((0.003, 0.01, 0.03)), "server_lr": SERVER_LR, "momentum": MOMENTUM}
+    "muloco": rival(
+        "muloco",
+        _muloco,
+        {"local_lr": GridAxis((0.003, 0.01, 0.03)), "server_lr": SERVER_LR, "momentum": MOMENTUM},
+        _no_workers,
     ),
-    "quantized_diloco": _rival(
-        "quantized_diloco",
-        lambda h, workers, protocol: quantized_diloco(workers, learning_rate=h["server_lr"], momentum=h["momentum"]),
-        DILOCO_GRID,
+    "palsgd": rival(
+        "palsgd",
+        _palsgd,
+        {"local_lr": LOCAL_LR, "server_lr": SERVER_LR, "alpha": GridAxis((0.1, 0.5, 2.0))},
+        _no_workers,
     ),
-    "sparse_loco": _rival(
-        "sparse_loco",
-        lambda h, workers, protocol: sparse_loco(workers, h["server_lr"], decay=h["decay"]),
-        {"local_lr": ADAM_LR, "server_lr": SERVER_LR, "decay": GridAxis((0.9, 0.95, 0.975), decay=True)},
-        optax.adamw,
+    "qsr": rival("qsr", _qsr, {"local_lr": SOME_LOCAL_LRS, "growth": GridAxis((0.5, 1.0, 2.0))}),
+    "norm_test": rival(
+        "norm_test",
+        lambda h, workers, protocol: norm_test(workers, h["tolerance"]),
+        {"local_lr": SOME_LOCAL_LRS, "tolerance": GridAxis((0.5, 1.0, 2.0))},
     ),
-    "streaming_diloco": _rival(
-        "streaming_diloco",
-        lambda h, workers, protocol: streaming_diloco(workers, 2, diloco(h["server_lr"], h["momentum"])),
-        DILOCO_GRID,
+    "consensus_steps": rival(
+        "consensus_steps",
+        lambda h, workers, protocol: consensus_steps(workers, h["fraction"]),
+        {"local_lr": SOME_LOCAL_LRS, "fraction": GridAxis((0.5, 1.0, 2.0))},
     ),
-    "fedprox": _rival(
-        "fedprox", lambda h, workers, protocol: fedprox(workers, h["mu"]), {"local_lr": SOME_LOCAL_LRS, "mu": MU}
+    "loss_weighted_averaging": rival(
+        "loss_weighted_averaging",
+        lambda h, workers, protocol: loss_weighted_averaging(workers, h["sharpness"]),
+        {"local_lr": SOME_LOCAL_LRS, "sharpness": GridAxis((0.3, 1.0, 3.0))},
     ),
-    "scaffold": _rival("scaffold", lambda h, workers, protocol: scaffold(workers), {"local_lr": MANY_LOCAL_LRS}),
-    "feddyn": _rival(
-        "feddyn", lambda h, workers, protocol: feddyn(workers, h["mu"]), {"local_lr": SOME_LOCAL_LRS, "mu": MU}
+    "local_sgd_without_late_workers": rival(
+        "local_sgd_without_late_workers",
+        lambda h, workers, protocol: local_sgd_without_late_workers(workers),
+        {"local_lr": MANY_LOCAL_LRS},
     ),
-    "noloco": _rival(
-        "noloco",
-        lambda h, workers, protocol: noloco(workers, h["server_lr"], h["momentum"]),
-        DILOCO_GRID,
+    "coded_data_parallel": rival("coded_data_parallel", _coded, {"lr": MANY_LRS}, _no_workers),
+    "diff2": rival(
+        "diff2",
+        lambda h, workers, protocol: diff2(over_rounds(optax.sgd(h["lr"]), protocol)),
+        {"lr": MANY_LRS},
+        _no_workers,
     ),
-    "snoo": _rival(
+    "fzoos": rival(
+        "fzoos",
+        _fzoos,
+        {"local_lr": ADAM_LR, "radius": GridAxis((0.01, 0.03, 0.1)), "lengthscale": GridAxis((0.3, 1.0, 3.0))},
+        lambda h: optax.adam(h["local_lr"]),
+    ),
+    **COMPRESSED,
+    **HETEROGENEOUS,
+    **GOSSIP,
+    "synchronous": rival(
+        "synchronous",
+        lambda h, workers, protocol: synchronous(workers, protocol.num_local_steps),
+        {"local_lr": SOME_ADAM_LRS, "weight_decay": GridAxis((0.001, 0.01, 0.1))},
+        lambda h: optax.adamw(h["local_lr"], weight_decay=h["weight_decay"]),
+    ),
+    "snoo": rival(
         "snoo",
         lambda h, workers, protocol: snoo(workers, protocol.num_local_steps, h["server_lr"], h["momentum"]),
         DILOCO_GRID,
     ),
-    "lookahead": _rival(
+    "lookahead": rival(
         "lookahead",
         lambda h, workers, protocol: lookahead(workers, protocol.num_local_steps, h["slow_lr"]),
         {"local_lr": SOME_LOCAL_LRS, "slow_lr": GridAxis((0.25, 0.5, 0.75))},
     ),
+    "gpa": rival(
+        "gpa",
+        lambda h, workers, protocol: gpa(workers, protocol.num_local_steps, interpolation=h["interpolation"]),
+        {"local_lr": SOME_ADAM_LRS, "interpolation": GridAxis((0.5, 0.7, 0.9), decay=True)},
+        lambda h: optax.adamw(h["local_lr"]),
+    ),
 }
-"""Name -> protocol -> contender."""
+"""Name -> (protocol, ...) -> contender."""

@@ -36,6 +36,9 @@ CHUNK_BYTES = 4 * 2**30
 
 RUNS = "runs"
 
+COUNTED = ("communications", "num_local_steps")
+"""Diagnostics of a round that are counted, not sampled: they say how many there were in it."""
+
 Hparams = Mapping[str, Any]
 
 
@@ -48,12 +51,14 @@ class Runs(NamedTuple):
       minibatch_loss: [runs, rounds] mean over workers and local steps of the round's minibatch losses, inf where it
         is not finite.
       diagnostics: name -> [runs, points], see eval/diagnostics/worker_agreement.py; empty where they were not recorded.
+      counts: name of COUNTED -> [runs, points], how many so far; of algorithms that choose their number themselves.
     """
 
     params: PyTree
     snapshots: PyTree
     minibatch_loss: Any
     diagnostics: dict[str, Any]
+    counts: dict[str, Any]
 
 
 class Runner(NamedTuple):
@@ -146,7 +151,8 @@ def make_runner(
             waves.append(jax.device_get(runs if keep_snapshots else runs._replace(snapshots=None)))
             progress(min(first + wave_size, total), total)
         runs = jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *waves)
-        return runs._replace(minibatch_loss=diverged_is_inf(runs.minibatch_loss))
+        counts = {name: np.cumsum(values, axis=1) for name, values in runs.counts.items()}
+        return runs._replace(minibatch_loss=diverged_is_inf(runs.minibatch_loss), counts=counts)
 
     def cost() -> dict[str, float | None]:
         program, compile_seconds = compiled.result()
@@ -224,7 +230,8 @@ def _train_one(
 
     def segment(carry, keys):
         carry, (losses, diagnostics) = jax.lax.scan(one_round, carry, keys)
-        return carry, (losses, evaluated(carry), jax.tree.map(lambda x: x[-1], diagnostics))
+        counts = {name: jnp.sum(diagnostics.pop(name)) for name in COUNTED if name in diagnostics}
+        return carry, (losses, evaluated(carry), jax.tree.map(lambda x: x[-1], diagnostics), counts)
 
     def evaluated(carry):
         return average.read(carry[1], algorithm.params(carry[0]))
@@ -232,5 +239,5 @@ def _train_one(
     keys = (start.batch_keys, start.round_keys)
     segments = jax.tree.map(lambda x: x.reshape((-1, protocol.eval_every, x.shape[-1])), keys)
     carry = (algorithm.init(start.params), average.init(start.params))
-    carry, (losses, snapshots, diagnostics) = jax.lax.scan(segment, carry, segments)
-    return Runs(evaluated(carry), snapshots, losses.reshape(-1), diagnostics)
+    carry, (losses, snapshots, diagnostics, counts) = jax.lax.scan(segment, carry, segments)
+    return Runs(evaluated(carry), snapshots, losses.reshape(-1), diagnostics, counts)

@@ -2,7 +2,8 @@
 
 from eval.report.tables import NEVER, Table, budget, contender_names, interval, number, whole
 from eval.results import ContenderResult, Results
-from eval.scores.measures import Network, measures
+from eval.scores.measures import measures
+from eval.scores.network import Network
 from eval.scores.rivals import speed_up_scores, target_setter
 from eval.scores.statistics import bootstrap, iqm
 from eval.scores.targets import BEST, DILOCO, LOCAL_SGD, TARGETS, targets
@@ -36,7 +37,7 @@ def cell_table(cell: str, results: Results) -> Table:
 def price_table(cell: str, results: Results, network: Network) -> Table:
     """Costs to the first target, settings and tuning budgets of one comparison, one row per contender."""
     goal = next(iter(targets(results)), None)
-    rows = [["optimizer", "gradients", "kB", "simulated s", "setting", "tuning runs", "tuning s"]]
+    rows = [["optimizer", "gradients", "kB sent", "kB received", "simulated s", "setting", "tuning runs", "tuning s"]]
     for contender, m in zip(results.contenders, measures(results, network), strict=True):
         cost = None if goal is None else m.to_target[goal]
         rows.append(
@@ -44,13 +45,14 @@ def price_table(cell: str, results: Results, network: Network) -> Table:
                 m.name,
                 whole(cost.gradients if cost else None),
                 NEVER if cost is None or cost.bytes is None else f"{cost.bytes / 1000:.0f}",
+                NEVER if cost is None or cost.received is None else f"{cost.received / 1000:.0f}",
                 NEVER if cost is None or cost.seconds is None else f"{cost.seconds:.1f}",
                 setting(contender),
                 *budget(contender),
             ]
         )
     note = (
-        f"Gradients (minibatch gradients of all workers), kB (sent by one worker) and simulated seconds are to the "
+        f"Gradients (minibatch gradients of all workers), kB (of one worker) and simulated seconds are to the "
         f"target {TARGETS[goal] if goal else '(none)'}. A setting marked edge has untried neighbours beyond its grid."
     )
     return Table(f"price_{cell}", f"{cell}: price and settings", note, rows)

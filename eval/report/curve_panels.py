@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.protocol import EvalProtocol
 from eval.report.line_styles import LineStyle, everyone, line_styles
 from eval.report.svg import draw_svg, legend, legend_height, number_axis, plain
 from eval.results import ContenderResult, Results
@@ -24,6 +25,9 @@ BLOWN_UP = 10.0
 Curve = Callable[[ContenderResult], tuple[Any, Any] | None]
 """A contender's rounds and its values [seeds, points]; None where there are none."""
 
+Spent = Callable[[ContenderResult, EvalProtocol], Any]
+"""What a contender had spent at every point of its curve, [seeds, points]."""
+
 
 def training_curves(cells: dict[str, Results]) -> str:
     """Training losses, seed mean and range, with the targets dotted."""
@@ -32,6 +36,17 @@ def training_curves(cells: dict[str, Results]) -> str:
         return contender.rounds, contender.train_loss
 
     return _figure(cells, curve, "training loss", with_targets=True)
+
+
+def spending_curves(cells: dict[str, Results], spent: Spent, label: str) -> str:
+    """Training losses against what had been spent by then, the mean over seeds."""
+    moved = {
+        cell: results._replace(
+            contenders=tuple(c._replace(rounds=np.mean(spent(c, results.protocol), axis=0)) for c in results.contenders)
+        )
+        for cell, results in cells.items()
+    }
+    return _figure(moved, lambda c: (c.rounds, c.train_loss), "training loss", x_label=label)
 
 
 def metric_curves(cells: dict[str, Results]) -> dict[str, str]:
@@ -63,7 +78,9 @@ def _with(cells: dict[str, Results], curve: Curve) -> dict[str, Results]:
     return {cell: results for cell, results in cells.items() if any(curve(c) is not None for c in results.contenders)}
 
 
-def _figure(cells: dict[str, Results], curve: Curve, label: str, with_targets: bool = False) -> str:
+def _figure(
+    cells: dict[str, Results], curve: Curve, label: str, with_targets: bool = False, x_label: str = "round"
+) -> str:
     contenders = everyone(list(cells.values()))
     styles = line_styles(list(contenders.values()))
     names = [name for name, c in contenders.items() if curve(c) is not None]
@@ -80,7 +97,7 @@ def _figure(cells: dict[str, Results], curve: Curve, label: str, with_targets: b
             if with_targets:
                 _draw_targets(axes, list(targets(results).values()), int(results.contenders[0].rounds[0]))
             axes.set_title(cell, fontsize=9)
-            axes.set_xlabel("round", fontsize=8)
+            axes.set_xlabel(x_label, fontsize=8)
             axes.set_ylabel(label, fontsize=8)
             axes.tick_params(labelsize=7, which="both")
             plain(axes)

@@ -23,10 +23,11 @@ from eval.report.detail_tables import (
 )
 from eval.report.figures import aggregate_figure, axis_figure, profile_figure
 from eval.report.page import Section, html_page, markdown_page
+from eval.report.spending import spending_curves, traffic_table
 from eval.report.tables import Table, outcome_table, speed_table
 from eval.report.verdict import verdict
 from eval.results import Results, load_results
-from eval.scores.measures import DEFAULT_NETWORK, Network
+from eval.scores.network import DEFAULT_NETWORK, Network
 from eval.scores.targets import targets
 from eval.sweep.plan import PLAN_FILE, Cell, SweepPlan, reference_name
 from eval.sweep.sweep import Sweep, load_sweep
@@ -127,12 +128,8 @@ def report_sections(sweeps: Sequence[Sweep], network: Network) -> list[Section]:
 def _result_sections(sweeps: Sequence[Sweep], cells: dict[str, Results], network: Network) -> list[Section]:
     everything = list(cells.values())
     words = dict.fromkeys(text for sweep in sweeps for text in _protocols_in_words(sweep))
-    network_words = (
-        f"Simulated seconds: {network.latency:g} s latency a round and {network.bandwidth:g} bytes a second from each "
-        f"worker, {network.gradient_seconds:g} s for a minibatch gradient."
-    )
     tasks = task_table(cells)
-    sections = [Section("What was trained", (*words, network_words), tables=() if tasks is None else (tasks,))]
+    sections = [Section("What was trained", (*words, network.words()), tables=() if tasks is None else (tasks,))]
     figures = []
     if any(targets(results) for results in everything):
         figures = [
@@ -157,6 +154,8 @@ def _result_sections(sweeps: Sequence[Sweep], cells: dict[str, Results], network
         names = diagnostic_names(cells)
         figures = tuple((name.replace("_", " "), diagnostic_curves(cells, name)) for name in names)
         sections.append(Section("Diagnostics", (), figures, (diagnosed,)))
+    spent = spending_curves(cells, network)
+    sections.append(Section("Bytes and simulated seconds", (), spent, (traffic_table(cells),)))
     cost = cost_table(cells)
     if cost is not None:
         sections.append(Section(cost.title, tables=(cost,)))

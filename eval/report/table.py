@@ -7,6 +7,7 @@ import numpy as np
 
 from eval.results import ContenderResult, Results
 from eval.scores.scores import Reach, num_diverged, reach, speed_up
+from eval.scores.spending import bytes_received, bytes_sent, gradients
 from eval.scores.targets import BEST, Target, targets
 
 NEVER = "-"
@@ -20,8 +21,8 @@ def rows(results: Results) -> list[list[str]]:
     for goal in goals:
         header += [f"rounds to {goal.name} ({goal.loss:.3f})", "speed-up"]
     header += [f"kB to {goal.name}" for goal in goals[:1]]
-    header += ["kB in all", "tuning runs", "diverged"]
-    return [header, *(_row(contender, goals, metrics) for contender in results.contenders)]
+    header += ["kB in all", "kB received", "gradients", "tuning runs", "diverged"]
+    return [header, *(_row(contender, results, goals, metrics) for contender in results.contenders)]
 
 
 def metric_names(results: Results) -> list[str]:
@@ -61,7 +62,7 @@ def legend(results: Results) -> list[str]:
         "test split was read once, at the end. Rounds (earliest..latest seed) are the first after "
         f"which the seed-mean training loss on {p.num_curve_examples} fixed images was at or below "
         f"the baseline's final one; {NEVER}: never. Speed-up: the baseline's own rounds to that "
-        "loss over the contender's. kB: sent by one worker.",
+        "loss over the contender's. kB: sent by one worker, or received by it; gradients: of minibatches, by all.",
         "",
     ]
     for contender in results.contenders:
@@ -74,7 +75,7 @@ def legend(results: Results) -> list[str]:
     return lines
 
 
-def _row(contender: ContenderResult, goals: Sequence[Target], metrics: Sequence[str]) -> list[str]:
+def _row(contender: ContenderResult, results: Results, goals: Sequence[Target], metrics: Sequence[str]) -> list[str]:
     final = contender.final
     cells = [contender.name]
     cells += [_spread(final[split]["loss"], 3) for split in ("train", "inner_valid", "test")]
@@ -85,10 +86,12 @@ def _row(contender: ContenderResult, goals: Sequence[Target], metrics: Sequence[
     for goal, found in zip(goals, reached, strict=True):
         ratio = speed_up(goal.rounds, found.rounds)
         cells += [_rounds(found), NEVER if ratio is None else f"{ratio:.2f}x"]
-    kilobytes = contender.bytes_per_round / 1000
+    sent, received = (np.mean(spent(contender), axis=0) / 1000 for spent in (bytes_sent, bytes_received))
     for found in reached[:1]:
-        cells.append(NEVER if found.rounds is None else f"{found.rounds * kilobytes:,.0f}")
-    cells.append(f"{contender.rounds[-1] * kilobytes:,.0f}")
+        point = None if found.rounds is None else np.searchsorted(contender.rounds, found.rounds)
+        cells.append(NEVER if point is None else f"{sent[point]:,.0f}")
+    cells += [f"{sent[-1]:,.0f}", f"{received[-1]:,.0f}"]
+    cells.append(f"{np.mean(gradients(contender, results.protocol)[:, -1]):,.0f}")
     cells += [str(contender.tuning["num_runs"]), str(num_diverged(final["train"]["loss"]))]
     return cells
 

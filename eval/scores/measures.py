@@ -8,11 +8,10 @@ Two readings of the speed-up over the baseline that set a target (eval/scores/ta
                          (`speed_ups`, for aggregates)
 
 A contender that never gets there, or that diverges later, has speed-up 0: it lowers the aggregate instead of leaving
-it. A copy of the baseline scores exactly 1 in both. All compute the same gradients a round, so a ratio of rounds is one
-of gradient evaluations too, and, between contenders that send the same, of bytes and simulated seconds.
+it. A copy of the baseline scores exactly 1 in both. Between contenders that compute the same gradients a round, as most
+do, a ratio of rounds is one of gradient evaluations too, and, where they send the same, of bytes and simulated seconds.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -20,27 +19,10 @@ import numpy as np
 from jaxtyping import Float
 
 from eval.results import ContenderResult, Kind, Results
+from eval.scores.network import DEFAULT_NETWORK, Network
 from eval.scores.scores import num_diverged, reach, speed_up
+from eval.scores.spending import bytes_received, bytes_sent, gradients, seconds
 from eval.scores.targets import Target, targets
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A simulated network; a round takes latency + bytes / bandwidth, plus H gradients one after the other."""
-
-    latency: float = 0.05
-    """Seconds a round trip."""
-    bandwidth: float = 12.5e6
-    """Bytes a second from one worker; 12.5e6 is 100 Mbit/s."""
-    gradient_seconds: float = 0.0
-    """Seconds of one minibatch gradient on a worker; 0 counts communication alone."""
-
-    def seconds(self, rounds: float, num_local_steps: int, bytes_per_round: int) -> float:
-        """Time of that many rounds."""
-        return rounds * (self.latency + bytes_per_round / self.bandwidth + num_local_steps * self.gradient_seconds)
-
-
-DEFAULT_NETWORK = Network()
 
 
 class Cost(NamedTuple):
@@ -48,8 +30,9 @@ class Cost(NamedTuple):
 
     Attributes:
       rounds: on the seed-mean curve.
-      gradients: minibatch gradients of all workers together, rounds K H.
-      bytes: sent by one worker.
+      gradients: minibatch gradients of all workers together.
+      bytes: sent by one worker, the mean over seeds.
+      received: bytes received by one worker.
       seconds: simulated.
       speed_up: over the baseline that set the target, on the mean curves.
     """
@@ -57,6 +40,7 @@ class Cost(NamedTuple):
     rounds: int | None
     gradients: int | None
     bytes: int | None
+    received: int | None
     seconds: float | None
     speed_up: float | None
 
@@ -137,14 +121,20 @@ def _measure(contender: ContenderResult, results: Results, network: Network) -> 
 
 
 def _cost(contender: ContenderResult, target: Target, results: Results, network: Network) -> Cost:
-    p = results.protocol
+    protocol = results.protocol
     rounds = reach(contender.rounds, contender.train_loss, target.loss).rounds
     if rounds is None:
-        return Cost(None, None, None, None, None)
+        return Cost(None, None, None, None, None, None)
+    point = int(np.searchsorted(contender.rounds, rounds))
+
+    def until_then(spent):
+        return float(np.mean(spent[:, point]))
+
     return Cost(
         rounds=rounds,
-        gradients=rounds * p.num_workers * p.num_local_steps,
-        bytes=rounds * contender.bytes_per_round,
-        seconds=network.seconds(rounds, p.num_local_steps, contender.bytes_per_round),
+        gradients=round(until_then(gradients(contender, protocol))),
+        bytes=round(until_then(bytes_sent(contender))),
+        received=round(until_then(bytes_received(contender))),
+        seconds=until_then(seconds(contender, protocol, network)),
         speed_up=speed_up(target.rounds, rounds),
     )

@@ -13,6 +13,7 @@ BENCHMARKS = {
     "PES, MLP 784-128-10, hidden 4": ["meta_train.speed", "pes"],
     "16 vmapped tasks, per task, against a hand-written loop": ["eval.speed.tasks"],
     "27 settings in one program, against one by one": ["eval.speed.sweep"],
+    "rounds of the algorithms, over Local SGD's": ["eval.speed.rounds"],
     "update, MLP 784-128-10, hidden 4": ["eval.speed.update", "mlp", "4"],
     "update, MLP 784-128-10, hidden 32": ["eval.speed.update", "mlp", "32"],
     "update, 74 tensors, hidden 4": ["eval.speed.update", "transformer", "4"],

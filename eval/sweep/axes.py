@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from eval.compare.learned import named_checkpoints
+from eval.different_data import dirichlet_workers
 from eval.protocol import EvalProtocol
 from eval.references import made_by
 from eval.sweep.plan import Cell, SweepPlan, reference_name
@@ -18,7 +19,6 @@ from eval.sweep.sweep import fits
 from eval.task_families import make_family
 from learned_opt.names import parse
 from tasks.augmentation import (
-    with_dirichlet_workers,
     with_gradient_noise,
     with_label_noise,
     with_reparametrisation,
@@ -85,7 +85,7 @@ AXES: dict[str, SweepAxis] = {
         (0.1, 0.3, 1, 3, 10, 100),
         None,
         None,
-        lambda family, value, protocol: with_dirichlet_workers(family, value, protocol.num_workers),
+        lambda family, value, protocol: dirichlet_workers(family, value, protocol.num_workers),
     ),
     "label_noise": SweepAxis(
         "share of training labels drawn anew",

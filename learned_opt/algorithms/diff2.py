@@ -95,7 +95,14 @@ def diff2(
         shared = Shared(optax.apply_updates(params, updates), params, estimate, opt_state, num_rounds + 1)
         return RoundState(shared, ()), RoundInfo(jnp.full((num_steps,), mean_loss), {})
 
-    return LocalAlgorithm(init, round_fn, lambda state: state.shared.params, dense_bytes)
+    return LocalAlgorithm(
+        init,
+        round_fn,
+        lambda state: state.shared.params,
+        dense_bytes,
+        # Two a batch, but for the rounds that restart.
+        gradients=lambda num_steps: (2 - 1 / restart_every) * num_steps,
+    )
 
 
 def _clip(tree: Any, size: Any) -> Any:

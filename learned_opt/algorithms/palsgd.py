@@ -48,7 +48,8 @@ def palsgd(
       ValueError: a probability out of range.
     """
     local_opt = pulled(make_local_opt, learning_rate, probability, alpha)
-    return local_sgd(local_opt, diloco() if server_opt is None else server_opt)
+    algorithm = local_sgd(local_opt, diloco() if server_opt is None else server_opt)
+    return algorithm._replace(gradients=lambda num_steps: (1 - probability) * num_steps)
 
 
 def pulled(

@@ -83,9 +83,8 @@ def synchronous_at_first(algorithm: LocalAlgorithm, num_synchronous_rounds: int 
         (shared, worker), info = jax.lax.cond(is_synchronous, one_by_one, together, RoundState(shared, worker))
         return RoundState(Shared(shared, num_rounds + 1), worker), info
 
-    return LocalAlgorithm(
-        init,
-        round_fn,
-        lambda state: algorithm.params(RoundState(state.shared.shared, state.worker)),
-        algorithm.bytes_sent,
+    return algorithm._replace(
+        init=init,
+        round=round_fn,
+        params=lambda state: algorithm.params(RoundState(state.shared.shared, state.worker)),
     )

@@ -13,6 +13,7 @@ same order.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +32,9 @@ WORKERS = "workers"
 """Named axis whose members are the workers of a device."""
 WORKER_DEVICES = "worker_devices"
 """Mesh axis over which the workers are spread; where there is none, all are on one device."""
+
+MOST_ADDED = 64
+"""Workers that are added one by one, at most: a program grows with them."""
 
 AxisName = str | Sequence[str]
 
@@ -66,8 +70,19 @@ def gather(tree: Any, axis_name: AxisName = WORKERS) -> Any:
 
 
 def mean_of_workers(gathered: Any) -> Any:
-    """Mean over the leading [K] axis, in worker order."""
-    return jax.tree.map(lambda x: jnp.mean(x, axis=0), gathered)
+    """Mean over the leading [K] axis, in worker order; of half-precision numbers in float32.
+
+    Up to MOST_ADDED workers are added one by one: XLA's CPU backend takes a hundred times as long to reduce a leading
+    axis, half of a round's time for a small MLP.
+    """
+
+    def mean(x):
+        if x.shape[0] > MOST_ADDED or not jnp.issubdtype(x.dtype, jnp.floating):
+            return jnp.mean(x, axis=0)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        return (functools.reduce(jnp.add, list(wide)) / x.shape[0]).astype(x.dtype)
+
+    return jax.tree.map(mean, gathered)
 
 
 def all_losses(losses: Float[Array, "on_device steps"]) -> Float[Array, "workers steps"]:

@@ -31,6 +31,7 @@ def toy_results():
         },
         diagnostics={"worker_cosine": np.array([[0.5, np.nan]] * 3, np.float32)},
         cost={"compile_seconds": 1.25, "memory_bytes": None},
+        counts={"communications": np.array([[2, 4, 6, 8, 9, 10]] * 3)},
         test_rounds=np.array([3, 6]),
         test_curves={"loss": np.array([[0.5, np.inf]] * 3, np.float32)},
     )
@@ -52,6 +53,7 @@ def test_round_trip_keeps_every_bit_and_the_same_results_the_same_bytes(tmp_path
     assert after.hparams == before.hparams and after.tuning == before.tuning and after.cost == before.cost
     np.testing.assert_array_equal(after.diagnostics["worker_cosine"], before.diagnostics["worker_cosine"])
     np.testing.assert_array_equal(after.test_curves["loss"], before.test_curves["loss"])
+    np.testing.assert_array_equal(after.counts["communications"], before.counts["communications"])
     assert after.test_rounds.tolist() == [3, 6] and loaded.task == results.task
 
 
@@ -63,7 +65,7 @@ def test_a_file_of_version_1_is_read(tmp_path):
     del document["task"]
     for field in ("tuning", "diagnostics", "schedule", "ema"):
         del document["protocol"][field]
-    for field in ("diagnostics", "cost", "kind", "test_rounds", "test_curves"):
+    for field in ("diagnostics", "cost", "kind", "test_rounds", "test_curves", "counts"):
         del document["contenders"][0][field]
     path.write_text(json.dumps(document))
     loaded = load_results(path)
@@ -109,7 +111,7 @@ def test_the_file_is_plain_json_without_nan_or_infinity(tmp_path):
         (b"", "damaged or not JSON"),
         (b"\xff\xfe", "damaged or not JSON"),
         (b"[]", "not a results file"),
-        (b'{"format_version": 99}', "format version 99, this code reads up to 3"),
+        (b'{"format_version": 99}', "format version 99, this code reads up to 4"),
         (b'{"format_version": 1}', "damaged, its fields do not fit"),
         (b'{"format_version": 1, "protocol": 3}', "damaged, its fields do not fit"),
     ],

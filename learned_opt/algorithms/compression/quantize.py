@@ -11,6 +11,7 @@ squares of tiny or huge ones stay within range. A tensor with an element that is
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import jax
@@ -68,6 +69,15 @@ def statistical(x: Float[Array, "n"], is_sent: Bool[Array, "n"], bits: int) -> F
     mean = jnp.sum(x) / jnp.maximum(count, 1)
     deviation = jnp.sqrt(jnp.sum(jnp.where(is_sent, jnp.square(x - mean), 0)) / jnp.maximum(count - 1, 1))
     width = RANGE * deviation / 2**bits
+    if bits == 2:
+        # Four bins one after the other take a third of the time of a scatter and a gather.
+        edges = [-jnp.inf, *(mean + (number - 2.5) * width for number in range(1, 4)), jnp.inf]
+        found = jnp.zeros_like(x)
+        for low, high in itertools.pairwise(edges):
+            is_in = is_sent & (x >= low) & (x < high)
+            total = jnp.sum(jnp.where(is_in, x, 0))
+            found = jnp.where(is_in, total / jnp.maximum(jnp.sum(is_in.astype(jnp.float32)), 1), found)
+        return scale * found
     code = jnp.round((x - mean) / jnp.where(width == 0, 1, width) + 2 ** (bits - 1))
     code = jnp.clip(code, 0, 2**bits - 1).astype(jnp.int32)
     sums = jax.ops.segment_sum(x, code, 2**bits)

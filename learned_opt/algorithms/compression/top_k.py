@@ -33,8 +33,12 @@ def top_k(k: int = 64, chunk_size: int = 4096, bits: int = 2) -> Upload:
     check_bits(bits)
 
     def compress(x):
-        is_sent = largest_of_chunks(x, k, chunk_size)
-        return jnp.where(is_sent, x, 0) if bits == 32 else statistical(x, is_sent, bits)
+        indices, is_there = largest_of_chunks(x, k, chunk_size)
+        sent = jnp.where(is_there, x[indices], 0)
+        if bits != 32:
+            sent = statistical(sent, is_there, bits)
+        # What fills up the last chunk is beyond the end, and dropped.
+        return jnp.zeros_like(x).at[jnp.where(is_there, indices, x.shape[0])].set(sent, mode="drop")
 
     def bytes_of(size):
         chunk = min(chunk_size, size)
@@ -45,8 +49,8 @@ def top_k(k: int = 64, chunk_size: int = 4096, bits: int = 2) -> Upload:
     return leaf_by_leaf(compress, bytes_of)
 
 
-def largest_of_chunks(x: jax.Array, k: int, chunk_size: int) -> jax.Array:
-    """Whether an element is among the k of largest magnitude of its chunk, of equal ones the first.
+def largest_of_chunks(x: jax.Array, k: int, chunk_size: int) -> tuple[jax.Array, jax.Array]:
+    """The k elements of largest magnitude of every chunk, of equal ones the first.
 
     Args:
       x: [n], n above 0.
@@ -54,14 +58,13 @@ def largest_of_chunks(x: jax.Array, k: int, chunk_size: int) -> jax.Array:
       chunk_size: elements of a chunk; the last may have fewer.
 
     Returns:
-      bool [n].
+      (indices into x [chunks * k], whether there is such an element: the last chunk may have fewer than k).
     """
     size = x.shape[0]
     chunk = min(chunk_size, size)
     num_chunks = -(-size // chunk)
     # What fills the last chunk is smaller than any magnitude.
     magnitude = jnp.pad(jnp.abs(x), (0, num_chunks * chunk - size), constant_values=-1.0).reshape(num_chunks, chunk)
-    _, indices = jax.lax.top_k(magnitude, min(k, chunk))
-    rows = jnp.arange(num_chunks)[:, None]
-    is_largest = jnp.zeros(magnitude.shape, bool).at[rows, indices].set(True)
-    return is_largest.reshape(-1)[:size]
+    _, places = jax.lax.top_k(magnitude, min(k, chunk))
+    indices = (places + chunk * jnp.arange(num_chunks)[:, None]).reshape(-1)
+    return jnp.minimum(indices, size - 1), indices < size

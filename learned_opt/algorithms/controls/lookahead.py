@@ -78,4 +78,6 @@ def two_loops(
         round_fn,
         lambda state: evaluated_params(*state.shared[:2]),
         lambda params: num_local_steps * dense_bytes(params),
+        bytes_received=lambda params, num_workers: num_local_steps * dense_bytes(params),
+        peak_bytes=dense_bytes,
     )

@@ -52,6 +52,8 @@ def synchronous(opt: optax.GradientTransformation, num_local_steps: int) -> Loca
         round_fn,
         lambda state: state.shared.params,
         lambda params: num_local_steps * dense_bytes(params),
+        bytes_received=lambda params, num_workers: num_local_steps * dense_bytes(params),
+        peak_bytes=dense_bytes,
     )
 
 

@@ -48,4 +48,5 @@ def fedspeed(
         uphill = jax.tree.map(lambda y, g: (y + scale * g.astype(jnp.float32)).astype(y.dtype), params, gradient)
         return jax.tree.map(lambda g1, g2: ((1 - alpha) * g1 + alpha * g2).astype(g1.dtype), gradient, grad_fn(uphill))
 
-    return dynamic_regularization(local_opt, mu, server_opt, gradient_of)
+    algorithm = dynamic_regularization(local_opt, mu, server_opt, gradient_of)
+    return algorithm._replace(gradients=lambda num_steps: 2.0 * num_steps)

@@ -104,6 +104,8 @@ def scaffold(
         round_fn,
         lambda state: evaluated_params(*state.shared[:2]),
         lambda params: 2 * dense_bytes(params),
+        # x and c.
+        bytes_received=lambda params, num_workers: 2 * dense_bytes(params),
     )
 
 

@@ -23,4 +23,8 @@ def greedy_fragments(
 ) -> LocalAlgorithm:
     """Averages the fragment of largest pseudo-gradient; arguments and errors as for `streaming_diloco`."""
     algorithm = by_fragments(local_opt, num_fragments, server_opt, lambda num_rounds, norms: jnp.argmax(norms))
-    return algorithm._replace(bytes_sent=lambda params: algorithm.bytes_sent(params) + 4 * num_fragments)
+
+    def with_norms(params):
+        return algorithm.bytes_sent(params) + 4 * num_fragments
+
+    return algorithm._replace(bytes_sent=with_norms, bytes_received=lambda params, num_workers: with_norms(params))

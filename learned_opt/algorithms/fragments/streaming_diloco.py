@@ -168,7 +168,21 @@ def by_fragments(
         ]
         return _whole(parts, shared.params, fragments)
 
-    return LocalAlgorithm(init, round_fn, params_of, lambda params: -(-dense_bytes(params) // num_fragments))
+    def mean_bytes(params):
+        return -(-dense_bytes(params) // num_fragments)
+
+    def peak_bytes(params):
+        fragments = partition(params, num_fragments)
+        return max(dense_bytes(_part(params, fragments, p)) for p in range(num_fragments))
+
+    return LocalAlgorithm(
+        init,
+        round_fn,
+        params_of,
+        mean_bytes,
+        bytes_received=lambda params, num_workers: mean_bytes(params),
+        peak_bytes=peak_bytes,
+    )
 
 
 def fragment_norms(moved: Any, fragments: tuple[int, ...], num_fragments: int) -> Float[Array, "fragments"]:

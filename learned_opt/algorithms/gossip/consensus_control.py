@@ -24,7 +24,6 @@ from learned_opt.algorithms.gossip.mixing import (
     root_mean_square_norm,
 )
 from learned_opt.algorithms.round import gather, local_steps, worker_index
-from learned_opt.algorithms.weighted_sum import weighted_sum
 from learned_opt.argument_checks import check_count, check_transform
 from learned_opt.base import LocalAlgorithm, RoundInfo, RoundState
 
@@ -70,7 +69,7 @@ def consensus_control(
         return RoundState(shared, Worker(params, local_opt.init(params)))
 
     def round_fn(loss_fn, state, key, batches):
-        (num_rounds, before, move), (start, local_state) = state
+        (num_rounds, before, move), (start, local_state, _) = state
         worker_key = jax.random.fold_in(key, worker_index())
         params, local_state, losses, _ = local_steps(loss_fn, local_opt, start, local_state, worker_key, batches)
         everyone, moves = gather((params, jax.tree.map(jnp.subtract, params, start)))
@@ -78,17 +77,18 @@ def consensus_control(
         target = fraction * move / (1 - decay ** (num_rounds + 1).astype(jnp.float32))
 
         def is_apart(carry):
-            everyone, count = carry
-            is_far = consensus_distance(everyone) > target
-            return (count == 0) | (is_far & (count < max_communications))
+            _, count, distance = carry
+            return (count == 0) | ((distance > target) & (count < max_communications))
 
         def average(carry):
-            everyone, count = carry
-            return jax.vmap(weighted_sum, in_axes=(0, None))(mixing.matrix(before + count), everyone), count + 1
+            everyone, count, _ = carry
+            workers = jnp.arange(jax.tree.leaves(everyone)[0].shape[0])
+            mixed = jax.vmap(lambda worker: mixing.average(before + count, worker, everyone))(workers)
+            return mixed, count + 1, consensus_distance(mixed)
 
-        everyone, count = jax.lax.while_loop(is_apart, average, (everyone, jnp.int32(0)))
+        everyone, count, distance = jax.lax.while_loop(is_apart, average, (everyone, jnp.int32(0), jnp.float32(0)))
         params = jax.tree.map(lambda x: x[worker_index()], everyone)
-        info = RoundInfo(losses, {"communications": count, "consensus_distance": consensus_distance(everyone)})
+        info = RoundInfo(losses, {"communications": count, "consensus_distance": distance})
         return RoundState(Shared(num_rounds + 1, before + count, move), Worker(params, local_state)), info
 
-    return LocalAlgorithm(init, round_fn, mean_params, mixing.bytes_sent)
+    return LocalAlgorithm(init, round_fn, mean_params, mixing.bytes_sent, mixing.bytes_received)

@@ -73,7 +73,11 @@ def noloco(
         info = RoundInfo(losses, {"consensus_distance": consensus_distance(everyone[1])})
         return RoundState((), Worker(params, local_state, velocity)), info
 
-    return LocalAlgorithm(init, round_fn, mean_params, lambda params: 2 * dense_bytes(params))
+    # The move and the slow model, from and to the partner.
+    return LocalAlgorithm(
+        *(init, round_fn, mean_params, lambda params: 2 * dense_bytes(params)),
+        bytes_received=lambda params, num_workers: 2 * dense_bytes(params),
+    )
 
 
 def draw_partners(key: jax.Array, num_workers: int) -> Int[Array, "n"]:

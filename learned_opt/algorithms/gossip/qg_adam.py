@@ -91,14 +91,14 @@ def qg_adam(
         opt = stepping(mean, second_moment, num_rounds)
         worker_key = jax.random.fold_in(key, worker_index())
         params, _, losses, _ = local_steps(loss_fn, opt, start, (), worker_key, batches)
-        params, everyone = mix_with_neighbours(mixing.matrix(num_rounds), params)
+        params, everyone = mix_with_neighbours(mixing, num_rounds, params)
         direction = unit(jax.tree.map(lambda before, after: (before - after).astype(jnp.float32), start, params))
         mean = jax.tree.map(lambda m, d: b1 * m + (1 - b1) * d, mean, direction)
         second_moment = jax.tree.map(lambda v, d: b2 * v + (1 - b2) * jnp.square(d), second_moment, direction)
         info = RoundInfo(losses, {"consensus_distance": consensus_distance(everyone)})
         return RoundState(Shared(num_rounds + 1), Worker(params, mean, second_moment)), info
 
-    return LocalAlgorithm(init, round_fn, mean_params, mixing.bytes_sent)
+    return LocalAlgorithm(init, round_fn, mean_params, mixing.bytes_sent, mixing.bytes_received)
 
 
 def unit(tree: Any) -> Any:

@@ -83,7 +83,7 @@ def qg_dsgdm(
         rate = at_round(learning_rate, num_rounds)
         worker_key = jax.random.fold_in(key, worker_index())
         params, _, losses, _ = local_steps(loss_fn, stepping(momentum, rate), start, (), worker_key, batches)
-        params, everyone = mix_with_neighbours(mixing.matrix(num_rounds), params)
+        params, everyone = mix_with_neighbours(mixing, num_rounds, params)
         momentum = jax.tree.map(
             lambda m, before, after: (
                 mu * m + (1 - mu) * (before - after).astype(jnp.float32) / (rate * losses.shape[0])
@@ -93,4 +93,4 @@ def qg_dsgdm(
         info = RoundInfo(losses, {"consensus_distance": consensus_distance(everyone)})
         return RoundState(Shared(num_rounds + 1), Worker(params, momentum)), info
 
-    return LocalAlgorithm(init, round_fn, mean_params, mixing.bytes_sent)
+    return LocalAlgorithm(init, round_fn, mean_params, mixing.bytes_sent, mixing.bytes_received)

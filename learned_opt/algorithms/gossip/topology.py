@@ -138,8 +138,12 @@ def spectral_gap(weights: Float[np.ndarray, "period n n"]) -> float:
 
 def num_neighbours(weights: Float[np.ndarray, "period n n"]) -> int:
     """Models that a worker sends in a communication, at most."""
-    is_edge = (weights != 0) & ~np.eye(weights.shape[-1], dtype=bool)[None]
-    return int(is_edge.sum(axis=1).max())
+    return int(_is_edge(weights).sum(axis=1).max())
+
+
+def num_senders(weights: Float[np.ndarray, "period n n"]) -> int:
+    """Models that a worker receives in a communication, at most; of a directed graph it may be another number."""
+    return int(_is_edge(weights).sum(axis=2).max())
 
 
 def check_weights(weights: np.ndarray) -> None:
@@ -161,6 +165,10 @@ def check_weights(weights: np.ndarray) -> None:
     if not reached.all():
         to, origin = np.argwhere(~reached)[0]
         raise ValueError(f"weights: nothing of worker {origin} ever reaches worker {to}: use a connected graph")
+
+
+def _is_edge(weights):
+    return (weights != 0) & ~np.eye(weights.shape[-1], dtype=bool)[None]
 
 
 def _shift(num_workers, shift):

@@ -29,6 +29,17 @@ class GilbertElliott(NamedTuple):
     recover: float | Array = 0.5
 
 
+def participation(share: float) -> GilbertElliott:
+    """Partial participation: a worker takes part in a round with probability `share`, whatever it did before.
+
+    Raises:
+      ValueError: no share above 0, up to 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share={share}: use more than 0 and at most 1")
+    return GilbertElliott(1 - share, share)
+
+
 def next_state(chain: GilbertElliott, key: jax.Array, is_slow: Bool[Array, "*workers"]) -> Bool[Array, "*workers"]:
     """One round on."""
     return jax.random.bernoulli(key, jnp.where(is_slow, 1 - chain.recover, chain.slow_down), jnp.shape(is_slow))

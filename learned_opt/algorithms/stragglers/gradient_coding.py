@@ -145,7 +145,14 @@ def coded_data_parallel(
         info = RoundInfo(jnp.full((num_steps,), loss), {"num_late": jnp.sum((~is_here).astype(jnp.int32))})
         return RoundState(shared, Worker(is_slow)), info
 
-    return LocalAlgorithm(init, round_fn, lambda state: state.shared.params, lambda params: dense_bytes(params) + 4)
+    return LocalAlgorithm(
+        init,
+        round_fn,
+        lambda state: state.shared.params,
+        lambda params: dense_bytes(params) + 4,
+        gradients=lambda num_steps: float(load * num_steps),
+        waits=False,
+    )
 
 
 def _check_stragglers(num_workers, num_stragglers):

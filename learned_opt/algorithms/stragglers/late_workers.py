@@ -62,4 +62,4 @@ def local_sgd_without_late_workers(
       chain: which workers are late; None: its defaults.
     """
     upload = late_workers(GilbertElliott() if chain is None else chain)
-    return local_sgd(local_opt, optax.sgd(1.0) if server_opt is None else server_opt, upload)
+    return local_sgd(local_opt, optax.sgd(1.0) if server_opt is None else server_opt, upload)._replace(waits=False)

@@ -150,6 +150,8 @@ def fzoos(
         round_fn,
         lambda state: evaluated_params(*state.shared[:2]),
         lambda params: dense_bytes(params) + 4 * num_features,
+        bytes_received=lambda params, num_workers: dense_bytes(params) + 4 * num_features,
+        gradients=lambda num_steps: 0.0,
     )
 
 

@@ -63,6 +63,12 @@ def test_every_baseline_has_the_same_budget(tuning, size):
 
 def test_groups_hold_baselines_and_names_mix_with_them():
     assert all(name in BASELINES for names in GROUPS.values() for name in names)
+    kinds = [GROUPS[name] for name in ("compressed", "gossip", "heterogeneous")]
+    # What they are measured against stands beside them.
+    assert all(names[:2] == GROUPS["targets"] for names in kinds) and set().union(*kinds) < set(GROUPS["rivals"]) | {
+        "local_sgd",
+        "diloco",
+    }
     some = make_baselines(TOY, ("diloco", "targets", "sgd"))
     assert [contender.name for contender in some] == ["sgd", "local_sgd", "diloco"]
     with pytest.raises(ValueError, match="'dilco' is unknown; did you mean 'diloco'"):

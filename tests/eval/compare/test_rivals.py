@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from eval.compare.grids import settings
+from eval.compare.participants import named_contender
 from eval.compare.rivals import RIVALS
 from learned_opt.algorithms.round import simulate
 from tests.eval.toy import TOY, toy_family
@@ -59,3 +60,26 @@ def test_the_schedule_is_followed(name):
     )
     differences = [jnp.max(jnp.abs(x - y)) for x, y in zip(*map(jax.tree.leaves, (steady, decaying)), strict=True)]
     assert max(map(float, differences)) > 1e-5
+
+
+def test_a_model_of_one_tensor_is_one_fragment():
+    algorithm = RIVALS["streaming_diloco"](TOY).make({"local_lr": 0.5, "server_lr": 0.7, "momentum": 0.9})
+    one, two = {"a": jnp.zeros(6)}, {"a": jnp.zeros(6), "b": jnp.zeros(6)}
+    assert algorithm.bytes_sent(one) == algorithm.bytes_sent(two) == 24
+    assert len(algorithm.init(one).shared.server_states) == 1
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("quantized_diloco,bits=3", "bits=3: use one of 2, 4, 8, 32"),
+        ("sparse_loco,k=5000", "k=5000: use 1 to chunk_size=4096"),
+        ("streaming_diloco,num_fragments=0", "num_fragments=0: use at least 1"),
+        ("dpsgd,topology=rng", "topology='rng': did you mean 'ring'"),
+        ("qg_dsgdm,topology=social_network", "num_workers=2: use 32"),
+        ("dpsgd,bits=3", "has no argument 'bits'"),
+    ],
+)
+def test_settings_that_are_not_there_are_named_before_any_run(reference, message):
+    with pytest.raises(ValueError, match=message):
+        named_contender(reference, TOY)

@@ -15,6 +15,7 @@ from eval.compare.grids import GridAxis
 from eval.compare.initial_states import FINAL, TUNING, draw_initial_states
 from eval.compare.runner import make_runner
 from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.post_local_sgd import post_local_sgd
 from learned_opt.algorithms.server import fedavg
 from tests.eval.toy import TOY, toy_family
 
@@ -65,6 +66,16 @@ def test_one_worker_one_step_is_a_plain_sgd_loop():
         got = runs.params["Dense_0"]
         np.testing.assert_allclose(got["kernel"][seed], weights, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(got["bias"][seed], bias, rtol=1e-5, atol=1e-6)
+
+
+def test_what_an_algorithm_chooses_is_counted():
+    protocol = dataclasses.replace(TOY, eval_every=2, num_seeds=2)
+    switching = Contender("post_local_sgd", lambda h: post_local_sgd(optax.sgd(0.1), 3), {})
+    starts = draw_initial_states(FAMILY, protocol, TRAIN, FINAL, 2)
+    runs = make_runner(FAMILY, switching, protocol, TRAIN, starts).train([{}], starts, quiet)
+    # Three rounds of two communications each, then three of one.
+    assert runs.counts["communications"].tolist() == [[4, 7, 9]] * 2
+    assert "communications" not in runs.diagnostics
 
 
 @pytest.mark.parametrize("local", [True, False])

@@ -10,8 +10,10 @@ import pytest
 
 from eval.diagnostics.worker_agreement import WORKER_AGREEMENT
 from eval.report.report import load_run, write_report
+from eval.report.spending import spending_curves, traffic_table
 from eval.report.svg import legend_columns, legend_height
 from eval.results import save_results
+from eval.scores.network import Network
 from eval.sweep.axes import AXES, axis_plan
 from eval.sweep.plan import Cell, SweepPlan
 from tests.eval.made_up import contender, results
@@ -102,6 +104,23 @@ def test_curves_of_training_test_metrics_and_diagnostics(reported):
     assert captions[2].startswith("Training loss; dotted: targets")
     assert captions[3:5] == ["Test loss, on fixed examples", "Test relative_l2, on fixed examples"]
     assert captions[5:] == [d.name.replace("_", " ") for d in WORKER_AGREEMENT]
+
+
+def test_losses_are_drawn_against_bytes_and_seconds_where_these_tell_contenders_apart(reported):
+    _, page = reported
+    assert "Training loss against" not in page and "What a round costs a worker" in page
+    cost = {"bytes_received": 4000, "peak_bytes": 100, "gradients": 2.0, "state_bytes_per_parameter": 8.0}
+    sparse = contender("sparse", CURVES, bytes_per_round=100, cost=cost)
+    cells = {"one": results(contender("local_sgd", CURVES), sparse, protocol=TOY)}
+    captions = [caption for caption, _ in spending_curves(cells, Network())]
+    assert captions == [
+        "Training loss against megabytes sent by a worker",
+        "Training loss against simulated seconds",
+    ]
+    assert traffic_table(cells).rows[1:] == [
+        ["one", "local_sgd", "1", "-", "-", "-", "-"],
+        ["one", "sparse", "0.1", "4", "0.1", "2", "8"],
+    ]
 
 
 def test_budgets_stand_beside_every_row(reported):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from eval.report.tables import outcome_table, speed_table
-from eval.scores.measures import Network, measures, speed_ups
+from eval.scores.measures import measures, speed_ups
+from eval.scores.network import Network
 from eval.scores.rivals import (
     best_validated,
     final_test_losses,
@@ -54,10 +55,10 @@ def test_cost_to_a_target():
     found = {m.name: m for m in measures(CELL, Network(latency=0.5, bandwidth=100.0, gradient_seconds=0.25))}
     cost = found["diloco"].to_target["local_sgd"]
     # The mean curve is 8, 3.5, 2.5, 1.5 against a target of 3.5: two rounds, with K = 2 workers, H = 2 steps.
-    assert cost[:3] == (2, 2 * 2 * 2, 2000)
+    assert cost[:4] == (2, 2 * 2 * 2, 2000, 2000)
     assert cost.seconds == pytest.approx(2 * (0.5 + 10 + 2 * 0.25))
     assert cost.speed_up == 2.0
-    assert found["nowhere"].to_target["local_sgd"] == (None,) * 5
+    assert found["nowhere"].to_target["local_sgd"] == (None,) * 6
 
 
 def test_a_planted_copy_has_a_speed_up_of_one():

@@ -5,6 +5,7 @@ a product to round away or a sum to reorder: equal bits are then the algorithm's
 """
 
 import functools
+import importlib
 import io
 from typing import Any
 
@@ -18,9 +19,11 @@ from jax.sharding import PartitionSpec
 import learned_opt
 from learned_opt.algorithm_table import (
     ALGORITHMS,
+    AROUND,
     SERVERS,
     coded_data_parallel,
     consensus_control,
+    consensus_steps,
     data_parallel,
     diff2,
     diloco_adamw,
@@ -52,6 +55,7 @@ from learned_opt.algorithm_table import (
     table_text,
 )
 from learned_opt.algorithms.gossip.topology import ring
+from learned_opt.algorithms.round_cost import round_cost
 from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott
 from learned_opt.algorithms.stragglers.gradient_coding import fractional_repetition
 from learned_opt.algorithms.worker_mesh import make_worker_mesh
@@ -85,6 +89,7 @@ ALGORITHMS_UNDER_TEST = {
     "palsgd": lambda rate: palsgd(lambda scaled: optax.sgd(scaled, 0.9), rate, probability=0.25),
     "qsr": lambda rate: qsr(optax.sgd(rate, 0.9), lambda step: rate / (1.0 + step.astype(jnp.float32)), 0.1, 1),
     "norm_test": lambda rate: norm_test(optax.sgd(rate, 0.9)),
+    "consensus_steps": lambda rate: consensus_steps(optax.sgd(rate, 0.9)),
     "streaming_diloco": lambda rate: streaming_diloco(optax.sgd(rate, 0.9), 2, num_delay_steps=1, alpha=0.5),
     "greedy_fragments": lambda rate: greedy_fragments(optax.sgd(rate, 0.9), 2),
     "loss_weighted_averaging": lambda rate: loss_weighted_averaging(optax.sgd(rate, 0.9)),
@@ -303,6 +308,10 @@ def test_bytes_are_whole_numbers_and_grow_with_the_parameters(name):
     small, large = algorithm.bytes_sent(PLAIN), algorithm.bytes_sent(ODD)
     assert type(small) is int and type(large) is int
     assert 0 < small < large
+    cost = round_cost(algorithm, ODD, NUM_WORKERS, NUM_LOCAL_STEPS)
+    assert type(cost.bytes_received) is int and type(cost.peak_bytes) is int
+    assert cost.bytes_received > 0 and 0 < cost.peak_bytes <= 2 * cost.bytes_sent
+    assert cost.gradients >= 0 and cost.state_bytes_per_parameter >= 0
 
 
 def test_every_algorithm_of_the_table_is_under_test():
@@ -310,6 +319,10 @@ def test_every_algorithm_of_the_table_is_under_test():
 
 
 def test_the_table_as_text_has_a_line_for_each():
-    lines = [line.split() for line in table_text().splitlines()]
-    assert [line[0] for line in lines if line] == ["algorithms", *ALGORITHMS, "server", *SERVERS]
-    assert all(entry.use in table_text() for entry in [*ALGORITHMS.values(), *SERVERS.values()])
+    first, *lines = [line.split() for line in table_text().splitlines() if line]
+    names = ["algorithms", *ALGORITHMS, "server", *SERVERS, "around", *AROUND]
+    assert [line[0] for line in lines] == names and "import" in first
+    for name, entry in [*ALGORITHMS.items(), *SERVERS.items(), *AROUND.items()]:
+        assert entry.use in table_text()
+        (module,) = (line[1] for line in lines if line[0] == name and line[1] not in ("optimizers", "them"))
+        assert getattr(importlib.import_module(f"learned_opt.algorithms.{module}"), name) is entry.function

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import learned_opt
+from learned_opt.algorithms.adaptive.consensus_steps import consensus_steps
 from learned_opt.algorithms.adaptive.norm_test import norm_test
 from learned_opt.algorithms.adaptive.qsr import qsr
 from learned_opt.algorithms.local_sgd import local_sgd
@@ -98,6 +99,27 @@ def test_workers_that_are_alike_need_no_longer_rounds():
     alike = draw_batches(3, WORKERS, STEPS, alike=True)
     # Equal to rounding: the tolerance is far above it.
     assert lengths(train(norm_test(optax.sgd(ETA), 0.1, 2), alike)[2]) == [2, 2, 2]
+
+
+def test_consensus_steps_against_a_loop():
+    fraction, x, h, path, expected = 0.9, start(), STEPS, [], []
+    for batches in BATCHES:
+        ends = numpy_round(x, batches, h, [ETA] * h)
+        expected.append(h)
+        apart = np.sqrt(np.mean(np.sum((ends - ends.mean(axis=0)) ** 2, axis=1)))
+        is_far = apart > fraction * np.linalg.norm(x - ends.mean(axis=0))
+        h = max(h - 1, 1) if is_far else min(h + 1, STEPS)
+        x = ends.mean(axis=0)
+        path.append(x)
+    found, _, infos = train(consensus_steps(optax.sgd(ETA), fraction), BATCHES)
+    assert_close(found, path)
+    assert lengths(infos) == expected and len(set(expected)) > 2
+
+
+def test_consensus_steps_without_a_target_are_local_sgd():
+    found, _, infos = train(consensus_steps(optax.sgd(ETA), jnp.inf), BATCHES)
+    assert lengths(infos) == [STEPS] * len(BATCHES)
+    assert_close(found, train(local_sgd(optax.sgd(ETA), optax.sgd(1.0)), BATCHES)[0])
 
 
 def test_losses_after_the_last_step_repeat_it():

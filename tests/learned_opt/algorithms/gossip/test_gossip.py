@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from learned_opt.algorithms.auto_diloco import auto_diloco
 from learned_opt.algorithms.gossip.consensus_control import consensus_control
 from learned_opt.algorithms.gossip.dpsgd import dpsgd
 from learned_opt.algorithms.gossip.noloco import draw_partners, noloco
@@ -14,6 +15,7 @@ from learned_opt.algorithms.gossip.quasi_global import qg_dsgdm
 from learned_opt.algorithms.gossip.topology import complete, one_peer_exponential, ring
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.round import dense_bytes
+from learned_opt.architectures.lagg_a import lagg_a
 from tests.learned_opt.algorithms.quadratics import (
     KEY,
     NUM_PARAMS,
@@ -81,6 +83,32 @@ def quasi_global_loop(weights, batches_of_rounds, beta, mu, decay):
         models = new
         path.append(models.mean(axis=0))
     return path, momenta
+
+
+def test_a_server_optimizer_on_every_worker_against_a_loop():
+    models, momenta, path = all_alike(), np.zeros((WORKERS, NUM_PARAMS)), []
+    for batches in BATCHES:
+        moved = models - ring(WORKERS)[0] @ local_ends(models, batches)
+        momenta = 0.5 * momenta + moved
+        models = models - 0.7 * momenta
+        path.append(models.mean(axis=0))
+    found, _, _ = train(dpsgd(SGD, ring(WORKERS), optax.sgd(0.7, 0.5)), BATCHES)
+    assert_close(found, path)
+
+
+@pytest.mark.parametrize("server", [optax.sgd(1.0), auto_diloco()])
+def test_server_optimizers_on_the_complete_graph_are_those_of_local_sgd(server):
+    """That of `auto_diloco` sets the workers' rates too, and what is evaluated."""
+    expected, _, _ = train(local_sgd(SGD, server), BATCHES)
+    found, _, _ = train(dpsgd(SGD, complete(WORKERS), server), BATCHES)
+    assert_close(found, expected)
+
+
+def test_a_server_that_reads_every_worker_has_none_to_read_in_gossip():
+    lopt = lagg_a(num_workers=WORKERS, hidden_size=4)
+    algorithm = dpsgd(SGD, ring(WORKERS), lopt.transform(lopt.init(KEY)))
+    with pytest.raises(ValueError, match="worker_updates"):
+        train(algorithm, BATCHES)
 
 
 @pytest.mark.parametrize("num_local_steps", [1, 2])

@@ -70,7 +70,7 @@ def test_one_peer_exponential_graphs_average_exactly_after_a_logarithmic_number_
 
     def communicate(value):
         for t in range(len(weights)):
-            value, _ = mix_with_neighbours(mixing.matrix(jnp.int32(t)), value)
+            value, _ = mix_with_neighbours(mixing, jnp.int32(t), value)
         return value
 
     found = jax.jit(jax.vmap(communicate, axis_name="workers"))(values)
@@ -83,10 +83,17 @@ def test_an_average_is_a_product_with_the_matrix_of_its_turn(make):
     mixing, weights = make_mixing(make(6)), make(6)
     values = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     for t in range(4):
-        found = jax.vmap(
-            lambda value, t=t: mix_with_neighbours(mixing.matrix(jnp.int32(t)), value)[0], axis_name="workers"
-        )(values)
+        found = jax.vmap(lambda value, t=t: mix_with_neighbours(mixing, jnp.int32(t), value)[0], axis_name="workers")(
+            values
+        )
         np.testing.assert_allclose(found, weights[t % len(weights)] @ values, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_not_a_number_reaches_neighbours_alone():
+    mixing = make_mixing(ring(6))
+    values = jnp.zeros(6).at[1].set(jnp.nan)
+    found = jax.vmap(lambda value: mix_with_neighbours(mixing, jnp.int32(0), value)[0], axis_name="workers")(values)
+    assert np.isnan(found).tolist() == [True, True, True, False, False, False]
 
 
 def test_consensus_distance_against_numpy():

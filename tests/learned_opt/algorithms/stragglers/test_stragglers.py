@@ -12,7 +12,7 @@ from learned_opt.algorithms.compression.quantize import quantize
 from learned_opt.algorithms.data_parallel import data_parallel
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.server import diloco
-from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott, next_state, round_seconds
+from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott, next_state, participation, round_seconds
 from learned_opt.algorithms.stragglers.gradient_coding import (
     coded_data_parallel,
     cyclic,
@@ -41,6 +41,16 @@ def test_the_chain_is_slow_as_often_and_as_long_as_it_should():
     begins = history[1:] & ~history[:-1]
     # Rounds that are slow over bursts that begin.
     assert history[1:].sum() / begins.sum() == pytest.approx(1 / 0.4, rel=0.05)
+
+
+def test_participation_is_drawn_anew_every_round():
+    chain, before = participation(0.25), jnp.arange(4000) % 2 == 0
+    is_slow = np.asarray(next_state(chain, KEY, before))
+    # Standard errors of 0.01, whether or not a worker took part before.
+    assert is_slow[::2].mean() == pytest.approx(0.75, abs=0.03)
+    assert is_slow[1::2].mean() == pytest.approx(0.75, abs=0.03)
+    with pytest.raises(ValueError, match="share=0.0: use more than 0 and at most 1"):
+        participation(0.0)
 
 
 @pytest.mark.parametrize(
