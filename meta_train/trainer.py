@@ -93,19 +93,22 @@ def _around(config: MetaTrainConfig, lopt: LearnedOptimizer, transform: optax.Gr
     return local_sgd(find_local_optimizer(config.local_optimizer), transform)
 
 
+def _supervised_algorithm(config: MetaTrainConfig, lopt: LearnedOptimizer, reference: str) -> Callable[..., Any]:
+    """((theta, share of the expert), rounds) -> the algorithm of one worker."""
+    unravel, expert = flat_form(lopt).unravel, find_expert(reference)
+
+    def algorithm(theta_and_share, num_rounds):
+        theta, share = theta_and_share
+        learned = lopt.transform(unravel(theta), num_steps=num_rounds)
+        return _around(config, lopt, with_expert(learned, expert, share))
+
+    return algorithm
+
+
 def build_unroll(config: MetaTrainConfig, lopt: LearnedOptimizer, family: TaskFamily) -> Unroll:
     """The inner training of a configuration without components; with an expert, its data are (share, data)."""
-    algorithm: Any = build_algorithm(config, lopt)
-    if config.expert is not None:
-        unravel, expert = flat_form(lopt).unravel, find_expert(config.expert)
-
-        def algorithm(theta_and_share, num_rounds):
-            theta, share = theta_and_share
-            learned = lopt.transform(unravel(theta), num_steps=num_rounds)
-            return _around(config, lopt, with_expert(learned, expert, share))
-
     unroll = make_unroll(
-        algorithm,
+        build_algorithm(config, lopt) if config.expert is None else _supervised_algorithm(config, lopt, config.expert),
         family,
         num_workers=config.num_workers,
         num_local_steps=config.num_local_steps,
