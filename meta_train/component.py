@@ -25,8 +25,8 @@ class Component:
       task: a name in tasks.suites, or module:function, or file.py:function, with arguments.
       name: by which metrics and checkpoints call it; None: the task, with _k{K}_h{H} where two components share it.
       weight: of its meta-gradient; weights are divided by their sum.
-      num_workers, num_local_steps, batch_size, local_optimizer, num_tasks, truncation_length, min_unroll_length,
-        max_unroll_length, meta_loss_split, objective, sigma: as in MetaTrainConfig.
+      num_workers, num_local_steps, batch_size, local_optimizer, expert, num_tasks, truncation_length,
+        min_unroll_length, max_unroll_length, meta_loss_split, objective, sigma: as in MetaTrainConfig.
     """
 
     task: str
@@ -36,6 +36,7 @@ class Component:
     num_local_steps: int | None = None
     batch_size: int | None = None
     local_optimizer: str | None = None
+    expert: str | None = None
     num_tasks: int | None = None
     truncation_length: int | None = None
     min_unroll_length: int | None = None

@@ -61,6 +61,13 @@ class MetaTrainConfig:
     optimizer: str = "lagg_a,nominal=momentum"
     """Learned optimizer: a name in learned_opt.architectures, or a function that returns a LearnedOptimizer; one that
     takes num_workers is given K."""
+    expert: str | None = None
+    """Hand-made optimizer that takes the steps at first and is imitated, e.g. adam,learning_rate=0.003 on one machine
+    or diloco for workers; None for none."""
+    expert_whole_steps: int = 0
+    """Meta-steps for which it takes them alone."""
+    expert_last_step: int = 0
+    """Meta-step at which its share, which falls linearly, has come to 0."""
     initial_theta: str | None = None
     """Exported optimizer, or name of a pretrained one, whose theta the run starts from; None draws it."""
 
@@ -80,6 +87,11 @@ class MetaTrainConfig:
     """Shortest episode in rounds, a multiple of truncation_length."""
     max_unroll_length: int = 1000
     """Longest episode in rounds, a multiple of truncation_length."""
+    resume_probability: float = 0.0
+    """Probability with which an episode goes on from a state that its pair has stored where training got worse, for as
+    many rounds as the schedule says; 0 for never, ELO has 0.8."""
+    resume_slots: int = 1
+    """States that each pair stores for that."""
     meta_loss_split: str = "train"
     """Meta-loss: train (mean of the local minibatch losses) or outer_valid (held-out examples)."""
     objective: str = "mean"
@@ -98,6 +110,9 @@ class MetaTrainConfig:
     """Learning rate at the end of the cosine decay, which is the last of meta_steps."""
     warmup_steps: int = 50
     """Meta-steps of linear warm-up."""
+    train_only: str = ""
+    """Leaves of theta that are trained, by the beginnings of their names separated by commas, e.g. controller; the
+    others stay as they were at the start, to the bit. All where it is empty."""
     weight_decay: float = 1e-4
     """AdamW's decoupled weight decay of theta."""
     max_gradient_norm: float = 1.0

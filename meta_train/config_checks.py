@@ -12,12 +12,16 @@ from typing import Any, NamedTuple
 from learned_opt.names import hint
 from meta_train.component import Component, check_component, check_type, overrides
 from meta_train.config import MIXTURES, MetaTrainConfig, component_runs
+from meta_train.estimators.base import Estimator
 from meta_train.estimators.objective import check_objective
+from meta_train.expert import sets_workers
+from meta_train.flat_theta import trained_entries
 from meta_train.references import (
     NOTHING,
     Given,
     check_task,
     find_estimator,
+    find_expert,
     find_local_optimizer,
     find_optimizer,
     find_protocol,
@@ -55,6 +59,10 @@ RANGES = {
     "truncation_length": _at_least(1),
     "min_unroll_length": _at_least(1),
     "max_unroll_length": _at_least(1),
+    "resume_probability": Range(lambda value: 0 <= value < 1, "a number in [0, 1)"),
+    "expert_whole_steps": _at_least(0),
+    "expert_last_step": _at_least(0),
+    "resume_slots": Range(lambda value: 1 <= value <= 16, "1 to 16"),
     "worker_devices": _at_least(1),
     "resident_bytes": _at_least(0),
     "swap_every": _at_least(1),
@@ -123,8 +131,37 @@ def _check_names(config: MetaTrainConfig, given: Given) -> None:
         for name in ("pairs_per_task", "worker_devices"):
             if getattr(config, name) != 1:
                 raise ValueError(f"{name}={getattr(config, name)}: use 1 with estimator={config.estimator!r}")
+    if config.resume_probability:
+        _check_resume(config, estimator)
+    if config.expert is not None:
+        _check_expert(config, config.expert)
     check_task(config.task, given)
     tracker_names(config.log)
+
+
+def _check_expert(config: MetaTrainConfig, reference: str) -> None:
+    if sets_workers(find_expert(reference)):
+        raise ValueError(f"expert={reference!r}: use one that leaves the workers' rates alone, such as diloco")
+    if config.expert_last_step <= config.expert_whole_steps:
+        raise ValueError(
+            f"expert_last_step={config.expert_last_step}: use a meta-step after "
+            f"expert_whole_steps={config.expert_whole_steps}, e.g. {config.expert_whole_steps + config.meta_steps // 2}"
+        )
+
+
+def _check_resume(config: MetaTrainConfig, estimator: Estimator) -> None:
+    if estimator.differentiates or estimator.whole_episodes:
+        raise ValueError(
+            f"resume_probability={config.resume_probability}: use 0 with estimator={config.estimator!r}, or an "
+            "estimator of pairs by truncation: pes, nres or es"
+        )
+    if config.pairs_per_task != 1:
+        raise ValueError(
+            f"pairs_per_task={config.pairs_per_task}: use 1 with resume_probability={config.resume_probability}, each "
+            "pair goes on from states of its own"
+        )
+    if config.objective == "linear":
+        raise ValueError("objective='linear': use mean or final with a resume buffer, which reads unweighted losses")
 
 
 def _check_lengths(config: MetaTrainConfig) -> None:
@@ -151,6 +188,9 @@ def _check_components(config: MetaTrainConfig, given: Given) -> None:
             _check_lengths(run)
         except ValueError as error:
             raise ValueError(f"{name}[{index}] {component.task}: {error}") from None
+    runs = component_runs(config).values()
+    if config.expert_last_step and all(run.expert is None for run in runs):
+        raise ValueError(f"expert_last_step={config.expert_last_step}: name an expert, e.g. adam,learning_rate=0.003")
     if config.components_per_step > len(component_runs(config)):
         raise ValueError(
             f"components_per_step={config.components_per_step}: use at most {len(component_runs(config))}, the number "
@@ -161,6 +201,7 @@ def _check_components(config: MetaTrainConfig, given: Given) -> None:
 def _check_optimizer(config: MetaTrainConfig, given: Given) -> None:
     lopt = find_optimizer(config, given)
     name = lopt.config["architecture"]
+    trained_entries(lopt, config.train_only)
     trained = {f"components: {name}: ": run for name, run in component_runs(config).items()}
     validated = {f"validation: {name}: ": run for name, run in validation_runs(config).items()}
     for where, run in (trained | validated).items():

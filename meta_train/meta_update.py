@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -89,6 +90,7 @@ def meta_update(
     average_decay: float,
     form: FlatForm,
     mesh: jax.sharding.Mesh,
+    trained: Bool[np.ndarray, "n"] | None = None,
 ) -> MetaUpdate:
     """Builds the update.
 
@@ -98,6 +100,7 @@ def meta_update(
       average_decay: of the running average of theta; it starts smaller, at (1 + t) / (10 + t).
       form: of theta.
       mesh: of the particles; everything else is replicated over it.
+      trained: which entries of theta move; the others keep their bits. None: all.
     """
 
     def init(theta, root):
@@ -123,6 +126,8 @@ def meta_update(
         theta: Any = optax.apply_updates(state.theta, updates)
         decay = jnp.minimum(average_decay, (1 + state.step) / (10 + state.step))
         average = decay * state.theta_average + (1 - decay) * theta
+        if trained is not None:
+            theta, average = _select(jnp.asarray(trained), (theta, average), (state.theta, state.theta_average))
         theta, average, opt_state = _select(
             finite,
             (theta, average, opt_state),
@@ -148,5 +153,5 @@ def meta_update(
     return MetaUpdate(init, apply)
 
 
-def _select(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
+def _select(condition: Bool[Array, "*n"], new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

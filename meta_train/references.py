@@ -19,6 +19,7 @@ import optax
 
 from eval.protocol import EvalProtocol, make_protocol
 from eval.task_families import FAMILY_TABLE, check_named, written_out
+from learned_opt.algorithm_table import SERVERS
 from learned_opt.architectures import ARCHITECTURES
 from learned_opt.base import LearnedOptimizer
 from learned_opt.names import parse, resolve
@@ -47,6 +48,9 @@ class Given(NamedTuple):
 
 
 NOTHING = Given()
+
+EXPERTS: dict[str, Callable[..., Any]] = LOCAL_OPTIMIZERS | {name: entry.function for name, entry in SERVERS.items()}
+"""What a learned optimizer may imitate, by name."""
 
 
 def make(reference: str, table: Mapping[str, Callable[..., Any]], what: str, kind: type[T], **more: Any) -> T:
@@ -157,6 +161,16 @@ def find_local_optimizer(reference: str) -> optax.GradientTransformation:
     return make(reference, LOCAL_OPTIMIZERS, "local_optimizer", optax.GradientTransformation)  # pyright: ignore[reportArgumentType]
 
 
+def find_expert(reference: str) -> optax.GradientTransformation:
+    """The hand-made optimizer that a learned one imitates: a local optimizer, a server optimizer, or a function of a
+    user's.
+
+    Raises:
+      ValueError: as in `make`.
+    """
+    return make(reference, EXPERTS, "expert", optax.GradientTransformation)  # pyright: ignore[reportArgumentType]
+
+
 def find_estimator(reference: str) -> Estimator:
     """The method of estimating meta-gradients; errors as in `make`."""
     return make(reference, ESTIMATORS, "estimator", Estimator)
@@ -196,7 +210,7 @@ def file_hashes(config: MetaTrainConfig) -> dict[str, str]:
     return {source: hashlib.sha256(Path(source).read_bytes()).hexdigest() for source in sorted(filter(None, sources))}
 
 
-_REFERENCES = ("task", "optimizer", "local_optimizer", "estimator", "eval_protocol")
+_REFERENCES = ("task", "optimizer", "local_optimizer", "expert", "estimator", "eval_protocol")
 
 
 def _split_file(reference: str) -> tuple[str, str]:

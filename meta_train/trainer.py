@@ -18,9 +18,10 @@ from meta_train.component import Component
 from meta_train.config import MetaTrainConfig, component_runs
 from meta_train.estimators.base import GradientEstimator, Particles
 from meta_train.estimators.particle_mesh import make_particle_mesh
-from meta_train.estimators.truncation import log_uniform_length
+from meta_train.estimators.truncation import ResumeRule, log_uniform_length
 from meta_train.estimators.unroll import Unroll, make_unroll
-from meta_train.flat_theta import FlatTheta, flat_form
+from meta_train.expert import SUPERVISION, annealed, supervised, with_expert
+from meta_train.flat_theta import FlatTheta, flat_form, trained_entries
 from meta_train.meta_update import clipped_adamw, meta_update
 from meta_train.mixture import BuiltComponent, MetaTrainer, mixture_trainer
 from meta_train.processes.distributed import place
@@ -28,6 +29,7 @@ from meta_train.references import (
     NOTHING,
     Given,
     find_estimator,
+    find_expert,
     find_family,
     find_local_optimizer,
     find_optimizer,
@@ -61,7 +63,7 @@ def build_lopt(config: MetaTrainConfig, given: Given = NOTHING) -> LearnedOptimi
 def _starting_from(lopt: LearnedOptimizer, source: str) -> LearnedOptimizer:
     """The optimizer with the theta of a checkpoint in place of a random one."""
     checkpoint = load_checkpoint(source, own_architecture(lopt))
-    if checkpoint.lopt.config != lopt.config:
+    if _of_theta(checkpoint.lopt) != _of_theta(lopt):
         raise ValueError(
             f"initial_theta={source!r}: it holds {checkpoint.lopt.config}, this run trains {lopt.config}; "
             "make the settings equal or choose another file"
@@ -70,26 +72,43 @@ def _starting_from(lopt: LearnedOptimizer, source: str) -> LearnedOptimizer:
     return lopt._replace(init=lambda key: theta)
 
 
+def _of_theta(lopt: LearnedOptimizer) -> dict[str, Any]:
+    """The arguments of an optimizer, but for the phase of its meta-training."""
+    return {name: value for name, value in lopt.config.items() if name != "phase"}
+
+
 def build_algorithm(
     config: MetaTrainConfig, lopt: LearnedOptimizer
 ) -> Callable[[FlatTheta, Int[Array, ""]], LocalAlgorithm]:
     """(theta, rounds that the whole training lasts) -> the algorithm of one worker that the configuration trains in."""
     unravel = flat_form(lopt).unravel
+    # An update a round, so the rounds of the episode are the updates of the training.
+    return lambda theta, num_rounds: _around(config, lopt, lopt.transform(unravel(theta), num_steps=num_rounds))
 
-    def transform(theta, num_rounds):
-        # An update a round, so the rounds of the episode are the updates of the training.
-        return lopt.transform(unravel(theta), num_steps=num_rounds)
 
+def _around(config: MetaTrainConfig, lopt: LearnedOptimizer, transform: optax.GradientTransformation) -> LocalAlgorithm:
+    """Training in which this transform takes the step of the learned optimizer."""
     if lopt.reads == "gradient":
-        return lambda theta, num_rounds: data_parallel(transform(theta, num_rounds))
-    local = find_local_optimizer(config.local_optimizer)
-    return lambda theta, num_rounds: local_sgd(local, transform(theta, num_rounds))
+        return data_parallel(transform)
+    return local_sgd(find_local_optimizer(config.local_optimizer), transform)
+
+
+def _supervised_algorithm(config: MetaTrainConfig, lopt: LearnedOptimizer, reference: str) -> Callable[..., Any]:
+    """((theta, share of the expert), rounds) -> the algorithm of one worker."""
+    unravel, expert = flat_form(lopt).unravel, find_expert(reference)
+
+    def algorithm(theta_and_share, num_rounds):
+        theta, share = theta_and_share
+        learned = lopt.transform(unravel(theta), num_steps=num_rounds)
+        return _around(config, lopt, with_expert(learned, expert, share))
+
+    return algorithm
 
 
 def build_unroll(config: MetaTrainConfig, lopt: LearnedOptimizer, family: TaskFamily) -> Unroll:
-    """The inner training of a configuration without components."""
-    return make_unroll(
-        build_algorithm(config, lopt),
+    """The inner training of a configuration without components; with an expert, its data are (share, data)."""
+    unroll = make_unroll(
+        build_algorithm(config, lopt) if config.expert is None else _supervised_algorithm(config, lopt, config.expert),
         family,
         num_workers=config.num_workers,
         num_local_steps=config.num_local_steps,
@@ -99,7 +118,9 @@ def build_unroll(config: MetaTrainConfig, lopt: LearnedOptimizer, family: TaskFa
         objective=config.objective,
         rematerialise=find_estimator(config.estimator).differentiates,
         worker_devices=config.worker_devices,
+        supervision=None if config.expert is None else SUPERVISION,
     )
+    return unroll if config.expert is None else supervised(unroll)
 
 
 def build_mesh(config: MetaTrainConfig) -> jax.sharding.Mesh:
@@ -112,11 +133,15 @@ def build_estimator(
     config: MetaTrainConfig, lopt: LearnedOptimizer, family: TaskFamily, mesh: jax.sharding.Mesh
 ) -> GradientEstimator:
     """The meta-gradient estimator of a configuration without components."""
-    return find_estimator(config.estimator).build(
-        build_unroll(config, lopt, family),
-        log_uniform_length(config.min_unroll_length, config.max_unroll_length, config.truncation_length),
-        Particles(config.num_tasks, mesh, config.sigma, config.pairs_per_task),
-    )
+    schedule = log_uniform_length(config.min_unroll_length, config.max_unroll_length, config.truncation_length)
+    if config.resume_probability:
+        schedule = schedule._replace(resume=ResumeRule(config.resume_probability, config.resume_slots))
+    trained = trained_entries(lopt, config.train_only)
+    particles = Particles(config.num_tasks, mesh, config.sigma, config.pairs_per_task, trained)
+    estimator = find_estimator(config.estimator).build(build_unroll(config, lopt, family), schedule, particles)
+    if config.expert is None:
+        return estimator
+    return annealed(estimator, config.expert_whole_steps, config.expert_last_step)
 
 
 def _data_source(config: MetaTrainConfig, family: TaskFamily, mesh: jax.sharding.Mesh) -> Callable[[int], Any]:
@@ -152,6 +177,7 @@ def build_trainer(config: MetaTrainConfig, given: Given = NOTHING) -> MetaTraine
     }
     rate = warmup_cosine(config)
     optimizer = clipped_adamw(rate, config.weight_decay, config.max_gradient_norm)
-    update = meta_update(optimizer, rate, config.theta_average_decay, flat_form(lopt), mesh)
+    trained = trained_entries(lopt, config.train_only)
+    update = meta_update(optimizer, rate, config.theta_average_decay, flat_form(lopt), mesh, trained)
     trainer = mixture_trainer(lopt, built, update, components_per_step=config.components_per_step, seed=config.seed)
     return trainer._replace(card=card_of(config, lopt), local_opt=local_recipe(config, lopt))

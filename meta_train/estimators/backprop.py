@@ -57,6 +57,7 @@ def truncated_backprop(unroll: Unroll, schedule: TruncationSchedule, particles: 
 
         (loss, (inner, counts)), gradient = jax.value_and_grad(truncation_loss, has_aux=True)(theta)
         age = episode.age + unroll.truncation_length
+        gradient = particles.only_trained(gradient)
         return Episode(inner, age, episode.unroll_length), _estimate(gradient, loss, counts, age)
 
     over_tasks = map_particles(step_task, particles.mesh)
@@ -102,7 +103,7 @@ def full_backprop(unroll: Unroll, schedule: TruncationSchedule, particles: Parti
             return jnp.sum(losses) / num_truncations.astype(losses.dtype), (jnp.sum(num_clamped), ~jnp.any(kept))
 
         (loss, counts), gradient = jax.value_and_grad(episode_loss, has_aux=True)(theta)
-        return state, _estimate(gradient, loss, counts, length)
+        return state, _estimate(particles.only_trained(gradient), loss, counts, length)
 
     over_tasks = map_particles(run_task, particles.mesh)
 

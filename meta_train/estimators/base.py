@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from meta_train.estimators.truncation import TruncationSchedule
@@ -67,12 +68,18 @@ class Particles(NamedTuple):
       mesh: devices they are spread over, from `make_particle_mesh`.
       sigma: standard deviation of the perturbations of theta; nothing to estimators that differentiate.
       pairs_per_task: antithetic pairs that share a task, its initial parameters, batches and episode lengths.
+      trained: which entries of theta are perturbed, or differentiated by; None: all.
     """
 
     num_tasks: int
     mesh: jax.sharding.Mesh
     sigma: float = 0.0
     pairs_per_task: int = 1
+    trained: Any = None
+
+    def only_trained(self, vector: FlatTheta) -> FlatTheta:
+        """The vector with zeros for entries of theta that are not trained."""
+        return vector if self.trained is None else jnp.where(self.trained, vector, 0)
 
     @property
     def num_pairs(self) -> int:

@@ -29,7 +29,7 @@ def full_es(unroll: Unroll, schedule: TruncationSchedule, particles: Particles) 
     def run_pair(shared, pair_id, state):
         theta, key, num_truncations, data = shared
         episode_key, noise_key, step_key = pair_keys(key, pair_id, particles.pairs_per_task)
-        eps = sigma * jax.random.normal(noise_key, theta.shape)
+        eps = particles.only_trained(sigma * jax.random.normal(noise_key, theta.shape))
         signs = antithetic(theta, eps)
         length = num_truncations * unroll.truncation_length
         inner = unroll.reset(theta, episode_key, data, length)

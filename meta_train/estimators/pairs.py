@@ -21,6 +21,7 @@ from meta_train.estimators.averaging import ParticleEstimate, average, diverged
 from meta_train.estimators.base import Estimator, GradientEstimator, Particles
 from meta_train.estimators.episodes import Episode, begin_episode, episode_shapes, restart_if_ended
 from meta_train.estimators.particle_mesh import map_particles, new_particles
+from meta_train.estimators.resume_buffer import Slot, draw_slot, empty_buffer, store
 from meta_train.estimators.truncation import TruncationSchedule
 from meta_train.estimators.unroll import InnerState, Unroll
 from meta_train.flat_theta import FlatTheta
@@ -35,12 +36,14 @@ class PairState(NamedTuple):
       accumulator: what is remembered of the perturbations of the episode; see the rule.
       age: rounds since the episode began.
       unroll_length: rounds the episode lasts; 0 before the first one.
+      buffer: a `ResumeBuffer`; () where episodes are not resumed.
     """
 
     inner: InnerState
     accumulator: Any
     age: Int[Array, "pairs"]
     unroll_length: Int[Array, "pairs"]
+    buffer: Any = ()
 
 
 class Perturbation(NamedTuple):
@@ -108,13 +111,19 @@ def pair_estimator(
     Args:
       rule: which one.
       unroll: truncated inner training.
-      schedule: episode lengths.
+      schedule: episode lengths, and how often episodes are resumed.
       particles: see there; sigma is needed.
 
     Raises:
-      ValueError: fewer than one task or pair, or a sigma that is not positive.
+      ValueError: fewer than one task or pair, a sigma that is not positive, or several pairs a task whose episodes are
+        resumed.
     """
     check_perturbed(particles)
+    resume = schedule.resume
+    if resume is not None and particles.pairs_per_task > 1:
+        raise ValueError(
+            f"pairs_per_task={particles.pairs_per_task}: use 1 where episodes are resumed, each from its own states"
+        )
     sigma, num_states = particles.sigma, 2 if rule.carries_both else 1
     begin_task = begin_episode(unroll, schedule)
 
@@ -126,15 +135,25 @@ def pair_estimator(
         episode = episode_shapes(begin, theta, key, data)
         accumulator = jax.eval_shape(lambda theta: rule.init(jnp.zeros_like(theta)), theta)
         shapes = PairState(episode.inner, accumulator, episode.age, episode.unroll_length)
+        if resume is not None:
+            slot = Slot(episode.inner, accumulator, episode.age)
+            buffer = jax.eval_shape(lambda slot: empty_buffer(slot, resume.num_slots), slot)
+            shapes = shapes._replace(buffer=buffer)
         return new_particles(shapes, particles.num_pairs, particles.mesh)
 
     def step_pair(shared, pair_id, state):
         theta, key, meta_step, data = shared
         episode_key, noise_key, step_key = pair_keys(key, pair_id, particles.pairs_per_task)
         fresh = begin(theta, episode_key, meta_step, data, state.unroll_length == 0)
+        accumulator, begins = state.accumulator, state.age >= state.unroll_length
+        if resume is not None:
+            resumes, slot = draw_slot(state.buffer, resume, episode_key)
+            fresh = _choose(resumes, _resumed(unroll, slot, fresh.unroll_length), fresh)
+            accumulator = _choose(begins & resumes, slot.accumulator, accumulator)
         inner, age, length = restart_if_ended(fresh, Episode(state.inner, state.age, state.unroll_length))
-        noise = sigma * jax.random.normal(noise_key, theta.shape)
-        perturbation = rule.advance(state.accumulator, noise, age == 0)
+        before = Slot(inner, accumulator, age)
+        noise = particles.only_trained(sigma * jax.random.normal(noise_key, theta.shape))
+        perturbation = rule.advance(accumulator, noise, age == 0)
         if not rule.carries_both:
             inner = jax.tree.map(lambda x: x[0], inner)
         inner, info = jax.vmap(unroll.step, in_axes=(0, 0 if rule.carries_both else None, None, None))(
@@ -151,7 +170,11 @@ def pair_estimator(
             num_diverged=jnp.sum(diverged(info)).astype(jnp.int32),
             age=age,
         )
-        return PairState(inner, perturbation.accumulator, age, length), estimate
+        buffer = state.buffer
+        if resume is not None:
+            losses = jnp.mean(info.losses, axis=0)
+            buffer = store(buffer, before, losses, begins, age >= length, jnp.any(diverged(info)))
+        return PairState(inner, perturbation.accumulator, age, length, buffer), estimate
 
     over_pairs = map_particles(step_pair, particles.mesh)
 
@@ -161,3 +184,13 @@ def pair_estimator(
         return gradient, state, info
 
     return GradientEstimator(init, estimate)
+
+
+def _resumed(unroll: Unroll, slot: Slot, num_rounds: Int[Array, ""]) -> Episode:
+    """The episode that goes on from a stored state for so many rounds."""
+    length = slot.age + num_rounds
+    return Episode(jax.vmap(unroll.lengthen, in_axes=(0, None))(slot.inner, length), slot.age, length)
+
+
+def _choose(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -11,16 +11,30 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 
+class ResumeRule(NamedTuple):
+    """How often an episode goes on from a stored state (`meta_train.estimators.resume_buffer`).
+
+    Attributes:
+      probability: of that, in (0, 1).
+      num_slots: states that a pair stores.
+    """
+
+    probability: float
+    num_slots: int = 1
+
+
 class TruncationSchedule(NamedTuple):
     """Lengths of episodes.
 
     Attributes:
       length: (key, meta_step) -> length of an episode in rounds.
       longest: the largest of them, rounds.
+      resume: how often an episode goes on from a stored state; None: never. For estimators by truncation.
     """
 
     length: Callable[[jax.Array, Int[Array, ""]], Int[Array, ""]]
     longest: int
+    resume: ResumeRule | None = None
 
 
 def constant_length(unroll_length: int, truncation_length: int) -> TruncationSchedule:

@@ -45,6 +45,18 @@ class UnrollInfo(NamedTuple):
     num_clamped: Int[Array, ""]
 
 
+class Supervision(NamedTuple):
+    """An expert that the optimizer imitates (`meta_train.expert`).
+
+    Attributes:
+      share: theta -> of the imitation in the meta-loss, 0 to 1.
+      imitation: state after a round -> how far that step was from the expert's.
+    """
+
+    share: Callable[[Any], Float[Array, ""]]
+    imitation: Callable[[RoundState], Float[Array, ""]]
+
+
 class Unroll(NamedTuple):
     """Truncated inner training.
 
@@ -52,11 +64,13 @@ class Unroll(NamedTuple):
       reset: (theta, key, data, rounds that the whole training lasts) -> InnerState of a newly sampled task.
       step: (theta, state, key, data) -> (state, UnrollInfo) after a truncation.
       truncation_length: rounds of it.
+      lengthen: (state, rounds that the whole training lasts from now on) -> state.
     """
 
     reset: Callable[[FlatTheta, jax.Array, Any, Int[Array, ""]], InnerState]
     step: Callable[[FlatTheta, InnerState, jax.Array, Any], tuple[InnerState, UnrollInfo]]
     truncation_length: int
+    lengthen: Callable[[Any, Int[Array, ""]], Any] = lambda state, num_rounds: state
 
 
 def make_unroll(
@@ -71,6 +85,7 @@ def make_unroll(
     objective: str = "mean",
     rematerialise: bool = False,
     worker_devices: int = 1,
+    supervision: Supervision | None = None,
 ) -> Unroll:
     """Rounds of a distributed training algorithm that theta takes part in.
 
@@ -88,6 +103,7 @@ def make_unroll(
       rematerialise: under differentiation keep one inner state a round and compute the rest again.
       worker_devices: devices of the mesh axis "worker_devices" that share the K workers; with more than one, `reset`
         and `step` run inside shard_map, and an InnerState holds what this device's workers keep.
+      supervision: what of the meta-loss is imitation; None for nothing.
 
     Raises:
       ValueError: workers that cannot be shared out, or an unknown objective.
@@ -129,12 +145,22 @@ def make_unroll(
                 return round_state, jnp.mean(all_losses(info.losses))
             return round_state, None if only_last_counts else held_out_loss(round_state, loss_key)
 
-        body = jax.checkpoint(one_round) if rematerialise else one_round
-        round_state, losses = jax.lax.scan(body, state.round_state, jnp.arange(truncation_length))
+        def supervised_round(round_state, index):
+            round_state, loss = one_round(round_state, index)
+            return round_state, (loss, None if supervision is None else supervision.imitation(round_state))
+
+        body = jax.checkpoint(supervised_round) if rematerialise else supervised_round
+        round_state, (losses, imitation) = jax.lax.scan(body, state.round_state, jnp.arange(truncation_length))
         if is_held_out and only_last_counts:
             losses = held_out_loss(round_state, keys_of(truncation_length - 1)[2])[None]
         assert losses is not None
         losses, num_clamped = counted_losses(objective, losses, family.uninformed_loss)
+        if supervision is not None:
+            share = supervision.share(theta)
+            losses = (1 - share) * losses + share * jnp.mean(imitation)
         return state._replace(round_state=round_state), UnrollInfo(losses, num_clamped)
 
-    return Unroll(reset, step, truncation_length)
+    def lengthen(state, num_rounds):
+        return state._replace(num_rounds=jnp.asarray(num_rounds, jnp.int32))
+
+    return Unroll(reset, step, truncation_length, lengthen)
