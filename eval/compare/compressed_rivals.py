@@ -78,15 +78,23 @@ def _where_there_are_tensors(num_fragments: int, make: Callable[[int], LocalAlgo
     def of(params):
         return make(min(num_fragments, len(jax.tree.leaves(params))))
 
-    like = make(num_fragments)
-    assert like.bytes_received is not None and like.peak_bytes is not None
-    return like._replace(
+    def bytes_received(params, num_workers):
+        received = of(params).bytes_received
+        assert received is not None
+        return received(params, num_workers)
+
+    def peak_bytes(params):
+        peak = of(params).peak_bytes
+        assert peak is not None
+        return peak(params)
+
+    return make(num_fragments)._replace(
         init=lambda params: of(params).init(params),
         round=lambda loss_fn, state, key, batches: of(state.shared.params).round(loss_fn, state, key, batches),
         params=lambda state: of(state.shared.params).params(state),
         bytes_sent=lambda params: of(params).bytes_sent(params),
-        bytes_received=lambda params, num_workers: of(params).bytes_received(params, num_workers),
-        peak_bytes=lambda params: of(params).peak_bytes(params),
+        bytes_received=bytes_received,
+        peak_bytes=peak_bytes,
     )
 
 

@@ -89,8 +89,14 @@ def _coded(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProt
 
 
 def _fzoos(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
-    size = {"num_features": 128, "num_points": 32, "num_around": 2}
-    return fzoos(workers, radius=h["radius"], lengthscale=h["lengthscale"], **size)
+    return fzoos(
+        workers,
+        num_features=128,
+        num_points=32,
+        num_around=2,
+        radius=h["radius"],
+        lengthscale=h["lengthscale"],
+    )
 
 
 def _no_workers(h: Hparams) -> optax.GradientTransformation:
