@@ -1,6 +1,8 @@
 """`python -m eval.speed`: every speed figure of the README, each benchmark in a fresh process with a cold compiler.
 
-The cost of meta-training is measured by `python -m meta_train.speed`, started from here: this layer does not import it.
+`python -m eval.speed.costs` writes the table of what every architecture costs, `python -m eval.speed.families` that of
+what the suites' training programs take to compile. The cost of meta-training is measured by `python -m
+meta_train.speed`, started from here: this layer does not import it.
 """
 
 import json
@@ -14,10 +16,10 @@ BENCHMARKS = {
     "16 vmapped tasks, per task, against a hand-written loop": ["eval.speed.tasks"],
     "27 settings in one program, against one by one": ["eval.speed.sweep"],
     "rounds of the algorithms, over Local SGD's": ["eval.speed.rounds"],
-    "update, MLP 784-128-10, hidden 4": ["eval.speed.update", "mlp", "4"],
-    "update, MLP 784-128-10, hidden 32": ["eval.speed.update", "mlp", "32"],
-    "update, 74 tensors, hidden 4": ["eval.speed.update", "transformer", "4"],
-    "update, 74 tensors, hidden 32": ["eval.speed.update", "transformer", "32"],
+    "update, MLP 784-128-10, hidden 4": ["eval.speed.update", "mlp", "adafac_mlp_lopt,hidden_size=4"],
+    "update, MLP 784-128-10, hidden 32": ["eval.speed.update", "mlp", "adafac_mlp_lopt,hidden_size=32"],
+    "update, 74 tensors, hidden 4": ["eval.speed.update", "transformer", "adafac_mlp_lopt,hidden_size=4"],
+    "update, 74 tensors, hidden 32": ["eval.speed.update", "transformer", "adafac_mlp_lopt,hidden_size=32"],
 }
 
 

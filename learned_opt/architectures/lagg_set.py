@@ -182,12 +182,17 @@ def lagg_set(
             rates = jnp.exp(log_rate) * jnp.exp(offsets + z[:, 1])
             servers = learning_rate * jnp.exp(z[:, 2])
             decays = momentum + (1 - momentum) * (1 - jnp.exp(z[:, 3]))
-            new_momenta = [d + decays[i] * m for i, (d, m) in enumerate(zip(leaves, momenta, strict=True))]
-            plain = [d + decays[i] * m for i, (d, m) in enumerate(zip(leaves, new_momenta, strict=True))]
+            finite = jnp.isfinite(squared_norm(delta)) & jnp.all(jnp.isfinite(outputs))
+            mean_squares = sums.dd / sums.size
+            rows = {"rate": rates, "server": servers, "decay": decays, "mix": z[:, 5], "size": jnp.sqrt(mean_squares)}
+            if hidden_size:
+                rows["unit"] = jax.lax.rsqrt(jnp.maximum(mean_squares, 1e-30))
+                rows["bias"] = theta["parameter"]["b0"][None] + hidden @ theta["parameter"]["w_tensor"]
+            own = _of_each_tensor(rows, len(leaves), finite)
+            new_momenta = [d + o["decay"] * m for o, d, m in zip(own, leaves, momenta, strict=True)]
+            plain = [d + o["decay"] * m for o, d, m in zip(own, leaves, new_momenta, strict=True)]
             orthogonal = orthogonal_of_equal_norm(plain)
-            steps = [
-                -servers[i] * (v + z[i, 5] * (o - v)) for i, (v, o) in enumerate(zip(plain, orthogonal, strict=True))
-            ]
+            steps = [-o["server"] * (v + o["mix"] * (u - v)) for o, v, u in zip(own, plain, orthogonal, strict=True)]
             second = state.second_moment
             if hidden_size:
                 moments = treedef.flatten_up_to(state.second_moment)
@@ -196,12 +201,9 @@ def lagg_set(
                 ]
                 second = treedef.unflatten(moments)
                 statistics = worker_statistics(leaves, treedef, worker_mean)
-                bias = theta["parameter"]["b0"][None] + hidden @ theta["parameter"]["w_tensor"]
-                for i, d in enumerate(leaves):
-                    unit = jax.lax.rsqrt(jnp.maximum(sums.dd[i] / sums.size[i], 1e-30))
-                    entry = channels(d, new_momenta[i], moments[i], xs[i], *statistics[i], unit)
-                    learned = correction(theta["parameter"], entry, bias[i])
-                    steps[i] = steps[i] - servers[i] * jnp.sqrt(sums.dd[i] / sums.size[i]) * learned
+                tensors = list(zip(own, leaves, new_momenta, moments, xs, statistics, strict=True))
+                learned = _corrections(theta["parameter"], finite, tensors)
+                steps = [s - o["server"] * o["size"] * e for o, s, e in zip(own, steps, learned, strict=True)]
             decay = average + (1 - average) * (1 - jnp.exp(jnp.mean(z[:, 4])))
             averaged = averaged_with(state.averaged_params, params, treedef.unflatten(steps), decay, state.num_updates)
             new = LaggSetState(
@@ -212,10 +214,9 @@ def lagg_set(
                 log_rate,
                 offsets,
                 running,
-                treedef.unflatten(list(rates)),
+                treedef.unflatten([o["rate"] for o in own]),
                 averaged,
             )
-            finite = jnp.isfinite(squared_norm(delta)) & jnp.all(jnp.isfinite(outputs))
             new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
             steps = [
                 jnp.where(finite, s, 0).astype(u.dtype) for s, u in zip(steps, jax.tree.leaves(updates), strict=True)
@@ -225,6 +226,34 @@ def lagg_set(
         return optax.GradientTransformationExtraArgs(init_state, update)
 
     return LearnedOptimizer(init, transform, config, reads="statistics")
+
+
+def _of_each_tensor(rows, tensors, is_finite):
+    """Row i of every array for tensor i; zeros where the round is not finite and nothing of it is used.
+
+    The conditional keeps XLA from writing the place of a row into the loop over its tensor: tensors of one shape then
+    have equal loops, which are compiled once.
+    """
+
+    def taken(rows):
+        return [{name: row[i] for name, row in rows.items()} for i in range(tensors)]
+
+    return jax.lax.cond(is_finite, taken, lambda rows: jax.tree.map(jnp.zeros_like, taken(rows)), rows)
+
+
+def _corrections(network, is_finite, tensors):
+    """The per-parameter MLP's output for each tensor; zeros where the round is not finite.
+
+    By a conditional, whose results XLA stores: it would work them out again in every loop that reads them.
+    """
+
+    def evaluated(tensors):
+        return [
+            correction(network, channels(d, m, v, x, spread, sign, own["unit"]), own["bias"])
+            for own, d, m, v, x, (spread, sign) in tensors
+        ]
+
+    return jax.lax.cond(is_finite, evaluated, lambda tensors: [jnp.zeros_like(t[1]) for t in tensors], tensors)
 
 
 def _scaled(key, inputs, outputs):
