@@ -137,7 +137,7 @@ def pair_estimator(
         shapes = PairState(episode.inner, accumulator, episode.age, episode.unroll_length)
         if resume is not None:
             slot = Slot(episode.inner, accumulator, episode.age)
-            buffer = jax.eval_shape(lambda slot: empty_buffer(slot, resume.num_slots), slot)
+            buffer = jax.eval_shape(functools.partial(empty_buffer, num_slots=resume.num_slots), slot)
             shapes = shapes._replace(buffer=buffer)
         return new_particles(shapes, particles.num_pairs, particles.mesh)
 

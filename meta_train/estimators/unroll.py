@@ -157,6 +157,7 @@ def make_unroll(
         losses, num_clamped = counted_losses(objective, losses, family.uninformed_loss)
         if supervision is not None:
             share = supervision.share(theta)
+            assert imitation is not None
             losses = (1 - share) * losses + share * jnp.mean(imitation)
         return state._replace(round_state=round_state), UnrollInfo(losses, num_clamped)
 
