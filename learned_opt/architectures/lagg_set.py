@@ -54,8 +54,8 @@ from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
 
-BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2, 1.5)
-"""Largest absolute value of z_0 .. z_5."""
+BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2, 1.0)
+"""Largest absolute value of z_0 .. z_5. A share above 1 makes single machines with small batches diverge."""
 LARGEST_OFFSET = 3.0
 """Largest absolute value of log r."""
 SECOND_MOMENT_DECAY = 0.9
