@@ -13,7 +13,7 @@ from meta_train.search.curves import LARGEST_GAIN, LARGEST_LOSS, build_curves, s
 from meta_train.search.problems import META_TRAIN_PROBLEMS, META_VALID_PROBLEMS, Problem
 from tasks.suites import META_TRAIN, META_VALID
 
-TINY = Problem("quadratics32", 2, 2, 2, 8)
+TINY = Problem("teacher_student", 2, 2, 2, 8)
 
 
 @pytest.fixture(autouse=True)
