@@ -96,6 +96,9 @@ def no_work(monkeypatch):
     monkeypatch.setattr("meta_train.cost_estimate.estimate_cost", lambda config: None)
     monkeypatch.setattr("meta_train.cost_estimate.report", lambda config, cost: "")
     monkeypatch.setattr("eval.machine.devices.use_all_cores", lambda: None)
+    # --data-dir sets it for the whole process; afterwards it is what it was.
+    monkeypatch.setenv("LEARNED_OPT_DATA", "")
+    monkeypatch.delenv("LEARNED_OPT_DATA")
 
 
 @pytest.fixture
