@@ -42,7 +42,8 @@ def test_score_is_of_the_later_points_and_clipped():
     assert score(np.full(6, -100.0), reference) == pytest.approx(-LARGEST_GAIN)
 
 
-def test_interrupted_and_continued_it_is_the_same_search(tmp_path, capsys):
+def test_interrupted_and_continued_it_is_the_same_search(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "validate", lambda options: {"mean": 0.0})
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     small = ["--population", "4", "--seed", "5"]
     assert command.main(["--run-dir", str(whole), "--generations", "2", *small]) == 0
@@ -78,3 +79,9 @@ def test_the_result_is_averaged_over_the_last_third(tmp_path):
     found, generations = command.result(command.Search(tmp_path))
     np.testing.assert_array_equal(found, [5.5, 11.0])
     assert generations == 7
+
+
+def test_a_result_is_scored_on_meta_valid(tmp_path):
+    assert command.main(["--run-dir", str(tmp_path), "--generations", "1", "--population", "4"]) == 0
+    scores = json.loads((tmp_path / "validation.json").read_text())
+    assert set(scores) == {TINY.name, "mean"} and scores["mean"] == scores[TINY.name] != 0
