@@ -13,8 +13,8 @@ def demo() -> MetaTrainConfig:
     """LAgg-A for 8x8 Fashion-MNIST in a minute, then compared with tuned baselines.
 
     Command: make demo (or python -m meta_train demo). Hardware: 2 CPU cores. Wall time: 2 minutes. Expected:
-    over 300 rounds, seeds 0 and 1, tuned Local SGD's final training loss at rounds 104 and 73 (its anchor alone: 105), test
-    loss 0.527 and 0.520 against tuned DiLoCo's 0.526: level with its anchor on one of two seeds.
+    over 300 rounds, seeds 0 and 1, tuned Local SGD's final training loss at rounds 104 and 73 (its anchor alone: 105),
+    test loss 0.527 and 0.520 against tuned DiLoCo's 0.526: level with its anchor on one of two seeds.
     """
     return MetaTrainConfig(
         preset="demo",
