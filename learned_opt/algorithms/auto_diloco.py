@@ -83,8 +83,8 @@ def auto_diloco(
 
     def init(params):
         return AutoDiLoCoState(
-            momentum=zeros_like(params),
-            previous=zeros_like(params),
+            momentum=optax.tree.zeros_like(params, dtype=jnp.float32),
+            previous=optax.tree.zeros_like(params, dtype=jnp.float32),
             log_rate=jnp.float32(0),
             local_rates=jax.tree.map(lambda p: jnp.float32(1), params),
             averaged_params=copied(params) if averages else (),
@@ -120,11 +120,6 @@ def auto_diloco_workers() -> optax.GradientTransformation:
 def wide(tree: Any) -> Any:
     """The tree in float32."""
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
-
-
-def zeros_like(tree: Any) -> Any:
-    """Zeros in float32."""
-    return jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.float32), tree)
 
 
 def copied(tree: Any) -> Any:

@@ -44,7 +44,6 @@ from learned_opt.algorithms.auto_diloco import (
     next_log_rate,
     squared_norm,
     surviving_mean,
-    zeros_like,
 )
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.entry_correction import NUM_CHANNELS, channels, correction, worker_statistics
@@ -139,9 +138,9 @@ def lagg_set(
             tensors = len(jax.tree.leaves(params))
             return LaggSetState(
                 num_updates=jnp.int32(0),
-                momentum=zeros_like(params),
-                previous=zeros_like(params),
-                second_moment=zeros_like(params) if hidden_size else (),
+                momentum=optax.tree.zeros_like(params, dtype=jnp.float32),
+                previous=optax.tree.zeros_like(params, dtype=jnp.float32),
+                second_moment=optax.tree.zeros_like(params, dtype=jnp.float32) if hidden_size else (),
                 log_rate=jnp.float32(0),
                 offsets=jnp.zeros(tensors),
                 losses=jnp.full(len(LOSS_DECAYS), jnp.nan, jnp.float32),

@@ -46,8 +46,7 @@ def relative_adam(
     """
 
     def init(params):
-        zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
-        return RelativeAdamState(zeros, init_second_moment(params))
+        return RelativeAdamState(optax.tree.zeros_like(params, dtype=jnp.float32), init_second_moment(params))
 
     def update(updates, state, params: Any = None):
         if params is None:

@@ -5,19 +5,16 @@ last third of the generations) and `validation.json` (its scores on META_VALID).
 losses from the anchor's, same initial parameters and batches; every generation has new ones.
 """
 
-import contextlib
 import dataclasses
-import io
 import json
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import tyro
 from cmaes import CMA
 
-from eval.machine.command_line import fail, one_line
+from eval.machine.command_line import fail, parse_flags
 from learned_opt.checkpoint import save
 from meta_train.search import lagg_any
 from meta_train.search.curves import build_curves, score
@@ -151,13 +148,9 @@ def validate(options: Search) -> dict[str, float]:
 
 def main(arguments: list[str]) -> int:
     """The command; returns its exit code."""
-    messages, program = io.StringIO(), "python -m meta_train.search"
+    program = "python -m meta_train.search"
     try:
-        with contextlib.redirect_stderr(messages):
-            options = tyro.cli(Search, prog=program, args=arguments)
-    except SystemExit as stop:
-        return fail(program, one_line(messages.getvalue()), 2) if stop.code else 0
-    try:
+        options = parse_flags(Search(), program, Search.__doc__, arguments)
         search(options)
         print(f"mean over META_VALID: {validate(options)['mean']:+.4f}")
     except ValueError as error:
