@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 from eval.report.tables import Table
 
+READABLE = 1000
+"""Pixels below which a figure is scrolled and not shrunk: its text would be too small."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1640px; margin: 2em auto; padding: 0 1.2em; }
 h1 { font-size: 1.6em; overflow-wrap: anywhere; } h2 { font-size: 1.25em; margin-top: 2em; }
 h3 { font-size: 1.05em; margin-bottom: .3em; overflow-wrap: anywhere; }
-img { max-width: 100%; } p { max-width: 70em; overflow-wrap: anywhere; }
+.figure { overflow-x: auto; } img { max-width: 100%; } p { max-width: 70em; overflow-wrap: anywhere; }
 p.note { color: #555; font-size: .87em; }
 section.verdict p { font-size: 1.1em; }
 table { border-collapse: collapse; font-size: .82em; font-variant-numeric: tabular-nums; width: 100%; }
@@ -87,7 +89,8 @@ def html_page(title: str, sections: list[Section]) -> str:
             source = f"data:image/svg+xml;base64,{data}"
             parts.append(
                 f"<h3>{html.escape(caption)}</h3>"
-                f'<img alt="{html.escape(caption)}" style="width:{_pixels(svg)}px" src="{source}">'
+                f'<div class=figure><img alt="{html.escape(caption)}" '
+                f'style="width:{_pixels(svg)}px;min-width:{min(_pixels(svg), READABLE)}px" src="{source}"></div>'
             )
         parts += [_html_table(table, table.title != section.title) for table in section.tables]
         parts += [f"<pre>{html.escape(block)}</pre>" for block in section.code]

@@ -100,7 +100,7 @@ def test_it_opens_with_the_verdict_and_says_what_was_trained(reported):
 
 def test_curves_of_training_test_metrics_and_diagnostics(reported):
     _, page = reported
-    captions = re.findall(r"<h3>([^<]*)</h3><img", page)
+    captions = re.findall(r"<h3>([^<]*)</h3><div class=figure><img", page)
     assert captions[2].startswith("Training loss; dotted: targets")
     assert captions[3:5] == ["Test loss, on fixed examples", "Test relative_l2, on fixed examples"]
     assert captions[5:] == [d.name.replace("_", " ") for d in WORKER_AGREEMENT]
