@@ -9,14 +9,16 @@ and sets
     a'      = a exp(z_2)                the tensor's server rate
     b'      = b + (1 - b)(1 - exp(z_3)) its momentum: 1 - b' = (1 - b) exp(z_3)
     c'      = c + (1 - c)(1 - exp(z_4)) decay of the average that is evaluated (z_4: mean over tensors)
-    z_5                                 share of the orthogonal step (Jordan et al. 2024, Muon) in that of a matrix
+    w      <- clip(w + z_6, -1, 0)      what the rounds have said against orthogonal steps of the tensor
+    q       = clip(z_5 + w, 0, 1)       share of the orthogonal step (Jordan et al. 2024, Muon) in that of a matrix
 
-with every z = (its bound) tanh(output) and orth(v) the orthogonal matrix of v with the Frobenius norm of v, so that the
-rule for the rates holds for any share. A per-parameter MLP, fed the pseudo-gradient, the momentum, their statistics
+with every z = (its bound) tanh(output) and u = orth(v) the orthogonal matrix of v with the Frobenius norm of v, so that
+the rule for the rates holds for any share. What says whether orthogonal steps are right is the cosine of successive
+ones (`round_features`), so their share follows the rounds as the rate does. A per-parameter MLP, fed the pseudo-gradient, the momentum, their statistics
 over the workers and the controller's hidden units (its features where it has none), adds a correction in units of the
 pseudo-gradient's root mean square,
 
-    v = D + b' m;   x <- x - a' (v + z_5 (orth(v) - v)) - a' rms(D) d exp(g),      (d, g) = MLP(...)
+    v = D + b' m;   x <- x - a' (v + q (u - v)) - a' rms(D) d exp(g),      (d, g) = MLP(...)
 
 All inputs are free of the scale of tensors and losses, symmetric in the workers and had by all-reduce. The weights act
 on every tensor alike, so the update is equivariant to permutations of tensors. A deviation from LAgg-A (Joseph et al.
@@ -53,15 +55,15 @@ from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
 
-BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2, 1.0)
-"""Largest absolute value of z_0 .. z_5. A share above 1 makes single machines with small batches diverge."""
+BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2, 1.0, 0.25)
+"""Largest absolute value of z_0 .. z_6. A share above 1 makes single machines with small batches diverge."""
 LARGEST_OFFSET = 3.0
 """Largest absolute value of log r."""
 SECOND_MOMENT_DECAY = 0.9
 
 
 class LaggSetState(NamedTuple):
-    """State of the transform; two or three floats per parameter.
+    """State of the transform; four or five floats per parameter.
 
     Attributes:
       num_updates: rounds taken.
@@ -70,6 +72,10 @@ class LaggSetState(NamedTuple):
       second_moment: running mean of D^2, float32; empty without the per-parameter MLP.
       log_rate: log s of the rule.
       offsets: log r of each tensor.
+      withdrawals: w of each tensor.
+      shares: q of each tensor; 0 for vectors and scalars.
+      orthogonal: u of the round before, float32; v where the tensor is no matrix.
+      step_cosines: cos(u, u') of each tensor over the last two rounds; NaN before.
       losses: running means of the loss; NaN before the first.
       local_rates: what the workers multiply their local updates of each tensor by.
       averaged_params: the average of the global parameters, float32, which is evaluated.
@@ -81,6 +87,10 @@ class LaggSetState(NamedTuple):
     second_moment: PyTree
     log_rate: Float[Array, ""]
     offsets: Float[Array, "tensors"]
+    withdrawals: Float[Array, "tensors"]
+    shares: Float[Array, "tensors"]
+    orthogonal: PyTree
+    step_cosines: Float[Array, "tensors"]
     losses: Float[Array, "means"]
     local_rates: PyTree
     averaged_params: PyTree
@@ -143,6 +153,10 @@ def lagg_set(
                 second_moment=optax.tree.zeros_like(params, dtype=jnp.float32) if hidden_size else (),
                 log_rate=jnp.float32(0),
                 offsets=jnp.zeros(tensors),
+                withdrawals=jnp.zeros(tensors),
+                shares=jnp.zeros(tensors),
+                orthogonal=optax.tree.zeros_like(params, dtype=jnp.float32),
+                step_cosines=jnp.full(tensors, jnp.nan, jnp.float32),
                 losses=jnp.full(len(LOSS_DECAYS), jnp.nan, jnp.float32),
                 local_rates=jax.tree.map(lambda p: jnp.float32(1), params),
                 averaged_params=copied(params),
@@ -158,12 +172,14 @@ def lagg_set(
                 )
             delta = surviving_mean(updates, worker_mean)
             leaves, treedef = jax.tree.flatten(delta)
-            momenta, previous, xs = (treedef.flatten_up_to(t) for t in (state.momentum, state.previous, params))
+            momenta, previous, before, xs = (
+                treedef.flatten_up_to(t) for t in (state.momentum, state.previous, state.orthogonal, params)
+            )
             xs = [x.astype(jnp.float32) for x in xs]
             cosine = cosine_of(delta, state.previous)
             log_rate = next_log_rate(state.log_rate, cosine, kappa, tau)
             running = _running(state.losses, value)
-            sums = tensor_sums(leaves, previous, momenta, xs, worker_mean)
+            sums = tensor_sums(leaves, previous, momenta, before, xs, worker_mean)
             features = round_features(
                 sums,
                 cosine,
@@ -174,6 +190,8 @@ def lagg_set(
                 state.num_updates,
                 num_steps,
                 floor,
+                state.step_cosines,
+                state.shares,
             )
             hidden, outputs = _apply(theta["controller"], features)
             z = jnp.asarray(BOUNDS)[None] * jnp.tanh(outputs)
@@ -181,9 +199,12 @@ def lagg_set(
             rates = jnp.exp(log_rate) * jnp.exp(offsets + z[:, 1])
             servers = learning_rate * jnp.exp(z[:, 2])
             decays = momentum + (1 - momentum) * (1 - jnp.exp(z[:, 3]))
+            evidence = jnp.where(jnp.isnan(state.step_cosines), 0, z[:, 6])
+            withdrawals = jnp.clip(state.withdrawals + evidence, -1, 0)
+            shares = jnp.where(sums.is_vector > 0, 0, jnp.clip(z[:, 5] + withdrawals, 0, 1))
             finite = jnp.isfinite(squared_norm(delta)) & jnp.all(jnp.isfinite(outputs))
             mean_squares = sums.dd / sums.size
-            rows = {"rate": rates, "server": servers, "decay": decays, "mix": z[:, 5], "size": jnp.sqrt(mean_squares)}
+            rows = {"rate": rates, "server": servers, "decay": decays, "mix": shares, "size": jnp.sqrt(mean_squares)}
             if hidden_size:
                 rows["unit"] = jax.lax.rsqrt(jnp.maximum(mean_squares, 1e-30))
                 rows["bias"] = theta["parameter"]["b0"][None] + hidden @ theta["parameter"]["w_tensor"]
@@ -191,6 +212,7 @@ def lagg_set(
             new_momenta = [d + o["decay"] * m for o, d, m in zip(own, leaves, momenta, strict=True)]
             plain = [d + o["decay"] * m for o, d, m in zip(own, leaves, new_momenta, strict=True)]
             orthogonal = orthogonal_of_equal_norm(plain)
+            step_cosines = jnp.stack([cosine_of(u, w) for u, w in zip(orthogonal, before, strict=True)])
             steps = [-o["server"] * (v + o["mix"] * (u - v)) for o, v, u in zip(own, plain, orthogonal, strict=True)]
             second = state.second_moment
             if hidden_size:
@@ -212,6 +234,10 @@ def lagg_set(
                 second,
                 log_rate,
                 offsets,
+                withdrawals,
+                shares,
+                treedef.unflatten(orthogonal),
+                step_cosines,
                 running,
                 treedef.unflatten([o["rate"] for o in own]),
                 averaged,

@@ -9,6 +9,9 @@ the workers' own, and l the mean loss of the round:
     loss trends    (s - l) / (|s| + |l|) of running means over a shorter and a longer window, and within the round
     log of the rates now in force, log2 K, log2 H, the age of the training, the part of its horizon (if given) that is
     over, and whether the tensor has fewer than two dimensions
+    c = cos(u, u') of the last two orthogonal steps, which weighs all directions of a matrix alike (far from 0 where the
+    small ones go somewhere, about 0 and below where they are noise or undo each other), the share q of them in force,
+    q c, and cos(D, u'): less than cos(D, m) says that less of the step before should have been orthogonal
 
 Logarithms and ages are divided by constants that bring them to about +-1. A number that is undefined (no round before,
 a single worker, no losses) is 0.
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 LOSS_DECAYS = (0.5, 0.85, 0.96)
 """Decays per round of the running means of the loss: over about 2, 7 and 25 rounds."""
-NUM_FEATURES = 20
+NUM_FEATURES = 24
 _SMALLEST = 1e-30
 
 
@@ -37,6 +40,7 @@ class TensorSums(NamedTuple):
       size: number of entries.
       dd, pp, mm, xx: sums of squares of D, of D', of m, of the parameters.
       dp, dm: inner products of D with D' and with m.
+      uu, du: sum of squares of u', inner product of D with it.
       workers: mean over the workers of their sums of squares; equals `dd` for a single one.
       is_vector: 1 where the tensor has fewer than two dimensions.
     """
@@ -48,12 +52,14 @@ class TensorSums(NamedTuple):
     xx: Float[Array, "tensors"]
     dp: Float[Array, "tensors"]
     dm: Float[Array, "tensors"]
+    uu: Float[Array, "tensors"]
+    du: Float[Array, "tensors"]
     workers: Float[Array, "tensors"]
     is_vector: Float[Array, "tensors"]
 
 
-def tensor_sums(leaves, previous, momenta, xs, worker_mean) -> TensorSums:
-    """The sums of the tensors D, D', m and x, and of the workers' own D (equal to that of D without `worker_mean`)."""
+def tensor_sums(leaves, previous, momenta, orthogonal, xs, worker_mean) -> TensorSums:
+    """The sums of the tensors D, D', m, u' and x, and of the workers' own D (equal to that of D without `worker_mean`)."""
 
     def sums(a, b):
         return jnp.stack([jnp.sum(x * y) for x, y in zip(a, b, strict=True)])
@@ -71,6 +77,8 @@ def tensor_sums(leaves, previous, momenta, xs, worker_mean) -> TensorSums:
         xx=sums(xs, xs),
         dp=sums(leaves, previous),
         dm=sums(leaves, momenta),
+        uu=sums(orthogonal, orthogonal),
+        du=sums(leaves, orthogonal),
         workers=workers,
         is_vector=jnp.asarray([float(x.ndim < 2) for x in xs], jnp.float32),
     )
@@ -86,6 +94,8 @@ def round_features(
     count: Int[Array, ""],
     num_steps: int | None,
     floor: float,
+    step_cosines: Float[Array, "tensors"],
+    shares: Float[Array, "tensors"],
 ) -> Float[Array, "tensors features"]:
     """The features, [tensors, NUM_FEATURES].
 
@@ -99,6 +109,8 @@ def round_features(
       count: rounds before this one.
       num_steps: rounds of the whole training; None: not known.
       floor: smallest root mean square that a tensor counts with.
+      step_cosines: c of the rounds before; NaN where there are none.
+      shares: q in the round that ended.
     """
     tensors = sums.size.shape
     age = count.astype(jnp.float32)
@@ -136,7 +148,8 @@ def round_features(
         progress,
         jnp.float32(0 if num_steps is None else 1),
     ]
-    columns = of_tensors + [jnp.broadcast_to(x, tensors) for x in of_round]
+    of_steps = [step_cosines, shares, shares * step_cosines, _cosine(sums.du, sums.dd, sums.uu)]
+    columns = of_tensors + [jnp.broadcast_to(x, tensors) for x in of_round] + of_steps
     # A NaN is a number that does not exist yet.
     return jnp.nan_to_num(jnp.stack(columns, axis=-1), nan=0.0, posinf=0.0, neginf=0.0)
 

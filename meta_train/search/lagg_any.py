@@ -15,30 +15,38 @@ from learned_opt.architectures.lagg_set import BOUNDS, lagg_set
 from learned_opt.base import LocalAlgorithm
 from learned_opt.per_parameter.round_features import NUM_FEATURES
 
-WORKERS, LOCAL_STEPS = 13, 14
-"""Columns of `round_features`: log2 K / 5, log2 H / 5."""
-SHARE = 5
-"""The output z_5 of the controller."""
+COSINE_WITH_MOMENTUM, WORKERS, LOCAL_STEPS, COSINE_OF_STEPS, SHARE_IN_FORCE, SHARED_COSINE, COSINE_WITH_STEP = (
+    1, 13, 14, 20, 21, 22, 23,
+)  # fmt: skip
+"""Columns of `round_features`: cos(D, m), log2 K / 5, log2 H / 5, c, q, q c, cos(D, u')."""
+OFFSET, SHARE, EVIDENCE = 0, 5, 6
+"""Outputs of the controller: z_0, z_5, z_6."""
 
 
 class Entry(NamedTuple):
-    """One number: the weight of a feature (None: the bias) in an output, and how much of it one unit is."""
+    """One number: the weight of a feature (None: the bias) in an output, how much of it one unit is, and where the
+    search begins, in units."""
 
     output: int
     feature: int | None
     scale: float
+    start: float
 
 
 ENTRIES = (
-    Entry(SHARE, None, 1.0),
-    Entry(SHARE, WORKERS, 1.0),
-    Entry(SHARE, LOCAL_STEPS, 1.0),
+    Entry(SHARE, None, 0.7, 0.6),
+    Entry(SHARE, WORKERS, 1.0, 2.9),
+    Entry(SHARE, LOCAL_STEPS, 1.0, -0.7),
+    Entry(EVIDENCE, None, 0.5, -0.4),
+    Entry(EVIDENCE, COSINE_OF_STEPS, 1.0, 1.0),
+    Entry(EVIDENCE, COSINE_WITH_STEP, 1.0, 0.5),
+    Entry(EVIDENCE, COSINE_WITH_MOMENTUM, 1.0, -0.5),
+    Entry(OFFSET, SHARE_IN_FORCE, 0.04, 0.0),
+    Entry(OFFSET, SHARED_COSINE, 0.08, 0.0),
 )
-"""How much of the step of a matrix is the orthogonal one, for K workers and H local steps. Searches over more of the
-controller (16 numbers: rates, momentum and the workers' b1 too; 8: the rate per round and the average) won more on
-networks, and lost much where there is no noise."""
-FIRST_SHARE = 0.6
-"""Where the search begins, in units of that entry: orthogonal steps for half of a step."""
+"""How much of the step of a matrix is the orthogonal one, for K workers and H local steps; what speaks against it: that
+successive orthogonal steps do not agree, and that less of the last one should have been orthogonal (the derivative of
+the next loss with respect to the share, to first order); and the rate where steps are orthogonal."""
 
 LOPT = lagg_set(controller_size=0, hidden_size=0)
 RECIPE = {"name": "relative_rmsprop", "learning_rate": WORKER_LEARNING_RATE, "floor": WORKER_FLOOR}
@@ -47,9 +55,7 @@ RECIPE = {"name": "relative_rmsprop", "learning_rate": WORKER_LEARNING_RATE, "fl
 
 def start() -> np.ndarray:
     """The first mean of the search, [D]."""
-    x = np.zeros(len(ENTRIES))
-    x[[(e.output, e.feature) for e in ENTRIES].index((SHARE, None))] = FIRST_SHARE
-    return x
+    return np.asarray([entry.start for entry in ENTRIES])
 
 
 def theta_of(candidate: Any) -> dict[str, Any]:

@@ -42,6 +42,10 @@ META_TRAIN_PROBLEMS = (
     Problem("fmnist16_mlp64", 1, 4, 16, 160),
     Problem("quadratics32", 8, 4, 4, 150),
     Problem("quadratics32_exact", 8, 4, 16, 150),
+    Problem("matrix_quadratics", 8, 4, 8, 160),
+    Problem("matrix_quadratics", 1, 8, 8, 160),
+    Problem("coordinate_regression", 8, 4, 16, 120),
+    Problem("coordinate_regression", 2, 16, 16, 80),
 )
 """Of META_TRAIN, with few and many workers and local steps."""
 
@@ -52,5 +56,7 @@ META_VALID_PROBLEMS = (
     Problem("fmnist8_autoencoder", 8, 4, 16, 200),
     Problem("fmnist8_autoencoder", 32, 2, 8, 200),
     Problem("fmnist24_mlp128", 8, 4, 8, 120),
+    Problem("matrix_quadratics_exact", 8, 4, 8, 160),
+    Problem("coordinate_regression_wide", 8, 4, 16, 160),
 )
 """Of META_VALID: what a finished search is chosen by."""

@@ -7,6 +7,8 @@ from tasks.datasets.markov_text import markov_chain, markov_text
 from tasks.families.images.image_cnn import image_cnn
 from tasks.families.images.image_mlp import image_mlp
 from tasks.families.sequences.text_transformer import text_transformer
+from tasks.families.theory.coordinate_regression import coordinate_regression
+from tasks.families.theory.matrix_quadratics import matrix_quadratics
 from tasks.families.theory.quadratics import quadratics
 from tasks.families.theory.teacher_student import teacher_student
 from tasks.networks.variants import Variants
@@ -115,5 +117,19 @@ META_TRAIN: dict[str, SuiteEntry] = {
         dataset="gaussian_noise",
         architecture="quadratic",
         num_params=32,
+    ),
+    "matrix_quadratics": SuiteEntry(
+        make=matrix_quadratics,
+        description="Random quadratics of a 24 x 12 matrix, optimum of rank 1 to 12, little to much noise",
+        dataset="gaussian_noise",
+        architecture="matrix_quadratic",
+        num_params=288,
+    ),
+    "coordinate_regression": SuiteEntry(
+        make=coordinate_regression,
+        description="A random smooth function of the plane, tanh MLP 2-32-32-1, no noise",
+        dataset="random_waves",
+        architecture="tanh_coordinate_network",
+        num_params=1_185,
     ),
 }

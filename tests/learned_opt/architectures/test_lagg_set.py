@@ -158,6 +158,7 @@ def test_features_of_a_known_round():
     one = jnp.ones(2)
     sums = TensorSums(
         size=4 * one, dd=one, pp=4 * one, mm=one, xx=4 * one, dp=jnp.asarray([2.0, -1.0]), dm=0 * one,
+        uu=4 * one, du=one,
         workers=jnp.asarray([1.0, 4.0]), is_vector=jnp.asarray([0.0, 1.0]),
     )  # fmt: skip
     found = round_features(
@@ -170,6 +171,8 @@ def test_features_of_a_known_round():
         count=jnp.int32(0),
         num_steps=10,
         floor=0.03,
+        step_cosines=jnp.asarray([jnp.nan, 0.4]),
+        shares=jnp.asarray([0.0, 0.5]),
     )
     assert found.shape == (2, NUM_FEATURES)
     np.testing.assert_allclose(found[:, 0], [1.0, -0.5], rtol=1e-6)
@@ -178,12 +181,13 @@ def test_features_of_a_known_round():
     np.testing.assert_allclose(found[:, 3], np.log(0.25) / 4, rtol=1e-6)
     np.testing.assert_allclose(found[:, 8], 0.5)
     np.testing.assert_allclose(found[:, 10:13], [[0, 4 * -0.5, 4 * -0.5]] * 2, rtol=1e-6)
+    np.testing.assert_allclose(found[:, 20:], [[0, 0, 0, 0.5], [0.4, 0.5, 0.2, 0.5]], rtol=1e-6)
 
 
 def test_undefined_features_are_zero():
     zeros = jnp.zeros(1)
-    sums = TensorSums(jnp.ones(1), zeros, zeros, zeros, zeros, zeros, zeros, zeros, zeros)
-    found = round_features(sums, jnp.float32(jnp.nan), zeros, jnp.full(3, jnp.nan), None, 1, jnp.int32(0), None, 0.03)
+    sums = TensorSums(jnp.ones(1), *10 * [zeros])
+    found = round_features(sums, jnp.float32(jnp.nan), zeros, jnp.full(3, jnp.nan), None, 1, jnp.int32(0), None, 0.03, jnp.full(1, jnp.nan), zeros)
     assert np.all(np.isfinite(found))
 
 
