@@ -1,8 +1,8 @@
 """Command line: `python -m tasks` lists the families of all suites, `python -m tasks NAME ...` some of them.
 
-One line per family: parameters, dataset, network, description. With `--time` every family is built, and its line has
-bytes of data, milliseconds of one gradient of 32 examples on this machine, and the loss of the best constant guess, in
-the family's own unit.
+One line per family: parameters, dataset, network, description and paper. With `--time` every family is built, and its
+line has bytes of data, milliseconds of one gradient of 32 examples on this machine, and the loss of the best constant
+guess, in the family's own unit.
 """
 
 import argparse
@@ -32,7 +32,7 @@ class OneLineParser(argparse.ArgumentParser):
 def main(arguments: list[str]) -> int:
     """Prints the table; returns the exit code, 2 and one line on standard error for a mistake."""
     parser = OneLineParser(prog="python -m tasks", description="Lists task families.", allow_abbrev=False)
-    parser.add_argument("names", nargs="*", help="families or suites (meta_train, meta_valid, meta_test); none: all")
+    parser.add_argument("names", nargs="*", help=f"families or suites ({', '.join(SUITES)}); none: all")
     parser.add_argument(
         "--time",
         action="store_true",
@@ -70,7 +70,8 @@ TIMED_HEADER = f"{'params':>8} {'data MB':>8} {'ms/grad':>8} {'constant':>8}  de
 def listed_row(name: str) -> str:
     """What the suite says of a family, without building it."""
     entry = FAMILIES[name]
-    return f"{entry.num_params:>8,}  {entry.dataset:<26}  {entry.architecture:<27}  {entry.description}"
+    paper = f" ({entry.paper})" if entry.paper else ""
+    return f"{entry.num_params:>8,}  {entry.dataset:<26}  {entry.architecture:<27}  {entry.description}{paper}"
 
 
 def timed_row(name: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tasks.base import TaskFamily
 from tasks.suites.entry import SuiteEntry
 from tasks.suites.meta_test import META_TEST
+from tasks.suites.meta_test_more import META_TEST_MORE
 from tasks.suites.meta_test_ordinary import META_TEST_ORDINARY
 from tasks.suites.meta_train import META_TRAIN
 from tasks.suites.meta_valid import META_VALID
@@ -17,9 +18,10 @@ SUITES: dict[str, dict[str, SuiteEntry]] = {
     "meta_valid": META_VALID,
     "meta_test": META_TEST,
     "meta_test_ordinary": META_TEST_ORDINARY,
+    "meta_test_more": META_TEST_MORE,
 }
 
-FAMILIES: dict[str, SuiteEntry] = META_TRAIN | META_VALID | META_TEST | META_TEST_ORDINARY
+FAMILIES: dict[str, SuiteEntry] = META_TRAIN | META_VALID | META_TEST | META_TEST_ORDINARY | META_TEST_MORE
 """Every family."""
 
 

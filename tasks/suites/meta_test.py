@@ -1,8 +1,5 @@
 """What optimizers are judged on: datasets and architectures that META_TRAIN does not have."""
 
-from tasks.base import Data
-from tasks.datasets.load import load_dataset
-from tasks.datasets.text import load_text
 from tasks.families.equations.pinn_burgers import pinn_burgers
 from tasks.families.equations.pinn_heat import pinn_heat
 from tasks.families.equations.pit_burgers import pit_burgers
@@ -22,70 +19,60 @@ from tasks.families.theory.separable_logistic import separable_logistic
 from tasks.families.theory.sparse_parity import sparse_parity
 from tasks.families.theory.two_layer_linear import two_layer_linear
 from tasks.families.theory.xor_clusters import xor_clusters
-from tasks.networks.language_model import compact_vocabulary
-from tasks.suites.entry import SuiteEntry
-
-
-def _omniglot_8() -> Data:
-    return load_dataset("omniglot_alphabets", image_size=8)
-
-
-def _shakespeare() -> Data:
-    return compact_vocabulary(load_text("tiny_shakespeare", row_length=33))[0]
-
+from tasks.suites.entry import SuiteEntry, omniglot_8, shakespeare_32
 
 META_TEST: dict[str, SuiteEntry] = {
     "omniglot8_resnet": SuiteEntry(
-        make=lambda: image_resnet(_omniglot_8(), widths=(8, 16), name="omniglot8_resnet", num_classes=20),
+        make=lambda: image_resnet(omniglot_8(), widths=(8, 16), name="omniglot8_resnet", num_classes=20),
         description="Alphabets of Omniglot at 8x8, ResNet with group normalisation",
         dataset="omniglot_alphabets",
         architecture="resnet",
         num_params=5_292,
     ),
     "omniglot8_vit": SuiteEntry(
-        make=lambda: image_vit(_omniglot_8(), hidden_size=16, depth=2, name="omniglot8_vit", num_classes=20),
+        make=lambda: image_vit(omniglot_8(), hidden_size=16, depth=2, name="omniglot8_vit", num_classes=20),
         description="Alphabets of Omniglot at 8x8, vision transformer of two blocks",
         dataset="omniglot_alphabets",
         architecture="vit",
         num_params=5_060,
     ),
     "omniglot8_mixer": SuiteEntry(
-        make=lambda: image_mixer(_omniglot_8(), hidden_size=16, depth=2, name="omniglot8_mixer", num_classes=20),
+        make=lambda: image_mixer(omniglot_8(), hidden_size=16, depth=2, name="omniglot8_mixer", num_classes=20),
         description="Alphabets of Omniglot at 8x8, MLP-Mixer of two blocks",
         dataset="omniglot_alphabets",
         architecture="mixer",
         num_params=5_924,
     ),
     "shakespeare_gru": SuiteEntry(
-        make=lambda: text_rnn(_shakespeare(), 65, "gru", 32, name="shakespeare_gru"),
+        make=lambda: text_rnn(shakespeare_32(), 65, "gru", 32, name="shakespeare_gru"),
         description="Characters of Tiny Shakespeare (65), GRU of width 32",
         dataset="tiny_shakespeare",
         architecture="gru",
         num_params=10_465,
     ),
     "shakespeare_lstm": SuiteEntry(
-        make=lambda: text_rnn(_shakespeare(), 65, "lstm", 32, name="shakespeare_lstm"),
+        make=lambda: text_rnn(shakespeare_32(), 65, "lstm", 32, name="shakespeare_lstm"),
         description="Characters of Tiny Shakespeare (65), LSTM of width 32",
         dataset="tiny_shakespeare",
         architecture="lstm",
         num_params=12_545,
     ),
     "omniglot8_hypernetwork": SuiteEntry(
-        make=lambda: hypernetwork(_omniglot_8(), name="omniglot8_hypernetwork", num_classes=20),
+        make=lambda: hypernetwork(omniglot_8(), name="omniglot8_hypernetwork", num_classes=20),
         description="Alphabets of Omniglot at 8x8, weights from a magnitude-invariant hypernetwork",
         dataset="omniglot_alphabets",
         architecture="hypernetwork",
         num_params=24_888,
     ),
     "omniglot8_hypernetwork_plain": SuiteEntry(
-        make=lambda: hypernetwork(_omniglot_8(), "plain", name="omniglot8_hypernetwork_plain", num_classes=20),
+        make=lambda: hypernetwork(omniglot_8(), "plain", name="omniglot8_hypernetwork_plain", num_classes=20),
         description="The same with a plain hypernetwork",
         dataset="omniglot_alphabets",
         architecture="hypernetwork",
         num_params=23_492,
     ),
     "omniglot8_siamese": SuiteEntry(
-        make=lambda: self_supervised(_omniglot_8(), name="omniglot8_siamese"),
+        make=lambda: self_supervised(omniglot_8(), name="omniglot8_siamese"),
         description="Omniglot at 8x8 without labels, SimSiam; reports collapse",
         dataset="omniglot_alphabets",
         architecture="siamese",

@@ -6,7 +6,17 @@ import sys
 import pytest
 
 from tasks.__main__ import gradient_ms, main
-from tasks.suites import FAMILIES, META_TEST, META_TEST_ORDINARY, META_TRAIN, META_VALID, SUITES, make_family, names_of
+from tasks.suites import (
+    FAMILIES,
+    META_TEST,
+    META_TEST_MORE,
+    META_TEST_ORDINARY,
+    META_TRAIN,
+    META_VALID,
+    SUITES,
+    make_family,
+    names_of,
+)
 from tests.tasks.adam_settings import ADAM
 
 
@@ -16,10 +26,18 @@ def test_nothing_of_meta_test_occurs_in_meta_train(attribute):
     assert trained & tested == set()
 
 
+def test_no_dataset_of_meta_test_more_occurs_in_meta_train_and_it_says_what_has_been_seen():
+    seen = {entry.dataset for entry in (META_TRAIN | META_VALID).values()}
+    networks = {entry.architecture for entry in META_TRAIN.values()}
+    for entry in META_TEST_MORE.values():
+        assert entry.dataset not in seen and entry.paper
+        assert entry.architecture not in networks or "(images seen)" in entry.description
+
+
 def test_every_family_is_in_one_suite_and_bears_its_name():
     assert len(FAMILIES) == sum(map(len, SUITES.values()))
     assert len(META_TEST) >= 20
-    for name in ("omniglot8_resnet", "shakespeare_gru", "pinn_burgers", "quadratics32"):
+    for name in ("omniglot8_resnet", "shakespeare_gru", "pinn_burgers", "quadratics32", *META_TEST_MORE):
         assert make_family(name).name == name
 
 
@@ -53,6 +71,7 @@ def test_the_list_builds_nothing(capsys, monkeypatch):
     assert lines.keys() == {*FAMILIES, *SUITES, "name"}
     for text in ("56,970", " cifar10 ", " cnn ", "CIFAR-10, three 3x3 convolutions"):
         assert text in lines["cifar10_cnn"]
+    assert lines["attention_svm"].endswith("(Ataee Tarzanagh et al. 2023, arXiv 2308.16898)")
 
 
 def test_the_table_shows_what_was_asked_for(capsys):

@@ -44,22 +44,28 @@ UNINFORMED_LOSS = float(np.sum(MODE_SCALES**2) / 2)
 
 
 class PhysicsInformedTransformer(nn.Module):
-    """u(points) [B, P], where the points of row b attend to row b of `samples` of the initial condition."""
+    """u(points) [B, P], where the points of row b attend to row b of `samples` of the initial condition.
 
-    width: int = 32
+    Attributes:
+      width: of the embeddings.
+      places: where the initial condition is sampled, a tuple of coordinates for each sample.
+    """
+
+    width: int
+    places: tuple[tuple[float, ...], ...]
 
     @nn.compact
     def __call__(
         self, points: Float[Array, "batch points dim"], samples: Float[Array, "batch sensors"]
     ) -> Float[Array, "batch points"]:
-        t, x = points[..., :1], points[..., 1:]
-        h = jnp.tanh(nn.Dense(self.width, name="embed_query")(jnp.concatenate([t, x, fourier_features(x)], axis=-1)))
+        x = points[..., 1:]
+        h = jnp.tanh(nn.Dense(self.width, name="embed_query")(jnp.concatenate([points, fourier_features(x)], axis=-1)))
 
         # A token is (sample, features of its place) and keys and values are linear in it, so that they need not be
         # formed: the key matrix is applied to the query, and the value matrix to the mean token. What depends on the
         # place alone is then one matrix for the whole batch.
-        places = fourier_features(jnp.asarray(sensor_places(), samples.dtype)[:, None])
-        token_size = 1 + 2 * NUM_FREQUENCIES
+        places = fourier_features(jnp.asarray(self.places, samples.dtype))
+        token_size = 1 + places.shape[1]
         lecun = nn.initializers.lecun_normal()
         key_matrix = self.param("key", lecun, (token_size, self.width))
         value_matrix = self.param("value", lecun, (token_size, self.width))
@@ -79,8 +85,8 @@ def sensor_places() -> Float[np.ndarray, "sensors"]:
     return (2 * np.arange(NUM_SENSORS) + 1) / NUM_SENSORS - 1
 
 
-def fourier_features(x: Float[Array, "*n 1"]) -> Float[Array, "*n features"]:
-    """sin(k pi x) and cos(k pi x), k = 1..NUM_FREQUENCIES."""
+def fourier_features(x: Float[Array, "*n dim"]) -> Float[Array, "*n features"]:
+    """sin(k pi x) and cos(k pi x) of each coordinate, k = 1..NUM_FREQUENCIES."""
     angles = jnp.concatenate([k * math.pi * x for k in range(1, NUM_FREQUENCIES + 1)], axis=-1)
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
@@ -120,7 +126,7 @@ def pit_burgers(width: int = 32, name: str = "pit_burgers") -> TaskFamily:
     """
     if width < 1:
         raise ValueError(f"width={width}: use at least 1")
-    model = PhysicsInformedTransformer(width)
+    model = PhysicsInformedTransformer(width, tuple((float(x),) for x in sensor_places()))
 
     def sample(key: Key[Array, ""]) -> TaskConfig:
         del key

@@ -8,12 +8,23 @@ other's:
   online  target = f itself: SimSiam (Chen & He 2021, arXiv 2011.10566, whose loss is this less 1). It is also BYOL
           (Grill et al. 2020, arXiv 2006.07733, whose loss is twice this) with a target that has no momentum.
   random  target = a random network that is never trained, normalised over the batch as the output of the encoder in
-          SimSiam: BYOL with momentum 1, the experiment from which that paper starts.
+          SimSiam: BYOL with momentum 1, the experiment from which that paper starts. A new one in each task, in its
+          configuration.
+  slow    target = a second encoder xi among the parameters, started independently of f, that is drawn after it: its
+          gradient is TETHER (xi - f's parameters), which the loss's value does not contain.
+  free    target = f itself with its gradient: SimSiam without its stop-gradient, which collapses.
 
-BYOL itself is not offered. Its target is a moving average of the parameters, kept by the training loop beside the
-optimizer. A `Task` is stateless: its only state is `params`, which the optimizer moves as it likes, and a copy kept
-there would be an average only under one optimizer's rule. The two forms above are the ends of BYOL's range that are
-functions of the parameters alone. The target of `random` is part of the task's configuration, a new one in each task.
+`slow` is BYOL in the form that a stateless task allows. BYOL's target is a moving average of the parameters, kept by
+the training loop beside the optimizer. A `Task` has no state but `params`, which the optimizer moves as it likes: with
+gradient descent at learning rate lr the tether makes xi exactly that average, with momentum 1 - TETHER lr; with any
+other optimizer xi follows by that one's rule.
+
+The predictor is a trained network with a bottleneck, or, as `eigen`, made from the features F = E[f f^T] = U S U^T:
+
+    p(f) = U diag(sqrt(s / max s) + 0.01) U^T f,   without gradient
+
+DirectPred (Tian, Chen & Ganguli 2021, arXiv 2102.06810). There F is a moving average over steps, here that of the
+batch, both views together, for the same lack of state.
 
 The hidden layers are normalised over the batch, both views together and without learned scale, so the loss is a
 function of the whole batch; the outputs are not, unlike in SimSiam's encoder, so that collapse is possible.
@@ -37,11 +48,18 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
 from tasks.batches import sample_images, split_of, whole_split
 
-Target = Literal["online", "random"]
+Target = Literal["online", "random", "slow", "free"]
+PredictorKind = Literal["trained", "eigen"]
 
 UNINFORMED_LOSS = 1.0
 """Loss of a prediction that is uncorrelated with the target. A constant is as good only where the target is centred
-(`random`); for `online` a constant encoder has loss 0, which is the collapse that `spread` shows."""
+(`random`); for the others a constant encoder has loss 0, which is the collapse that `spread` shows."""
+
+TETHER = 0.1
+"""How fast a slow target follows: momentum 1 - TETHER lr under gradient descent, 0.99 at lr 0.1."""
+
+EIGEN_EPSILON = 0.01
+"""Added to the eigenvalues of the `eigen` predictor, so that no direction is forgotten; as published."""
 
 NOISE = 0.1
 """Standard deviation of the pixel noise."""
@@ -72,6 +90,21 @@ class Predictor(nn.Module):
     def __call__(self, features: Float[Array, "batch size"]) -> Float[Array, "batch size"]:
         h = nn.Dense(self.hidden, use_bias=False)(features)
         return nn.Dense(self.size)(nn.relu(normalise_over_batch(h)))
+
+
+def eigen_predictor(features: Float[Array, "batch size"]) -> Float[Array, "size size"]:
+    """U diag(sqrt(s / max s) + 0.01) U^T of the features' second moments, symmetric."""
+    values, vectors = jnp.linalg.eigh(features.T @ features / len(features))
+    # Rounding may leave the smallest eigenvalues below zero; features that are all zero have none.
+    values = jnp.maximum(values, 0) / jnp.maximum(values[-1], jnp.finfo(values.dtype).tiny)
+    return (vectors * (jnp.sqrt(values) + EIGEN_EPSILON)[None]) @ vectors.T
+
+
+def tether(target: Params, online: Params) -> Float[Array, ""]:
+    """A zero whose gradient with respect to `target` is TETHER (target - online)."""
+    distances = jax.tree.map(lambda xi, w: jnp.sum((xi - jax.lax.stop_gradient(w)) ** 2), target, online)
+    half = 0.5 * TETHER * sum(jax.tree.leaves(distances))
+    return half - jax.lax.stop_gradient(half)
 
 
 def normalise_over_batch(h: Float[Array, "batch size"]) -> Float[Array, "batch size"]:
@@ -152,25 +185,33 @@ def with_seeds(data: Data, seed: int = 0) -> Data:
 
 
 def self_supervised(
-    data: Data, target: Target = "online", hidden: int = 64, size: int = 32, name: str = "self_supervised"
+    data: Data,
+    target: Target = "online",
+    hidden: int = 64,
+    size: int = 32,
+    name: str = "self_supervised",
+    predictor: PredictorKind = "trained",
 ) -> TaskFamily:
     """Learn features of the images of `data` without their labels, which only a metric reads.
 
     Args:
       data: `{split: {"image": uint8[N, height, width, channels], "label": int32[N]}}`.
-      target: "online" or "random".
+      target: "online", "random", "slow" or "free".
       hidden: hidden units of the encoder.
-      size: number of features; the predictor's bottleneck has half as many.
+      size: number of features; a trained predictor's bottleneck has half as many.
       name: the family's name.
+      predictor: "trained" or "eigen".
 
     Raises:
-      ValueError: an unknown target, or too few units.
+      ValueError: an unknown target or predictor, or too few units.
     """
     if target not in get_args(Target):
         raise ValueError(f"target={target!r}: use one of {', '.join(get_args(Target))}")
+    if predictor not in get_args(PredictorKind):
+        raise ValueError(f"predictor={predictor!r}: use one of {', '.join(get_args(PredictorKind))}")
     if hidden < 1 or size < 2:
         raise ValueError(f"hidden={hidden}, size={size}: use hidden of at least 1 and size of at least 2")
-    encoder, predictor = Encoder(hidden, size), Predictor(size // 2, size)
+    encoder, trained_predictor = Encoder(hidden, size), Predictor(size // 2, size)
     image_shape = data["train"]["image"].shape[1:]
 
     def init_encoder(key: Key[Array, ""]) -> Params:
@@ -180,32 +221,41 @@ def self_supervised(
         return encoder.apply({"params": params}, images)  # pyright: ignore[reportReturnType]
 
     def predict(params: Params, features: Float[Array, "batch size"]) -> Float[Array, "batch size"]:
-        return predictor.apply({"params": params}, features)  # pyright: ignore[reportReturnType]
+        if predictor == "eigen":
+            return features @ eigen_predictor(jax.lax.stop_gradient(features))
+        return trained_predictor.apply({"params": params["predictor"]}, features)  # pyright: ignore[reportReturnType]
 
     def sample(key: Key[Array, ""]) -> TaskConfig:
         return {"target": init_encoder(key)} if target == "random" else {}
 
     def task(task_config: TaskConfig, data: Data) -> Task:
         def init(key: Key[Array, ""]) -> Params:
-            encoder_key, predictor_key = jax.random.split(key)
-            features = jax.ShapeDtypeStruct((1, size), "float32")
-            return {
-                "encoder": init_encoder(encoder_key),
-                "predictor": predictor.lazy_init(predictor_key, features)["params"],
-            }
+            encoder_key, predictor_key, target_key = jax.random.split(key, 3)
+            params = {"encoder": init_encoder(encoder_key)}
+            if predictor == "trained":
+                features = jax.ShapeDtypeStruct((1, size), "float32")
+                params["predictor"] = trained_predictor.lazy_init(predictor_key, features)["params"]
+            if target == "slow":
+                params["target"] = init_encoder(target_key)
+            return params
+
+        def aim_of(params: Params, features: jax.Array, views: jax.Array) -> Float[Array, "views size"]:
+            if target == "free":
+                return features
+            if target == "online":
+                return jax.lax.stop_gradient(features)
+            if target == "slow":
+                return jax.lax.stop_gradient(encode(params["target"], views))
+            random_encoder = jax.tree.map(lambda leaf: leaf.astype(views.dtype), task_config["target"])
+            return normalise_over_batch(encode(random_encoder, views))
 
         def loss(params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, ""]:
             del key
             views = two_views(batch["image"], batch["seed"])
             features = encode(params["encoder"], views)
-            prediction = predict(params["predictor"], features)
-            if target == "online":
-                aim = features
-            else:
-                random_encoder = jax.tree.map(lambda leaf: leaf.astype(views.dtype), task_config["target"])
-                aim = normalise_over_batch(encode(random_encoder, views))
-            other_view = jnp.roll(jax.lax.stop_gradient(aim), len(batch["seed"]), axis=0)
-            return 1 + negative_cosine(prediction, other_view)
+            other_view = jnp.roll(aim_of(params, features, views), len(batch["seed"]), axis=0)
+            distance = 1 + negative_cosine(predict(params, features), other_view)
+            return distance + tether(params["target"], params["encoder"]) if target == "slow" else distance
 
         def sample_batch(key: Key[Array, ""], split: str, batch_shape: tuple[int, ...]) -> Batch:
             image_key, seed_key = jax.random.split(key)

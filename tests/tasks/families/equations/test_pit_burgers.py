@@ -13,6 +13,7 @@ from tasks.families.equations.pit_burgers import (
     PhysicsInformedTransformer,
     pit_burgers,
     pit_data,
+    sensor_places,
 )
 from tasks.networks.cole_hopf import burgers_solution, sine_series
 
@@ -29,7 +30,7 @@ def features(x):
 def test_network_is_cross_attention_with_keys_and_values_written_out():
     rng = np.random.default_rng(0)
     points, samples = rng.uniform(-1, 1, (3, 2, 2)), rng.normal(size=(3, NUM_SENSORS))
-    model = PhysicsInformedTransformer(width=8)
+    model = PhysicsInformedTransformer(8, tuple((float(x),) for x in sensor_places()))
     inputs = jnp.asarray(points, jnp.float32), jnp.asarray(samples, jnp.float32)
     params = jax.jit(model.init)(jax.random.key(0), *inputs)
     params = jax.tree.map(lambda p: p + 0.3 * jnp.asarray(rng.normal(size=p.shape), jnp.float32), params)

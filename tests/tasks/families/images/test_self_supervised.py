@@ -1,12 +1,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
 from tasks.base import SPLITS
 from tasks.families.images.self_supervised import (
     cut_interval,
+    eigen_predictor,
     negative_cosine,
     neighbour_accuracy,
     normalise_over_batch,
@@ -15,6 +17,8 @@ from tasks.families.images.self_supervised import (
     spread,
     two_views,
 )
+from tasks.suites.entry import omniglot_8
+from tests.tasks.training_curves import training_curves
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +175,88 @@ def test_number_of_parameters_and_bad_arguments(images):
         self_supervised(images, hidden=0)
     with pytest.raises(ValueError, match="size=1"):
         self_supervised(images, size=1)
+
+
+def test_eigen_predictor_is_the_root_of_the_second_moments():
+    """U diag(sqrt(s / max s)) U^T is the matrix root of F / max s, whatever the eigenvectors."""
+    features = np.random.default_rng(0).normal(size=(50, 5)) * np.array([3, 1, 0.5, 0.1, 0])
+    second = features.T @ features / 50
+    found = np.asarray(jax.jit(eigen_predictor)(jnp.asarray(features, jnp.float32)), np.float64)
+    root = found - 0.01 * np.eye(5)
+    np.testing.assert_allclose(root, root.T, atol=1e-6)
+    np.testing.assert_allclose(root @ root, second / np.linalg.norm(second, 2), atol=1e-5)
+    assert np.linalg.eigvalsh(root).min() > -1e-3
+    np.testing.assert_allclose(eigen_predictor(jnp.zeros((3, 2))), 0.01 * np.eye(2), atol=1e-7)
+
+
+def test_loss_of_the_eigen_predictor_by_hand(images):
+    """Online target; no gradient flows through the predictor, so that the loss is one of a linear map held fixed."""
+    family = self_supervised(images, hidden=6, size=4, predictor="eigen")
+    task = family.task({}, family.data)
+    params = jax.tree.map(
+        lambda p: p + 0.2 * jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape), task.init(jax.random.key(1))
+    )
+    assert set(params) == {"encoder"}
+    batch = family.eval_batch(family.data, "test")
+    views = np.asarray(jax.jit(two_views)(batch["image"], batch["seed"]), np.float64)
+
+    def loss_with(predictor, w, aim):
+        return 1 - cosines(by_hand(w, views) @ predictor, np.roll(aim, 40, axis=0)).mean()
+
+    features = by_hand(params["encoder"], views)
+    s, u = np.linalg.eigh(features.T @ features / 80)
+    predictor = u @ np.diag(np.sqrt(s / s[-1]) + 0.01) @ u.T
+    loss, gradient = jax.jit(jax.value_and_grad(task.loss))(params, jax.random.key(0), batch)
+    np.testing.assert_allclose(loss, loss_with(predictor, params["encoder"], features), rtol=1e-4)
+    flat, unravel = ravel_pytree(jax.tree.map(lambda p: np.asarray(p, np.float64), params["encoder"]))
+    step = 1e-5 * np.cos(np.arange(flat.size))
+    above, below = (loss_with(predictor, unravel(np.asarray(flat) + sign * step), features) for sign in (1, -1))
+    np.testing.assert_allclose(2 * ravel_pytree(gradient["encoder"])[0] @ step, above - below, rtol=2e-3)
+
+
+def test_a_slow_target_is_a_moving_average_under_gradient_descent(images):
+    """BYOL: the value is that of the target's features, and a step moves the target by TETHER lr of the way."""
+    family, _, task, params = start(images, "slow")
+    batch = family.eval_batch(family.data, "test")
+    views = np.asarray(jax.jit(two_views)(batch["image"], batch["seed"]), np.float64)
+    aim = by_hand(params["target"], views)
+    prediction = by_hand(params["predictor"], by_hand(params["encoder"], views))
+    loss, gradient = jax.jit(jax.value_and_grad(task.loss))(params, jax.random.key(0), batch)
+    np.testing.assert_allclose(loss, 1 - cosines(prediction, np.roll(aim, 40, axis=0)).mean(), rtol=1e-4)
+    momentum = 1 - 0.1 * 0.3
+    for xi, w, g in zip(*map(jax.tree.leaves, (params["target"], params["encoder"], gradient["target"])), strict=True):
+        np.testing.assert_allclose(xi - 0.3 * g, momentum * xi + (1 - momentum) * w, atol=1e-6)
+
+
+def test_a_free_target_has_the_same_loss_and_the_whole_gradient(images):
+    _, _, online, params = start(images, "online")
+    family, _, free, _ = start(images, "free")
+    batch = family.eval_batch(family.data, "test")
+    with jax.enable_x64(True):
+        batch = batch | {"image": batch["image"].astype(jnp.float64)}
+        flat, unravel = ravel_pytree(jax.tree.map(lambda p: p.astype(jnp.float64), params))
+        value_and_grad = jax.jit(jax.value_and_grad(lambda flat: free.loss(unravel(flat), jax.random.key(0), batch)))
+        value, gradient = value_and_grad(flat)
+        np.testing.assert_allclose(value, online.loss(unravel(flat), jax.random.key(0), batch), rtol=1e-12)
+        step = 1e-6 * jnp.cos(jnp.arange(flat.size, dtype=jnp.float64))
+        change = value_and_grad(flat + step)[0] - value_and_grad(flat - step)[0]
+        np.testing.assert_allclose(2 * gradient @ step, change, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_features_collapse_without_the_stop_gradient_alone():
+    """Chen & He (2021), figure 2: the loss reaches its minimum at once and all features become one."""
+    ends = {}
+    for target in ("online", "free"):
+        family = self_supervised(omniglot_8(), target)
+        curves = training_curves(family, optax.sgd(0.1, momentum=0.9), 400, 400, batch_size=64)["test"]
+        ends[target] = curves["loss"][-1], curves["spread"][-1]
+    assert ends["free"][0] < 0.02 and ends["free"][1] < 0.1
+    assert ends["online"][0] > 0.1 and ends["online"][1] > 0.5
+
+
+def test_unknown_names_are_refused_with_the_known_ones(images, unchecked_annotations):
+    with pytest.raises(ValueError, match="target='momentum': use one of online, random, slow, free"):
+        self_supervised(images, "momentum")
+    with pytest.raises(ValueError, match="predictor='linear': use one of trained, eigen"):
+        self_supervised(images, predictor="linear")
