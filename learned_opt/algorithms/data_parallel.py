@@ -2,8 +2,8 @@
 
     x <- opt(x, mean_k grad loss(x; the H B examples of worker k))
 
-Workers send one gradient a round, so the bytes are those of local SGD too. Where an optimizer averages, as Schedule-Free
-does or by a field `averaged_params` in its state, the average is what `params` returns.
+Workers send one gradient a round, so the bytes are those of local SGD too. Where an optimizer averages (Schedule-Free,
+or one with a field `averaged_params` in its state), the average is what `params` returns.
 """
 
 from __future__ import annotations
