@@ -237,7 +237,10 @@ def prepare_ood(command: Ood) -> Callable[[], int]:
     from learned_opt.atomic_file import write_atomic
 
     use_all_cores()
-    protocol = dataclasses.replace(OOD_PROTOCOL, **_changes(command.flags), task=command.task)
+    changes = {"task": command.task, **_changes(command.flags)}
+    # No curve is drawn: one point at the end.
+    changes["eval_every"] = changes.get("num_rounds", OOD_PROTOCOL.num_rounds)
+    protocol = dataclasses.replace(OOD_PROTOCOL, **changes)
     checkpoints = command.checkpoint or ("lopt_generalist",)
     prepared = prepare(protocol, checkpoints, _names(command.baselines), command.contender)
 

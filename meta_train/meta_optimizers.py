@@ -62,7 +62,8 @@ def normalized_momentum(
         scaled = momentum / jnp.where(peak > 0, peak, 1)
         mean_square = jnp.sum(jnp.square(scaled)) / jnp.maximum(jnp.count_nonzero(scaled), 1)
         direction = scaled / jnp.where(peak > 0, jnp.sqrt(mean_square), 1)
-        steps = -learning_rate(state.count) * (direction + weight_decay * params)
+        rate: Any = learning_rate(state.count)
+        steps = -rate * (direction + weight_decay * params)
         return steps, NormalizedMomentumState(jnp.asarray(optax.safe_increment(state.count)), momentum)
 
     return optax.GradientTransformation(init, update)

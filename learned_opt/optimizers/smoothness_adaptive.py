@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.optimizers.learning_rate import LearningRate
+from learned_opt.optimizers.learning_rate import LearningRate, rate_at
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
@@ -74,7 +74,7 @@ def sa_sam(
 
 
 def _smoothness_adaptive(name, learning_rate, amplify, damp, direction_at):
-    first = learning_rate(jnp.zeros((), jnp.int32)) if callable(learning_rate) else learning_rate
+    first: Any = rate_at(learning_rate, jnp.zeros((), jnp.int32))
 
     def init(params):
         one = jnp.ones((), jnp.float32)
@@ -95,7 +95,7 @@ def _smoothness_adaptive(name, learning_rate, amplify, damp, direction_at):
         is_first = state.count == 0
         rate = jnp.where(is_first, first, jnp.minimum(longest, curved) + SMALLEST).astype(jnp.float32)
         ratio = jnp.where(is_first, 1, rate / state.rate)
-        factor = learning_rate(state.count) / first if callable(learning_rate) else 1
+        factor = rate_at(learning_rate, state.count) / first if callable(learning_rate) else 1
         direction = direction_at(rate, updates, params, grad_fn)
         steps = jax.tree.map(lambda g: (-rate * factor * g.astype(jnp.float32)).astype(g.dtype), direction)
         count = jnp.asarray(optax.safe_increment(state.count))

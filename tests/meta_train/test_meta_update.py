@@ -1,5 +1,7 @@
 """The update of theta against a hand-written AdamW, and safe from meta-gradients that are not finite."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -114,7 +116,7 @@ def test_normalized_momentum_equals_a_loop_whatever_the_scale():
     gradients = np.concatenate([np.zeros((4, 1)), rng.normal(size=(4, 5))], axis=1)
     gradients[2] *= 1e6
     for scale in (1.0, 1e-25):
-        optimizer = normalized_momentum(optax.linear_schedule(0.1, 0.0, 10), 0.5, 1.0)
+        optimizer: Any = normalized_momentum(optax.linear_schedule(0.1, 0.0, 10), 0.5, 1.0)
         theta, expected, m = jnp.ones(6), np.ones(6), np.zeros(6)
         state = optimizer.init(theta)
         for t, h in enumerate(gradients):

@@ -1,5 +1,7 @@
 """Averaged SGD and Schedule-Free: the averages, and that they are what is evaluated."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +41,7 @@ def evaluated(optimizer, num_rounds=6):
 
 @pytest.mark.parametrize("start", [0, 2])
 def test_the_average_of_a_dense_network_is_that_of_its_iterates(start):
-    y, iterates = np.float64([1.0, -2.0, 3.0]), []
+    y, iterates = np.array([1.0, -2.0, 3.0]), []
     for target, (average, found) in zip(TARGETS, evaluated(asgd(0.3, start)), strict=True):
         y = y - 0.3 * (y - target)
         iterates.append(y)
@@ -50,7 +52,8 @@ def test_the_average_of_a_dense_network_is_that_of_its_iterates(start):
 
 def test_the_average_of_a_weight_that_was_grown_holds_nothing_from_before():
     """Weight 0 lives on; weight 1 is pruned for two steps and grown again; weight 2 is never grown."""
-    optimizer, y = asgd(0.5), jnp.float32([1.0, 1.0, 0.0])
+    optimizer: Any = asgd(0.5)
+    y = jnp.float32([1.0, 1.0, 0.0])
     state, masks = optimizer.init(y), [[1, 1, 0], [1, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 0], [1, 1, 0]]
     history = []
     for t, mask in enumerate(masks):
@@ -67,7 +70,7 @@ def test_the_average_of_a_weight_that_was_grown_holds_nothing_from_before():
 def test_schedule_free_equals_a_loop_and_its_x_is_evaluated():
     rates, b1, b2 = np.array([0.1, 0.2, 0.3, 0.3, 0.3, 0.3]), 0.8, 0.9
     history = evaluated(schedule_free_adamw(lambda count: jnp.asarray(rates, jnp.float32)[count], b1, b2))
-    x = z = y = np.float64([1.0, -2.0, 3.0])
+    x = z = y = np.array([1.0, -2.0, 3.0])
     v, total = 0.0, 0.0
     for t, (target, (found_x, found_y)) in enumerate(zip(TARGETS, history, strict=True)):
         g = y - target

@@ -39,8 +39,8 @@ def centred_columns(seed, shape):
     return (x / np.linalg.norm(x, axis=0)).astype(np.float32)
 
 
-TARGET = {"w": centred_columns(0, (4, 3)), "v": np.float32([2.0, 1.0]), "s": np.float32(0.4)}
-START = {"w": centred_columns(1, (4, 3)), "v": np.float32([1.0, 2.0]), "s": np.float32(0.5)}
+TARGET = {"w": centred_columns(0, (4, 3)), "v": np.array([2.0, 1.0], np.float32), "s": np.float32(0.4)}
+START = {"w": centred_columns(1, (4, 3)), "v": np.array([1.0, 2.0], np.float32), "s": np.float32(0.5)}
 """Of equal norms, tensor by tensor of several entries: also those who only turn a tensor can go there."""
 
 

@@ -1,5 +1,7 @@
 """Nero, AdamP, SGDP and perpGrad against NumPy loops, and their invariants."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +53,7 @@ def compare(optimizer, loop, rtol=2e-5):
     """`loop` is (parameter, gradient of step t, memory, t) -> parameter after it; every tensor has its memory."""
     params, gradients = draw()
     update = jax.jit(optimizer.update)
-    found = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)
+    found: Any = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)
     state, memories = optimizer.init(found), {name: {} for name in params}
     for t, given in enumerate(gradients, start=1):
         gradient = {**{n: given[n] for n in params}, "kernel": turned(given, params["kernel"])}
@@ -84,9 +86,9 @@ def test_nero_equals_a_loop_over_neurons():
 
 def test_neros_first_step_turns_a_projected_neuron_by_its_rate():
     """|step| = lr at right angles to a neuron of norm 1: the tangent of the angle is lr."""
-    column = np.float32([[1.0], [-1.0], [0.0]]) / np.sqrt(2)
-    gradient = np.float32([[1.0], [1.0], [-2.0]])
-    optimizer = nero(0.1)
+    column = np.array([[1.0], [-1.0], [0.0]], np.float32) / np.sqrt(2)
+    gradient = np.array([[1.0], [1.0], [-2.0]], np.float32)
+    optimizer: Any = nero(0.1)
     updates, _ = optimizer.update(jnp.asarray(gradient), optimizer.init(column), column)
     cosine = np.sum(column * (column + np.asarray(updates)))
     np.testing.assert_allclose(np.tan(np.arccos(cosine)), 0.1, rtol=1e-3)
@@ -133,6 +135,8 @@ def test_sgdp_equals_a_loop_over_channels(nesterov):
 
 
 def test_without_right_angles_adamp_is_adam_and_sgdp_is_sgd():
+    ours: Any
+    theirs: Any
     for ours, theirs in ((adamp(0.1, delta=0.0), optax.adam(0.1)), (sgdp(0.1, delta=0.0), optax.sgd(0.1, 0.9))):
         params = jnp.ones((2, 3))
         states = [optimizer.init(params) for optimizer in (ours, theirs)]
@@ -146,15 +150,17 @@ def test_without_right_angles_adamp_is_adam_and_sgdp_is_sgd():
 def test_perp_grad_by_hand():
     w, g = jnp.float32([3.0, 4.0]), jnp.float32([10.0, 5.0])
     # w . g = 50, w . w = 25: g' = (10 - 6, 5 - 8) = (4, -3) of norm 5, scaled to |g| = sqrt(125).
-    found, _ = perp_grad().update(g, perp_grad().init(w), w)
-    np.testing.assert_allclose(found, np.float32([4.0, -3.0]) * np.sqrt(125) / 5, rtol=1e-6)
-    along, _ = perp_grad().update(2 * w, perp_grad().init(w), w)
+    optimizer: Any = perp_grad()
+    found, _ = optimizer.update(g, optimizer.init(w), w)
+    np.testing.assert_allclose(found, np.array([4.0, -3.0], np.float32) * np.sqrt(125) / 5, rtol=1e-6)
+    along, _ = optimizer.update(2 * w, optimizer.init(w), w)
     assert float(jnp.linalg.norm(along)) <= 2 * float(jnp.linalg.norm(w)) * (1 + 1e-6)
 
 
 def test_perp_adam_is_adam_on_gradients_that_are_perpendicular_already():
     w, g = jnp.float32([3.0, 4.0]), jnp.float32([-4.0, 3.0])
-    ours, adam = perp_adam(0.1), optax.adam(0.1)
+    ours: Any = perp_adam(0.1)
+    adam: Any = optax.adam(0.1)
     found, _ = ours.update(g, ours.init(w), w)
     expected, _ = adam.update(g, adam.init(w), w)
     np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -1,5 +1,7 @@
 """diffGrad, normalised logistic regression and refined schedules against closed forms and NumPy loops."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +31,8 @@ def test_diffgrad_equals_a_loop():
 
 
 def test_diffgrad_takes_half_of_adams_steps_where_the_gradient_stands_still():
-    ours, adam = diffgrad(0.1, eps=0.0), optax.adam(0.1, eps=0.0)
+    ours: Any = diffgrad(0.1, eps=0.0)
+    adam: Any = optax.adam(0.1, eps=0.0)
     g = jnp.float32([1.0, -3.0])
     states = [ours.init(g), adam.init(g)]
     with jax.numpy_dtype_promotion("standard"):
@@ -67,7 +70,7 @@ def trained(rate, examples, num_steps, w):
 
 
 def test_of_single_examples_every_weight_is_one():
-    w = np.float64([-0.3, 0.2, 0.1])
+    w = np.array([-0.3, 0.2, 0.1])
     found = trained(0.5, 1, 5, jnp.asarray(w, jnp.float32))
     for t in range(5):
         w = w + 0.5 * Y[t] * X[t]
@@ -76,7 +79,7 @@ def test_of_single_examples_every_weight_is_one():
 
 def test_small_losses_are_weighed_as_published():
     """Where all margins are large, s is the mean of the weights up to its square."""
-    w = np.float64([14.0, 0.2, -0.1])
+    w = np.array([14.0, 0.2, -0.1])
     weights = 1 / (1 + np.exp(Y * (X @ w)))
     expected = w + 0.5 * (weights * Y) @ X / weights.sum()
     np.testing.assert_allclose(trained(0.5, 12, 1, jnp.asarray(w, jnp.float32)), expected, rtol=1e-3)

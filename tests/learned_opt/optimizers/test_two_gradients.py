@@ -1,5 +1,7 @@
 """SAM, SA-SGD and SA-SAM against NumPy loops on a quadratic, where every gradient is known."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,7 +71,8 @@ def test_sam_equals_a_loop():
 
 def test_one_curvature_gives_its_inverse_as_the_rate():
     """On c y^2 / 2 the rate is bounded by 1 / c from the second step on, which solves it at once."""
-    y, optimizer = jnp.float32([1.0, 2.0]), sa_sgd(0.02)
+    y = jnp.float32([1.0, 2.0])
+    optimizer: Any = sa_sgd(0.02)
     state = optimizer.init(y)
     for _ in range(2):
         updates, state = optimizer.update(4 * y, state, y, grad_fn=lambda y, _=None: 4 * y)
@@ -83,7 +86,8 @@ def test_one_curvature_gives_its_inverse_as_the_rate():
 def test_a_schedule_multiplies_the_steps_by_its_value_over_its_first():
     y = jnp.float32([1.0, 2.0])
     rates = jnp.float32([0.1, 0.05])
-    steady, halved = sa_sgd(0.1), sa_sgd(lambda count: rates[count])
+    steady: Any = sa_sgd(0.1)
+    halved: Any = sa_sgd(lambda count: rates[count])
     state = steady.init(y)
     for share in (1.0, 0.5):
         one, after = steady.update(y, state, y, grad_fn=lambda y, _=None: y)
