@@ -17,6 +17,7 @@ from eval.commands import (
     Compare,
     Conditions,
     Diagnostics,
+    Ood,
     ParticipantFlags,
     ProtocolFlags,
     Report,
@@ -56,7 +57,7 @@ def prepare(command: Command) -> Callable[[], int]:
     Raises:
       ValueError, OSError: a mistake.
     """
-    if isinstance(command, Compare | Suite | AxisSweep) and command.data_dir is not None:
+    if isinstance(command, Compare | Suite | AxisSweep | Ood) and command.data_dir is not None:
         if not Path(command.data_dir).is_dir():
             raise FileNotFoundError(f"--data-dir {command.data_dir}: there is no such folder")
         # Where tasks.datasets looks, and what child processes inherit.
@@ -75,6 +76,8 @@ def prepare(command: Command) -> Callable[[], int]:
         return prepare_claims(command)
     if isinstance(command, Conditions):
         return prepare_conditions(command)
+    if isinstance(command, Ood):
+        return prepare_ood(command)
     return prepare_sweep(command)
 
 
@@ -219,6 +222,37 @@ def prepare_conditions(command: Conditions) -> Callable[[], int]:
             table = run(progress)
         print(table)
         print(f"wrote conditions.md and loss_against_bytes.svg to {command.run_dir}")
+        return 0
+
+    return work
+
+
+def prepare_ood(command: Ood) -> Callable[[], int]:
+    """Everyone's sweep, in and out of distribution."""
+    from eval.machine.devices import use_all_cores
+    from eval.machine.progress import show_progress
+    from eval.machine.provenance import provenance
+    from eval.ood.sweep import OOD_PROTOCOL, prepare, run
+    from eval.ood.table import ood_record, ood_table
+    from learned_opt.atomic_file import write_atomic
+
+    use_all_cores()
+    changes = {"task": command.task, **_changes(command.flags)}
+    # No curve is drawn: one point at the end.
+    changes["eval_every"] = changes.get("num_rounds", OOD_PROTOCOL.num_rounds)
+    protocol = dataclasses.replace(OOD_PROTOCOL, **changes)
+    checkpoints = command.checkpoint or ("lopt_generalist",)
+    prepared = prepare(protocol, checkpoints, _names(command.baselines), command.contender)
+
+    def work() -> int:
+        with show_progress() as progress:
+            sweeps = run(prepared, progress)
+        folder, table = Path(command.run_dir), ood_table(sweeps, protocol)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / "ood.md", table.encode())
+        write_atomic(folder / "ood.json", ood_record(sweeps, protocol, provenance()).encode())
+        print(table)
+        print(f"wrote ood.md and ood.json to {folder}")
         return 0
 
     return work

@@ -53,8 +53,8 @@ class ParticipantFlags:
     checkpoint: Checkpoints = ()
     """Checkpoint file or pretrained name, or NAME=PATH; may be given several times."""
     baselines: str = "core"
-    """Names and groups of baselines, separated by commas: core, compressed, gossip, heterogeneous, all, targets,
-    none, local_sgd, ..."""
+    """Names and groups of baselines, separated by commas: core, compressed, gossip, heterogeneous, all,
+    optimizers, targets, none, local_sgd, ..."""
     contender: References = ()
     """Another one beside them: a baseline with arguments, module:function or file.py:function, or NAME=REFERENCE; the
     function returns an eval Contender, an optax transform or a LocalAlgorithm. May be given several times."""
@@ -197,7 +197,26 @@ class Conditions:
     """Final runs per optimizer and condition."""
 
 
-Command = Compare | Suite | AxisSweep | Report | Card | Calibrate | Diagnostics | Claims | Conditions
+@dataclasses.dataclass(frozen=True)
+class Ood:
+    """Accuracy on shifted images (rotated, noisy, blurred) against that on unshifted ones, over everyone's sweep."""
+
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = "fmnist8_mlp32"
+    """Family that classifies images; as for compare --task."""
+    flags: ProtocolGroup = ProtocolFlags()
+    checkpoint: Checkpoints = ()
+    """Checkpoint file or pretrained name, whose sweep is that of a factor on its updates; lopt_generalist if none."""
+    baselines: str = "sgd,adam"
+    """Names and groups of baselines, separated by commas, each with its grid."""
+    contender: References = ()
+    """Another one beside them, as for compare."""
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder with your data sets; default: the environment variable LEARNED_OPT_DATA."""
+    run_dir: str = "runs/ood"
+    """Folder for ood.md and ood.json."""
+
+
+Command = Compare | Suite | AxisSweep | Report | Card | Calibrate | Diagnostics | Claims | Conditions | Ood
 
 COMMANDS = {
     "compare": Compare,
@@ -209,4 +228,5 @@ COMMANDS = {
     "diagnostics": Diagnostics,
     "claims": Claims,
     "conditions": Conditions,
+    "ood": Ood,
 }

@@ -1,4 +1,5 @@
-"""Command line: `python -m learned_opt list`, `inspect NAME`, `card NAME`, `export NAME FOLDER`, `algorithms`.
+"""Command line: `python -m learned_opt list`, `inspect NAME`, `card NAME`, `export NAME FOLDER`, `algorithms`,
+`optimizers`.
 
 NAME is a pretrained optimizer, a checkpoint file, a run folder of meta-training, or a folder of `export`. Exit code 2
 and one line for a mistake.
@@ -20,6 +21,7 @@ from learned_opt.algorithm_table import table_text
 from learned_opt.checkpoint import load_checkpoint
 from learned_opt.checkpoint_file import read_bytes
 from learned_opt.model_folder import export_folder, model_card
+from learned_opt.optimizers.table import optimizers_text
 from learned_opt.pretrained import pretrained_names
 from learned_opt.usage import how_used, usage_lines
 
@@ -48,12 +50,15 @@ def main(arguments: Sequence[str]) -> int:
     export.add_argument("name", help=_NAME_HELP)
     export.add_argument("folder", help="folder to write")
     commands.add_parser("algorithms", help="distributed algorithms and server optimizers: paper, use")
+    commands.add_parser("optimizers", help="hand-designed optimizers: paper, use")
     try:
         command = parser.parse_args(arguments)
         if command.command == "list":
             print(table())
         elif command.command == "algorithms":
             print(table_text())
+        elif command.command == "optimizers":
+            print(optimizers_text())
         elif command.command == "inspect":
             print(description(command.name, command.all))
         elif command.command == "card":

@@ -104,8 +104,10 @@ class MetaTrainConfig:
     swap_every: int = 20
     """Meta-steps after which that window moves on."""
 
+    meta_optimizer: str = "clipped_adamw"
+    """What moves theta: clipped_adamw, or normalized_momentum (BO-REP's step, whose length is the learning rate)."""
     meta_learning_rate: float = 3e-3
-    """Peak learning rate of AdamW on theta."""
+    """Peak learning rate of theta."""
     final_meta_learning_rate: float = 3e-4
     """Learning rate at the end of the cosine decay, which is the last of meta_steps."""
     warmup_steps: int = 50
@@ -114,9 +116,9 @@ class MetaTrainConfig:
     """Leaves of theta that are trained, by the beginnings of their names separated by commas, e.g. controller; the
     others stay as they were at the start, to the bit. All where it is empty."""
     weight_decay: float = 1e-4
-    """AdamW's decoupled weight decay of theta."""
+    """Decoupled weight decay of theta, times the learning rate."""
     max_gradient_norm: float = 1.0
-    """Ceiling of the meta-gradient's global norm; larger ones are scaled down to it."""
+    """Ceiling of the meta-gradient's global norm; larger ones are scaled down to it by clipped_adamw."""
     theta_average_decay: float = 0.98
     """Decay per meta-step of the average of theta that is exported; 0 exports the last theta."""
     max_consecutive_skips: int = 20

@@ -16,6 +16,7 @@ from meta_train.estimators.base import Estimator
 from meta_train.estimators.objective import check_objective
 from meta_train.expert import sets_workers
 from meta_train.flat_theta import trained_entries
+from meta_train.meta_optimizers import check_meta_optimizer
 from meta_train.references import (
     NOTHING,
     Given,
@@ -121,6 +122,7 @@ def _check_numbers(config: MetaTrainConfig) -> None:
 
 def _check_names(config: MetaTrainConfig, given: Given) -> None:
     check_objective(config.objective)
+    check_meta_optimizer(config.meta_optimizer)
     if config.meta_loss_split not in META_LOSS_SPLITS:
         raise ValueError(
             f"meta_loss_split={config.meta_loss_split!r}: {hint(config.meta_loss_split, META_LOSS_SPLITS)}"

@@ -1,9 +1,8 @@
 """From a meta-gradient to the next theta: a step of the meta-optimizer, and a running average of theta.
 
-The meta-optimizer is AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) on gradients clipped by global norm, because
-PES gradients are heavy-tailed and one outlier would otherwise sit in both moments; the exported meta-parameters are an
-exponential moving average (Polyak & Juditsky 1992), which removes most of what the noise of single steps leaves in
-theta. A gradient with a non-finite entry never reaches theta: the step is skipped and counted.
+The meta-optimizers are in meta_optimizers.py. The exported meta-parameters are an exponential moving average (Polyak &
+Juditsky 1992), which removes most of what the noise of single steps leaves in theta. A gradient with a non-finite entry
+never reaches theta: the step is skipped and counted.
 """
 
 from collections.abc import Callable
@@ -74,16 +73,6 @@ class MetaUpdate(NamedTuple):
     apply: Callable[[MetaTrainState, FlatTheta, EstimatorInfo], tuple[MetaTrainState, MetaStepInfo]]
 
 
-def clipped_adamw(
-    learning_rate: optax.Schedule, weight_decay: float, max_gradient_norm: float
-) -> optax.GradientTransformation:
-    """AdamW with decoupled weight decay, on gradients whose global norm is scaled down to `max_gradient_norm`."""
-    return optax.chain(
-        optax.clip_by_global_norm(max_gradient_norm),
-        optax.adamw(learning_rate, weight_decay=weight_decay),
-    )
-
-
 def meta_update(
     optimizer: optax.GradientTransformation,
     learning_rate: optax.Schedule,
@@ -95,7 +84,7 @@ def meta_update(
     """Builds the update.
 
     Args:
-      optimizer: of theta, e.g. `clipped_adamw`; it is given a vector.
+      optimizer: of theta, one of META_OPTIMIZERS; it is given a vector.
       learning_rate: its schedule over meta-steps, reported only.
       average_decay: of the running average of theta; it starts smaller, at (1 + t) / (10 + t).
       form: of theta.

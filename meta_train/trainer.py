@@ -22,7 +22,8 @@ from meta_train.estimators.truncation import ResumeRule, log_uniform_length
 from meta_train.estimators.unroll import Unroll, make_unroll
 from meta_train.expert import SUPERVISION, annealed, supervised, with_expert
 from meta_train.flat_theta import FlatTheta, flat_form, trained_entries
-from meta_train.meta_update import clipped_adamw, meta_update
+from meta_train.meta_optimizers import META_OPTIMIZERS
+from meta_train.meta_update import meta_update
 from meta_train.mixture import BuiltComponent, MetaTrainer, mixture_trainer
 from meta_train.processes.distributed import place
 from meta_train.references import (
@@ -176,7 +177,7 @@ def build_trainer(config: MetaTrainConfig, given: Given = NOTHING) -> MetaTraine
         for (name, run), component in zip(runs.items(), components, strict=True)
     }
     rate = warmup_cosine(config)
-    optimizer = clipped_adamw(rate, config.weight_decay, config.max_gradient_norm)
+    optimizer = META_OPTIMIZERS[config.meta_optimizer](rate, config.weight_decay, config.max_gradient_norm)
     trained = trained_entries(lopt, config.train_only)
     update = meta_update(optimizer, rate, config.theta_average_decay, flat_form(lopt), mesh, trained)
     trainer = mixture_trainer(lopt, built, update, components_per_step=config.components_per_step, seed=config.seed)

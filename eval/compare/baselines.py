@@ -4,6 +4,8 @@
     local_sgd slowmo diloco fedadam  SGD workers under a server optimizer
     diloco_adam diloco_adamw         DiLoCo's own form (Douillard et al. 2023, arXiv 2311.08105) has AdamW workers
 
+    dp_NAME                          data-parallel, any optimizer of `python -m learned_opt optimizers`
+
     auto_diloco                      a rule that finds the workers' rate itself; one setting for all problems
     muloco, sparse_loco, scaffold ...    see eval/compare/rivals.py
 
@@ -21,6 +23,7 @@ from eval.compare.contenders import Contender, contender
 from eval.compare.gossip_rivals import GOSSIP
 from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
 from eval.compare.heterogeneous_rivals import HETEROGENEOUS
+from eval.compare.optimizer_baselines import OPTIMIZER_BASELINES
 from eval.compare.rivals import RIVALS
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
 from eval.schedules import factor
@@ -145,6 +148,7 @@ BASELINES: dict[str, Callable[..., Contender]] = {
     "dp_muon": _dp_muon,
     "auto_diloco": _auto_diloco,
     **RIVALS,
+    **OPTIMIZER_BASELINES,
 }
 """Name -> (protocol, ...) -> contender, in the order of tables."""
 
@@ -168,10 +172,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "gossip": (LOCAL_SGD, DILOCO, *GOSSIP),
     "heterogeneous": (LOCAL_SGD, DILOCO, *HETEROGENEOUS),
     "rivals": tuple(RIVALS),
-    "all": tuple(BASELINES),
+    "optimizers": ("sgd", "adam", "dp_adamw", "dp_muon", *OPTIMIZER_BASELINES),
+    "all": tuple(name for name in BASELINES if name not in OPTIMIZER_BASELINES),
     "none": (),
 }
-"""Names that stand for several baselines; those of a kind have what they are measured against with them."""
+"""Names that stand for several baselines; those of a kind have what they are measured against with them. `all` is every
+algorithm; more optimizers of one step a round are in `optimizers`."""
 
 
 def make_baselines(protocol: EvalProtocol, names: Sequence[str] = ("core",)) -> tuple[Contender, ...]:

@@ -64,6 +64,27 @@ def grow(grid: Grid, best: Setting) -> tuple[Grid, list[Setting]]:
     return axes, settings(near)
 
 
+def for_batch(axis: GridAxis, times: float, adaptive: bool) -> GridAxis:
+    """Learning rates for steps on `times` as many examples as those of the axis.
+
+    The rate at which noise stays as it is: in proportion to the batch for SGD, to its root for adaptive optimizers
+    (Granziol, Zohren & Roberts 2022, arXiv 2006.09092). Beyond some batch SGD's best rate stands still, so the rule
+    says where a sweep begins and not where it ends; grids grow.
+
+    Args:
+      axis: of the learning rate.
+      times: examples a step over those that the axis is for; with K workers and H local steps, K H B of a round.
+      adaptive: whether the optimizer's steps do not grow with the gradient.
+
+    Raises:
+      ValueError: `times` is not positive.
+    """
+    if not 0 < times < math.inf:
+        raise ValueError(f"times={times}: use a positive finite number")
+    factor = math.sqrt(times) if adaptive else times
+    return axis._replace(values=tuple(_rounded(value * factor) for value in axis.values))
+
+
 def budgeted(grid: Grid, tuning: str) -> Grid:
     """The grid under a budget of `eval.protocol.TUNING_BUDGETS`; written for "full"."""
     return grid if tuning == "full" else coarse(grid)

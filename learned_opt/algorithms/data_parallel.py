@@ -2,7 +2,8 @@
 
     x <- opt(x, mean_k grad loss(x; the H B examples of worker k))
 
-Workers send one gradient a round, so the bytes are those of local SGD too.
+Workers send one gradient a round, so the bytes are those of local SGD too. Where an optimizer averages (Schedule-Free,
+or one with a field `averaged_params` in its state), the average is what `params` returns.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.algorithms.round import dense_bytes, gather, mean_of_workers, worker_index
+from learned_opt.algorithms.round import dense_bytes, evaluated_params, gather, mean_of_workers, worker_index
 from learned_opt.argument_checks import check_transform, checked_loss, explained_state
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
@@ -32,7 +33,8 @@ def data_parallel(opt: optax.GradientTransformation) -> LocalAlgorithm:
     """One step of `opt` a round, on all K H B examples of it.
 
     Args:
-      opt: any optax transform of gradients; it receives `value=loss`, the mean over the workers.
+      opt: any optax transform of gradients; it receives `value=loss`, the mean over the workers, and `grad_fn`: other
+        parameters -> their gradient on the same examples, for which the workers communicate again.
 
     Returns:
       The algorithm; `RoundInfo.losses` holds the loss of the whole batch in every place.
@@ -57,9 +59,13 @@ def data_parallel(opt: optax.GradientTransformation) -> LocalAlgorithm:
         worker_key = jax.random.fold_in(key, worker_index())
         everyone = gather(jax.value_and_grad(loss_fn)(params, worker_key, batch))
         loss, gradient = mean_of_workers(everyone)
+
+        def grad_fn(params, _=None):
+            return mean_of_workers(gather(jax.grad(loss_fn)(params, worker_key, batch)))
+
         with explained_state(opt_state, opt.init, params, "data_parallel"):
-            updates, opt_state = opt.update(gradient, opt_state, params, value=loss)
+            updates, opt_state = opt.update(gradient, opt_state, params, value=loss, grad_fn=grad_fn)
         shared = Shared(optax.apply_updates(params, updates), opt_state)
         return RoundState(shared, ()), RoundInfo(jnp.full((num_steps,), loss), {})
 
-    return LocalAlgorithm(init, round_fn, lambda state: state.shared.params, dense_bytes)
+    return LocalAlgorithm(init, round_fn, lambda state: evaluated_params(*state.shared), dense_bytes)

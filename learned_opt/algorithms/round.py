@@ -189,11 +189,19 @@ def local_rates(server_state: Any) -> Any:
 
 def evaluated_params(params: Params, server_state: Any) -> Params:
     """What is to be evaluated, in the dtypes of `params`: the field `averaged_params` of the server's state, wherever
-    it is nested; the global parameters themselves where it averages none."""
+    it is nested, or the x of an `optax.contrib.schedule_free`; the parameters themselves where it averages none."""
     averaged = optax.tree.get(server_state, "averaged_params", None)
-    if averaged is None or averaged == ():
-        return params
+    if averaged is None or (isinstance(averaged, tuple) and not averaged):
+        found = jax.tree.leaves(server_state, is_leaf=_is_schedule_free)
+        schedule_free = [leaf for leaf in found if _is_schedule_free(leaf)]
+        if not schedule_free:
+            return params
+        averaged = optax.contrib.schedule_free_eval_params(schedule_free[0], params)
     return jax.tree.map(lambda z, x: z.astype(x.dtype), averaged, params)
+
+
+def _is_schedule_free(node):
+    return isinstance(node, optax.contrib.ScheduleFreeState)
 
 
 def server_step(

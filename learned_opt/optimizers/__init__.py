@@ -8,9 +8,11 @@
     relative_adam     the same with Adam's momentum m in the place of g
     normalized_sgd    y <- y - lr max(rms(y), 1e-3) g / rms(g)              a share of each tensor, no state
 
-All of them take a learning rate that is a number, a traced scalar or an optax schedule over local steps. Their state
-stays on its worker between rounds, and a schedule's count with it. Any other optax transform serves as well: these are
-the ones that a checkpoint can name.
+and the others of table.py, which `python -m learned_opt optimizers` lists with their papers. All of them take a
+learning rate that is a number, a traced scalar or an optax schedule over local steps. Their state stays on its worker
+between rounds, and a schedule's count with it. Any other optax transform serves as well: these are the ones that a
+checkpoint can name. Target-based surrogates (Lavington et al. 2023, arXiv 2302.02607) are not among them: their steps
+need the gradient by the model's outputs, and a local optimizer sees parameters alone.
 """
 
 from __future__ import annotations
@@ -21,20 +23,15 @@ import optax
 
 from learned_opt.argument_checks import check_transform
 from learned_opt.names import check_arguments, parse, resolve
-from learned_opt.optimizers.adam_b1_0 import adam_b1_0
+from learned_opt.optimizers.adam_b1_0 import adam_b1_0 as adam_b1_0
 from learned_opt.optimizers.learning_rate import LearningRate, check_learning_rate
-from learned_opt.optimizers.normalized_sgd import normalized_sgd
-from learned_opt.optimizers.relative_adam import relative_adam
-from learned_opt.optimizers.relative_rmsprop import relative_rmsprop
+from learned_opt.optimizers.normalized_sgd import normalized_sgd as normalized_sgd
+from learned_opt.optimizers.relative_adam import relative_adam as relative_adam
+from learned_opt.optimizers.relative_rmsprop import relative_rmsprop as relative_rmsprop
+from learned_opt.optimizers.table import OPTIMIZERS
 
 LOCAL_OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "sgd": optax.sgd,
-    "adam": optax.adam,
-    "adamw": optax.adamw,
-    "adam_b1_0": adam_b1_0,
-    "relative_adam": relative_adam,
-    "relative_rmsprop": relative_rmsprop,
-    "normalized_sgd": normalized_sgd,
+    name: entry.make for name, entry in OPTIMIZERS.items()
 }
 """Name -> function(learning_rate, ...) -> transform."""
 

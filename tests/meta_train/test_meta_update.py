@@ -1,5 +1,7 @@
 """The update of theta against a hand-written AdamW, and safe from meta-gradients that are not finite."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,8 @@ from learned_opt.base import LearnedOptimizer
 from meta_train.estimators.base import EstimatorInfo, GradientEstimator
 from meta_train.estimators.particle_mesh import make_particle_mesh
 from meta_train.flat_theta import flat_form
-from meta_train.meta_update import clipped_adamw, meta_update
+from meta_train.meta_optimizers import clipped_adamw, normalized_momentum
+from meta_train.meta_update import meta_update
 from meta_train.mixture import BuiltComponent, mixture_trainer
 
 
@@ -105,3 +108,26 @@ def test_theta_that_cannot_be_flat():
         flat_form(lopt({"mlp": {"steps": jnp.int32(3), "w": jnp.zeros(2)}}))
     with pytest.raises(ValueError, match="theta is empty"):
         flat_form(lopt({}))
+
+
+def test_normalized_momentum_equals_a_loop_whatever_the_scale():
+    rng = np.random.default_rng(0)
+    # The first entry never has a gradient: it does not count, and only decays.
+    gradients = np.concatenate([np.zeros((4, 1)), rng.normal(size=(4, 5))], axis=1)
+    gradients[2] *= 1e6
+    for scale in (1.0, 1e-25):
+        optimizer: Any = normalized_momentum(optax.linear_schedule(0.1, 0.0, 10), 0.5, 1.0)
+        theta, expected, m = jnp.ones(6), np.ones(6), np.zeros(6)
+        state = optimizer.init(theta)
+        for t, h in enumerate(gradients):
+            updates, state = optimizer.update(jnp.asarray(scale * h, jnp.float32), state, theta)
+            theta = theta + updates
+            m = 0.9 * m + 0.1 * h
+            expected = expected - 0.1 * (1 - t / 10) * (np.sqrt(5) * m / np.linalg.norm(m) + 0.5 * expected)
+            np.testing.assert_allclose(theta, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_without_a_gradient_there_is_no_step():
+    optimizer = normalized_momentum(optax.constant_schedule(0.1), 0.0, 1.0)
+    updates, _ = optimizer.update(jnp.zeros(3), optimizer.init(jnp.ones(3)), jnp.ones(3))
+    assert not np.any(np.asarray(updates))

@@ -13,7 +13,8 @@ from meta_train.component import Component
 from meta_train.estimators.base import EstimatorInfo, GradientEstimator
 from meta_train.estimators.particle_mesh import make_particle_mesh
 from meta_train.flat_theta import flat_form
-from meta_train.meta_update import clipped_adamw, meta_update
+from meta_train.meta_optimizers import clipped_adamw
+from meta_train.meta_update import meta_update
 from meta_train.mixture import BuiltComponent, draw_components, mixture_trainer
 from meta_train.runs.run import resume, run
 from meta_train.runs.state_arrays import from_arrays, to_arrays

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from eval.compare.baselines import BASELINES, GRID_SIZE, GROUPS, make_baselines
-from eval.compare.grids import GridAxis, coarse, grow, log_spaced, settings
+from eval.compare.grids import GridAxis, coarse, for_batch, grow, log_spaced, settings
 from tests.eval.toy import TOY
 
 
@@ -52,7 +52,7 @@ def test_the_neighbourhood_is_complete_in_every_axis():
 
 @pytest.mark.parametrize(("tuning", "size"), [("full", GRID_SIZE), ("coarse", 9)])
 def test_every_baseline_has_the_same_budget(tuning, size):
-    everyone = make_baselines(dataclasses.replace(TOY, tuning=tuning), ("all",))
+    everyone = make_baselines(dataclasses.replace(TOY, tuning=tuning), ("all", "optimizers"))
     tuned = [contender for contender in everyone if contender.name != "auto_diloco"]
     assert {len(settings(contender.grid)) for contender in tuned} == {size}
     assert [contender.name for contender in everyone] == list(BASELINES)
@@ -79,3 +79,20 @@ def test_coarse_grids():
     assert coarse({"a": GridAxis(tuple(range(1, 10)))})["a"].values == (2, 5, 8)
     assert coarse({"a": GridAxis((1.0, 2.0, 3.0)), "b": GridAxis((4.0, 5.0, 6.0))})["b"].values == (5.0,)
     assert coarse({}) == {}
+
+
+def test_rates_follow_the_batch():
+    """Four times the examples: four times SGD's rate, twice Adam's; and back."""
+    axis = GridAxis((0.01, 0.1, 1.0))
+    assert for_batch(axis, 4, adaptive=False).values == (0.04, 0.4, 4.0)
+    assert for_batch(axis, 4, adaptive=True).values == (0.02, 0.2, 2.0)
+    assert for_batch(for_batch(axis, 4, adaptive=True), 0.25, adaptive=True) == axis
+    with pytest.raises(ValueError, match="times=0: use a positive"):
+        for_batch(axis, 0, adaptive=True)
+    large = dataclasses.replace(TOY, num_workers=8, num_local_steps=4, batch_size=64)
+    for name, times in (("dp_asgd", 4), ("dp_nadamw", 2)):
+        at_reference, moved = (
+            BASELINES[name](protocol).grid["lr"].values
+            for protocol in (dataclasses.replace(large, batch_size=16), large)
+        )
+        assert moved == pytest.approx([times * rate for rate in at_reference], rel=1e-3)

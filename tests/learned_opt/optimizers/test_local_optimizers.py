@@ -9,7 +9,6 @@ import optax
 import pytest
 
 from learned_opt.optimizers import (
-    LOCAL_OPTIMIZERS,
     adam_b1_0,
     make_local_optimizer,
     normalized_sgd,
@@ -47,40 +46,6 @@ def run(optimizer, params, gradients):
 
 def assert_close(found, expected, rtol=2e-6):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=1e-7), found, expected)
-
-
-@pytest.mark.parametrize("name", LOCAL_OPTIMIZERS)
-def test_descends_with_a_traced_learning_rate(name):
-    @jax.jit
-    def run(learning_rate):
-        optimizer = make_local_optimizer(name, learning_rate)
-        params = {"w": jnp.asarray([1.0, -2.0]), "b": jnp.float32(0.5)}
-        state = optimizer.init(params)
-        for _ in range(20):
-            updates, state = optimizer.update(params, state, params)
-            params = jax.tree.map(jnp.add, params, updates)
-        return jnp.sum(jnp.square(params["w"]))
-
-    # The gradient of |w|^2 / 2 is w.
-    assert run(jnp.float32(0.05)) < 0.7 * 5
-
-
-@pytest.mark.parametrize("name", LOCAL_OPTIMIZERS)
-def test_a_schedule_over_steps_is_the_rate_of_each_step(name):
-    """A step at rate r, then one at r / 2 from the same state, is what the schedule does."""
-    params, gradients = draw(3)
-    rates = [0.25, 0.125, 0.0625]
-
-    def schedule(count):
-        return jnp.asarray(rates, jnp.float32)[count]
-
-    found = run(make_local_optimizer(name, schedule), params, gradients)
-    state: Any = make_local_optimizer(name, 1.0).init(params)
-    for gradient, rate, after in zip(gradients, rates, found, strict=True):
-        optimizer = make_local_optimizer(name, rate)
-        updates, state = optimizer.update(jax.tree.map(jnp.asarray, gradient), state, params)
-        params = optax.apply_updates(params, updates)
-        assert_close(after, params)
 
 
 def test_adam_b1_0_is_optax_adam_without_momentum():
@@ -145,17 +110,6 @@ def test_state_is_float32_for_bfloat16_parameters(build):
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(jnp.bfloat16)}
 
 
-@pytest.mark.parametrize("name", ["adam_b1_0", "relative_rmsprop", "relative_adam", "normalized_sgd"])
-def test_own_optimizers_hold_under_strict_promotion_and_with_odd_leaves(name):
-    params = {"w": jnp.ones((2, 2)), "none": None, "empty": jnp.zeros((0, 3)), "scalar": jnp.float32(2.0)}
-    optimizer = make_local_optimizer(name, 0.1)
-    with jax.numpy_dtype_promotion("strict"):
-        updates: Any
-        updates, _ = optimizer.update(params, optimizer.init(params), params)
-    assert updates["none"] is None and updates["empty"].shape == (0, 3)
-    assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(updates))
-
-
 def test_references_with_arguments():
     params, gradients = draw(3)
     for reference, expected in [
@@ -172,7 +126,7 @@ def test_references_with_arguments():
     ("arguments", "message"),
     [
         (("rmsprop", 0.1), r"use adam_b1_0 for Adam without momentum, once called so here, or optax:rmsprop"),
-        (("adm", 0.1), r"local optimizer: 'adm' is unknown; did you mean 'adam'\? use one of sgd, adam"),
+        (("adm", 0.1), r"local optimizer: 'adm' is unknown; did you mean 'adam'\? use it, or one of "),
         (("sgd",), "local optimizer 'sgd' has no learning rate: use 'sgd,learning_rate=0.01'"),
         (("sgd", -0.1), "learning_rate=-0.1: use a number above 0"),
         (("sgd", 0), "learning_rate=0: use"),
