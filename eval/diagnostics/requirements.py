@@ -88,7 +88,7 @@ def lacking_linear_net(family: TaskFamily) -> str | None:
     params = jax.eval_shape(lambda key: family.task(family.sample(key), family.data).init(key), jax.random.key(0))
     if not isinstance(params, dict) or set(params) != {"u", "v"}:
         return "is no two-layer linear net"
-    u, v = (getattr(params[name], "shape", ()) for name in ("u", "v"))
+    u, v = map(jnp.shape, jax.tree.leaves(params))
     return None if len(u) == len(v) == 2 and u[1] == v[1] else "is no two-layer linear net"
 
 

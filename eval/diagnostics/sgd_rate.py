@@ -16,6 +16,8 @@ from eval.schedules import factor
 from learned_opt.algorithms.round import simulate
 from learned_opt.base import LocalAlgorithm
 
+SCALES = (1.0, 2.0)
+
 TOLERANCE = 1e-3
 """Relative; of float32 sums."""
 
@@ -32,16 +34,13 @@ def sgd_rates(
       rounds: counted from one.
     """
     for num_rounds, num_steps in ((1, 3), (3, 1)):
-        falls = np.stack(
-            [_falls(algorithm, params, protocol.num_workers, num_rounds, num_steps, s) for s in (1.0, 2.0)]
-        )
+        falls = _falls(algorithm, params, protocol.num_workers, num_rounds, num_steps)
         if not np.any(falls):
             continue
-        in_units = falls / np.array([[1.0], [4.0]])
         steps_a_round = protocol.num_local_steps if num_rounds == 1 else 1
         factors = _factors(protocol, np.arange(2), steps_a_round)
-        eta = in_units[0, 0] / factors[0]
-        if eta > 0 and np.allclose(in_units, eta * factors[None], rtol=TOLERANCE):
+        eta = falls[0, 0] / factors[0]
+        if eta > 0 and np.allclose(falls, eta * factors[None], rtol=TOLERANCE):
             return eta * _factors(protocol, (rounds - 1) * steps_a_round, steps_a_round)
         break
     return np.full(len(rounds), np.nan, np.float32)
@@ -53,29 +52,28 @@ def _factors(protocol: EvalProtocol, steps: Int[np.ndarray, "n"], steps_a_round:
 
 
 def _falls(
-    algorithm: LocalAlgorithm, params: PyTree, num_workers: int, num_rounds: int, num_steps: int, scale: float
-) -> Float[np.ndarray, "2"]:
-    """By how much the loss falls in the first two steps, over |c|^2."""
+    algorithm: LocalAlgorithm, params: PyTree, num_workers: int, num_rounds: int, num_steps: int
+) -> Float[np.ndarray, "scales steps"]:
+    """By how much the loss falls in the first two steps, over s^2 |c|^2, for each s of SCALES."""
     simulated = simulate(algorithm, num_workers)
-    leaves, tree = jax.tree.flatten(jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params))
-    keys = jax.random.split(jax.random.key(0), len(leaves))
-    slope = tree.unflatten([jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)])
-
-    def inner(x: PyTree, y: PyTree) -> Float[Array, ""]:
-        products = jax.tree.map(lambda a, b: jnp.sum(a.astype(jnp.float32) * b.astype(jnp.float32)), x, y)
-        return jnp.sum(jnp.stack(jax.tree.leaves(products)))
-
-    def loss(x, key, batch):
-        del key
-        return scale * inner(x, slope) + 0 * jnp.sum(batch["x"])
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), params)
+    rng = np.random.default_rng(0)
+    slope = jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape), jnp.float32), params)
+    square = sum(float(np.sum(np.square(leaf))) for leaf in jax.tree.leaves(slope))
 
     @jax.jit
-    def losses(slope_norm):
-        state, found = simulated.init(tree.unflatten(leaves)), []
+    def losses(scale: Float[Array, ""], slope: PyTree) -> Float[Array, "losses"]:
+        def loss(x, key, batch):
+            del key
+            products = [jnp.sum(a * b) for a, b in zip(jax.tree.leaves(x), jax.tree.leaves(slope), strict=True)]
+            return scale * jnp.sum(jnp.stack(products)) + 0 * jnp.sum(batch["x"])
+
+        state, found = simulated.init(zeros), []
         for number in range(num_rounds):
             batches = {"x": jnp.zeros((num_workers, num_steps, 1))}
             state, info = simulated.round(loss, state, jax.random.key(number), batches)
             found.append(jnp.reshape(info.losses[0], -1))
-        return jnp.concatenate(found) / slope_norm
+        return jnp.concatenate(found)
 
-    return -np.diff(np.asarray(losses(inner(slope, slope)), np.float64))[:2]
+    found = [np.asarray(losses(jnp.float32(scale), slope), np.float64) / (scale**2 * square) for scale in SCALES]
+    return -np.diff(np.stack(found), axis=1)[:, :2]

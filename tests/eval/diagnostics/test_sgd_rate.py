@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -22,26 +23,19 @@ def rates(server, local=None, **changes):
     return sgd_rates(made.make({}), PARAMS, protocol, ROUNDS)
 
 
-@pytest.mark.parametrize("server", [fedavg(), diloco(0.7, 0.9)])
-def test_local_sgd_has_its_workers_rate_whatever_the_server_does(server):
-    np.testing.assert_allclose(rates(server, optax.sgd(0.3)), 0.3, rtol=1e-5)
+def test_local_sgd_has_its_workers_rate_whatever_the_server_does():
+    np.testing.assert_allclose(rates(diloco(0.7, 0.9), optax.sgd(0.3)), 0.3, rtol=1e-5)
 
 
 def test_data_parallel_sgd_has_its_own():
     np.testing.assert_allclose(rates(optax.sgd(0.2)), 0.2, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("server", "local"),
-    [
-        (fedavg(), optax.adam(0.1)),
-        (fedavg(), optax.sgd(0.1, 0.9)),
-        (optax.adam(0.1), None),
-        (optax.sgd(0.1, 0.9), None),
-    ],
-)
+@pytest.mark.parametrize(("server", "local"), [(fedavg(), optax.adam(0.1)), (optax.sgd(0.1, 0.9), None)])
 def test_other_steps_have_none(server, local):
-    assert np.isnan(rates(server, local)).all()
+    # Adam raises a float to the power of an integer.
+    with jax.numpy_dtype_promotion("standard"):
+        assert np.isnan(rates(server, local)).all()
 
 
 def test_the_schedule_is_in_it():

@@ -1,5 +1,7 @@
 """Snapshots of tasks whose derivatives are known in closed form."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,7 +75,7 @@ def two_layers(features, labels, width=3, num_classes=4):
     return snapshot_of(loss, params, batch, num_classes)
 
 
-def measured(snapshot, *measures):
+def measured(snapshot, *measures) -> Any:
     """The numbers, by one compiled program."""
     held = ("params", "initial_params", "previous_params", "final_params", "batch", "learning_rate")
     program = jax.jit(lambda arrays: [measure(snapshot._replace(**arrays)) for measure in measures])
