@@ -27,7 +27,7 @@ def input_sensitivity(snapshot: Snapshot) -> Float[Array, ""]:
     """
     inputs = input_leaves(snapshot.batch)
 
-    def norm(example):
+    def gram(example):
         rest = {name: leaf for name, leaf in example.items() if name not in inputs}
 
         def outputs(x):
@@ -36,9 +36,12 @@ def input_sensitivity(snapshot: Snapshot) -> Float[Array, ""]:
         jacobian = jax.jacrev(outputs)({name: example[name] for name in inputs})
         flat = [leaf.reshape(leaf.shape[0], -1).astype(jnp.float32) for leaf in jacobian.values()]
         rows = jnp.concatenate(flat, axis=1)
-        return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(rows @ rows.T)[-1], 0))
+        return rows @ rows.T
 
-    return jnp.mean(jax.vmap(norm)({name: leaf[:NUM_EXAMPLES] for name, leaf in snapshot.batch.items()}))
+    grams = jax.vmap(gram)({name: leaf[:NUM_EXAMPLES] for name, leaf in snapshot.batch.items()})
+    # One by one: a batched call of LAPACK waits for XLA's threads, and hangs where all devices of a CPU wait.
+    largest = jax.lax.map(lambda matrix: jnp.linalg.eigvalsh(matrix)[-1], grams)
+    return jnp.mean(jnp.sqrt(jnp.maximum(largest, 0)))
 
 
 INPUT_SENSITIVITY = Diagnostic("input_sensitivity", "snapshot", input_sensitivity, INPUTS)

@@ -32,15 +32,15 @@ def interference_gap(worker_updates: PyTree) -> Float[Array, ""]:
     mean, workers = [], []
     for matrices in _matrices(worker_updates):
         mean.append(jnp.sum(singular_values(jnp.mean(matrices, axis=0))))
-        workers.append(jnp.mean(jnp.sum(singular_values(matrices), axis=-1)))
+        # One by one: a batched call of LAPACK waits for XLA's threads, and hangs where all devices of a CPU wait.
+        workers.append(jnp.mean(jax.lax.map(lambda matrix: jnp.sum(singular_values(matrix)), matrices)))
     return 1 - jnp.sum(jnp.stack(mean)) / jnp.sum(jnp.stack(workers)) if mean else _nan()
 
 
-def singular_values(matrices: Float[Array, "*batch rows columns"]) -> Float[Array, "*batch rank"]:
-    """Of the products with their own transposes, on the smaller side: several times as fast as a decomposition, and
-    blind below the root of float32's resolution."""
-    transposed = jnp.swapaxes(matrices, -1, -2)
-    gram = matrices @ transposed if matrices.shape[-2] <= matrices.shape[-1] else transposed @ matrices
+def singular_values(matrix: Float[Array, "rows columns"]) -> Float[Array, "rank"]:
+    """By the eigenvalues of the product with its own transpose, on the smaller side: several times as fast as a
+    decomposition, and blind below the root of float32's resolution."""
+    gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
     return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(gram), 0))
 
 

@@ -86,10 +86,10 @@ def lacking_last_layer(family: TaskFamily) -> str | None:
 def lacking_linear_net(family: TaskFamily) -> str | None:
     """No two matrices U [., r] and V [., r]."""
     params = jax.eval_shape(lambda key: family.task(family.sample(key), family.data).init(key), jax.random.key(0))
-    if not isinstance(params, dict) or set(params) != {"u", "v"}:
+    leaves = jax.tree.leaves(params)
+    if not isinstance(params, dict) or set(params) != {"u", "v"} or [leaf.ndim for leaf in leaves] != [2, 2]:
         return "is no two-layer linear net"
-    u, v = map(jnp.shape, jax.tree.leaves(params))
-    return None if len(u) == len(v) == 2 and u[1] == v[1] else "is no two-layer linear net"
+    return None if leaves[0].shape[1] == leaves[1].shape[1] else "is no two-layer linear net"
 
 
 def _first_rows(family: TaskFamily) -> dict[str, Any]:

@@ -100,6 +100,11 @@ def test_a_class_that_is_not_in_the_batch_does_not_count():
     assert np.isnan(found["norms"][3]) and np.isfinite(found["norms"][:3]).all()
 
 
+def test_a_run_that_has_blown_up_has_no_collapse():
+    found = found_collapse(np.ones((40, 4)), LABELS, np.full((4, 4), np.nan), np.eye(4))
+    assert all(np.isnan(value).all() for value in found.values())
+
+
 def test_the_tangent_kernel_of_a_linear_classifier_never_turns():
     # Every class's logits have the gradient (x, 1) in its own column: the kernel is (C - 1)(x x' + 1) everywhere.
     snapshot = classifier()

@@ -33,6 +33,7 @@ def test_the_gap_of_workers_that_are_apart_or_cancel():
     assert of_two(one, other) == pytest.approx((2, 0), abs=1e-5)
     assert of_two(one, -one)[1] == pytest.approx(1)
     assert np.isnan(spectrum({"b": jnp.ones((2, 3))})).all()
+    assert np.isnan(of_two(one, np.nan * one)).all()
 
 
 def test_both_by_numpys_decomposition():
