@@ -264,7 +264,8 @@ def list_diagnostics() -> int:
 
     width = max(map(len, (*DIAGNOSTICS, *GROUPS)))
     for name, diagnostic in DIAGNOSTICS.items():
-        print(f"{name:<{width}}  {diagnostic.needs:<8}  {description(diagnostic)}")
+        needed = "" if diagnostic.requires is None else f" Needs {diagnostic.requires.words}."
+        print(f"{name:<{width}}  {diagnostic.needs:<8}  {description(diagnostic)}{needed}")
     for name, members in GROUPS.items():
         print(f"{name:<{width}}  group     {', '.join(members)}")
     return 0

@@ -24,6 +24,8 @@ from eval.compare.runner import Runner, make_runner
 from eval.compare.split_metrics import Evaluator, make_evaluator
 from eval.compare.trial_store import trial_store
 from eval.compare.tuning import tune, tuning_record
+from eval.diagnostics.base import Diagnostic
+from eval.diagnostics.table import measurable
 from eval.machine.devices import usable_cores
 from eval.machine.progress import Progress
 from eval.machine.provenance import provenance
@@ -44,6 +46,7 @@ class Comparison(NamedTuple):
       folder: for the results.
       known: settings, or whole results, of an earlier comparison, by contender.
       baselines_from: its results file.
+      diagnostics: those that the family can be measured by.
     """
 
     protocol: EvalProtocol
@@ -52,6 +55,7 @@ class Comparison(NamedTuple):
     folder: Path
     known: Mapping[str, Chosen]
     baselines_from: str | None
+    diagnostics: tuple[Diagnostic, ...]
 
 
 def compare(
@@ -113,7 +117,8 @@ def prepare(
 
     Raises:
       FileNotFoundError: no such checkpoint, results file or dataset.
-      ValueError: an unknown name, an unsuitable checkpoint, an odd family, or results of another protocol.
+      ValueError: an unknown name, an unsuitable checkpoint, an odd family, one that lacks what a diagnostic
+        needs, or results of another protocol.
     """
     everyone = participants(
         protocol,
@@ -126,15 +131,16 @@ def prepare(
     known = {} if baselines_from is None else chosen_before(baselines_from, protocol, everyone)
     family = make_family(protocol.task) if family is None else family
     check_family(family)
+    diagnostics = measurable(protocol.diagnostics, family)
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     source = None if baselines_from is None else os.fspath(baselines_from)
-    return Comparison(protocol, tuple(everyone), family, folder, known, source)
+    return Comparison(protocol, tuple(everyone), family, folder, known, source, diagnostics)
 
 
 def run(comparison: Comparison, progress: Progress | None = None) -> Results:
     """Tunes, trains and evaluates; writes results.json. `progress` is called with (stage, done, total)."""
-    protocol, everyone, family, folder, known, source = comparison
+    protocol, everyone, family, folder, known, source, diagnostics = comparison
     progress = progress or (lambda stage, done, total: None)
     start = time.monotonic()
     finished = {name: chosen.result for name, chosen in known.items() if chosen.result is not None}
@@ -149,7 +155,7 @@ def run(comparison: Comparison, progress: Progress | None = None) -> Results:
             valid = make_evaluator(family, family.data, "inner_valid")
             chosen = _tune(rest, known, runners, valid, family, protocol, folder / "tuning", progress)
         tuning_seconds = time.monotonic() - start
-        finished |= train_and_evaluate(rest, chosen, runners, valid, starts, family, protocol, progress)
+        finished |= train_and_evaluate(rest, chosen, runners, valid, starts, family, protocol, diagnostics, progress)
     record = {
         **provenance(),
         "baselines_from": source,

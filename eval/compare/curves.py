@@ -22,11 +22,16 @@ NUM_DIAGNOSED = 10
 NUM_DIAGNOSTIC_EXAMPLES = 128
 """Training examples that snapshots are diagnosed on, at most."""
 
-Measure = Callable[[Task, PyTree, PyTree, Mapping[str, Any]], dict[str, Float[Array, ""]]]
-"""(task, params, initial params, data) -> scalars by name."""
+Measure = Callable[[Task, PyTree, Mapping[str, Any]], dict[str, Float[Array, ""]]]
+"""(task, what belongs to the point, data) -> scalars by name."""
 
 CurvesFn = Callable[[PyTree, InitialStates], dict[str, Float[np.ndarray, "seeds points"]]]
 """(snapshots [seeds, points, ...], starts of the seeds) -> curves by name."""
+
+DiagnosticCurvesFn = Callable[
+    [PyTree, InitialStates, Float[np.ndarray, "points"]], dict[str, Float[np.ndarray, "seeds points"]]
+]
+"""The same with the learning rate of gradient steps at every point, nan for steps of another kind."""
 
 
 def make_curves(family: TaskFamily, data: Mapping[str, PyTree], split: str) -> CurvesFn:
@@ -37,12 +42,12 @@ def make_curves(family: TaskFamily, data: Mapping[str, PyTree], split: str) -> C
       data: "train" and `split`, the examples from `evenly_spaced`.
       split: where the metrics are measured.
     """
-    return _over_snapshots(family, data, lambda task, params, _, data: split_metrics(family, task, params, data, split))
+    return _over_snapshots(family, data, lambda task, params, data: split_metrics(family, task, params, data, split))
 
 
 def make_diagnostic_curves(
     family: TaskFamily, diagnostics: Sequence[Diagnostic], train_split: PyTree
-) -> CurvesFn | None:
+) -> DiagnosticCurvesFn | None:
     """Prepares the curves of the diagnostics that need a snapshot; None if there are none.
 
     They are measured at a few points of a curve and nan at the others.
@@ -52,16 +57,31 @@ def make_diagnostic_curves(
         return None
     classes, key = num_classes(family), jax.random.key(0)
 
-    def measure(task, params, initial_params, data):
-        snapshot = Snapshot(task, params, initial_params, family.eval_batch(data, "train"), key, classes)
+    def measure(task, at, data):
+        batch = family.eval_batch(data, "train")
+        snapshot = Snapshot(task=task, batch=batch, key=key, num_classes=classes, **at)
         return {diagnostic.name: diagnostic.measure(snapshot) for diagnostic in measured}
 
     curves = _over_snapshots(family, {"train": evenly_spaced(train_split, NUM_DIAGNOSTIC_EXAMPLES)}, measure)
 
-    def diagnosed(snapshots, starts):
+    def diagnosed(snapshots, starts, learning_rates):
         num_seeds, num_points = jax.tree.leaves(snapshots)[0].shape[:2]
         points = some_points(num_points, NUM_DIAGNOSED)
-        found = curves(jax.tree.map(lambda x: x[:, points], snapshots), starts)
+
+        def of_seed(x):
+            return np.broadcast_to(x[:, None], (num_seeds, len(points), *x.shape[1:]))
+
+        def previous(start, later):
+            return np.concatenate([start[:, None], later[:, :-1]], axis=1)[:, points]
+
+        at = {
+            "params": jax.tree.map(lambda x: x[:, points], snapshots),
+            "initial_params": jax.tree.map(of_seed, starts.params),
+            "previous_params": jax.tree.map(previous, starts.params, snapshots),
+            "final_params": jax.tree.map(lambda x: of_seed(x[:, -1]), snapshots),
+            "learning_rate": np.tile(np.asarray(learning_rates, np.float32)[points], (num_seeds, 1)),
+        }
+        found = curves(at, starts)
         whole = {name: np.full((num_seeds, num_points), np.nan, np.float32) for name in found}
         for name, values in found.items():
             whole[name][:, points] = values
@@ -86,18 +106,16 @@ def _over_snapshots(family: TaskFamily, data: Mapping[str, PyTree], measure: Mea
     """Compiles at the first call, and again for another number of seeds or points."""
     mesh = jax.make_mesh((len(jax.devices()),), (RUNS,), axis_types=(jax.sharding.AxisType.Auto,))
 
-    def device_curves(snapshots, initial_params, task_configs, data):
+    def device_curves(snapshots, task_configs, data):
         def one(inputs):
-            params, initial, task_config = inputs
-            return measure(family.task(task_config, data), params, initial, data)
+            at, task_config = inputs
+            return measure(family.task(task_config, data), at, data)
 
-        return jax.lax.map(one, (snapshots, initial_params, task_configs))
+        return jax.lax.map(one, (snapshots, task_configs))
 
     split, replicated = PartitionSpec(RUNS), PartitionSpec()
     evaluate = jax.jit(
-        jax.shard_map(
-            device_curves, mesh=mesh, in_specs=(split, split, split, replicated), out_specs=split, check_vma=False
-        )
+        jax.shard_map(device_curves, mesh=mesh, in_specs=(split, split, replicated), out_specs=split, check_vma=False)
     )
 
     def curves(snapshots, starts):
@@ -106,9 +124,8 @@ def _over_snapshots(family: TaskFamily, data: Mapping[str, PyTree], measure: Mea
         # Every device gets as many snapshots; what fills up the last one is dropped again.
         index = np.minimum(np.arange(-(-total // mesh.size) * mesh.size), total - 1)
         flat = jax.tree.map(lambda x: x.reshape((total, *x.shape[2:]))[index], snapshots)
-        of_seed = (starts.params, starts.task_config)
-        initial_params, configs = jax.tree.map(lambda x: x[index // num_points], of_seed)
-        found = jax.device_get(evaluate(flat, initial_params, configs, dict(data)))
+        configs = jax.tree.map(lambda x: x[index // num_points], starts.task_config)
+        found = jax.device_get(evaluate(flat, configs, dict(data)))
         return {name: values[:total].reshape(num_seeds, num_points) for name, values in found.items()}
 
     return curves

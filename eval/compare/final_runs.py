@@ -13,7 +13,9 @@ from eval.compare.earlier import Chosen
 from eval.compare.initial_states import InitialStates
 from eval.compare.runner import Runner, Runs
 from eval.compare.split_metrics import Evaluator, diverged_is_inf, make_evaluator
-from eval.diagnostics.table import chosen
+from eval.diagnostics.base import Diagnostic
+from eval.diagnostics.sgd_rate import sgd_rates
+from eval.diagnostics.stability import STABILITY
 from eval.machine.progress import Progress
 from eval.protocol import EvalProtocol
 from eval.results import ContenderResult
@@ -42,6 +44,7 @@ def train_and_evaluate(
     starts: InitialStates,
     family: TaskFamily,
     protocol: EvalProtocol,
+    diagnostics: Sequence[Diagnostic],
     progress: Progress,
 ) -> dict[str, ContenderResult]:
     """Results by contender.
@@ -54,23 +57,30 @@ def train_and_evaluate(
       starts: of the stage FINAL.
       family: the task family.
       protocol: of the comparison.
+      diagnostics: what is recorded.
       progress: called with (stage, done, total).
     """
     train_examples = evenly_spaced(family.data["train"], protocol.num_curve_examples)
     on_train = make_curves(family, {"train": train_examples}, "train")
-    diagnose = make_diagnostic_curves(family, chosen(protocol.diagnostics), family.data["train"])
+    diagnose = make_diagnostic_curves(family, diagnostics, family.data["train"])
     rounds = np.arange(protocol.eval_every, protocol.num_rounds + 1, protocol.eval_every, dtype=np.int64)
     points = some_points(len(rounds), NUM_TEST_POINTS)
     trained: dict[str, _Trained] = {}
     for contender in everyone:
         name, runner = contender.name, runners[contender.name]
         runs = runner.train([settings[name].hparams], starts, _stage(progress, name), keep_snapshots=True)
-        diagnostics = dict(runs.diagnostics) | ({} if diagnose is None else diagnose(runs.snapshots, starts))
+        measured = dict(runs.diagnostics)
+        if diagnose is not None:
+            rates = np.full(len(rounds), np.nan, np.float32)
+            if any(diagnostic in STABILITY for diagnostic in diagnostics):
+                start = jax.tree.map(lambda x: x[0], starts.params)
+                rates = sgd_rates(contender.make(settings[name].hparams), start, protocol, rounds)
+            measured |= diagnose(runs.snapshots, starts, rates)
         trained[name] = _Trained(
             runs._replace(snapshots=None),
             jax.tree.map(lambda x: x[:, points], runs.snapshots),
             diverged_is_inf(on_train(runs.snapshots, starts)["loss"]),
-            diagnostics,
+            measured,
             runner.cost(),
         )
 
@@ -80,7 +90,7 @@ def train_and_evaluate(
     on_test = make_curves(family, test_data, "test")
     finished = {}
     for contender in everyone:
-        runs, test_snapshots, train_loss, diagnostics, cost = trained[contender.name]
+        runs, test_snapshots, train_loss, measured, cost = trained[contender.name]
         hparams, tuning, _ = settings[contender.name]
         test_curves = on_test(test_snapshots, starts)
         algorithm = contender.make(hparams)
@@ -97,7 +107,7 @@ def train_and_evaluate(
             train_loss=train_loss,
             minibatch_loss=runs.minibatch_loss,
             final={split: evaluators[split].metrics(runs.params, starts.task_config) for split in SPLITS},
-            diagnostics=diagnostics,
+            diagnostics=measured,
             cost=cost | spent._asdict() | {"waits": float(algorithm.waits)},
             counts=runs.counts,
             test_rounds=rounds[points],

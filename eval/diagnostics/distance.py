@@ -8,7 +8,7 @@ from eval.diagnostics.base import Diagnostic, Snapshot
 
 
 def distance_from_initialisation(snapshot: Snapshot) -> Float[Array, ""]:
-    """Euclidean distance from the initial parameters."""
+    """Distance from the initial parameters, which grows with ln t under SGD (Hoffer 2017, 1705.08741)."""
     pairs = zip(jax.tree.leaves(snapshot.params), jax.tree.leaves(snapshot.initial_params), strict=True)
     squares = [jnp.sum(jnp.square(x.astype(jnp.float32) - y.astype(jnp.float32))) for x, y in pairs]
     return jnp.sqrt(jnp.sum(jnp.stack(squares)))

@@ -1,9 +1,11 @@
 """How fast the spectrum of the features falls: the exponent a of lambda_i ~ i^-a, by least squares in log-log.
 
 lambda_i are the eigenvalues of the covariance of features over examples. Slopes near 1 go with features that transfer
-(Agrawal et al. 2022, arXiv 2202.05808). A deviation: theirs are the activations of a layer, which a task does not show;
-here the features of an example are its gradient of the loss, the tangent features of the network weighted by the error,
-which every task has.
+(Agrawal et al. 2022, arXiv 2202.05808).
+
+    activation_spectrum   theirs: of what the last layer of a classifier reads, see `class_outputs`
+    feature_spectrum      for every task: the features of an example are its gradient of the loss, the tangent features
+                          of the network weighted by the error
 """
 
 import jax
@@ -12,6 +14,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from eval.diagnostics.base import Diagnostic, Snapshot
+from eval.diagnostics.class_outputs import features as last_features
+from eval.diagnostics.requirements import LAST_LAYER
 
 NUM_EXAMPLES = 64
 """At most so many rows of the batch: their gradients are in memory together."""
@@ -37,7 +41,7 @@ def spectrum_slope(features: Float[Array, "examples features"]) -> Float[Array, 
 
 
 def feature_spectrum(snapshot: Snapshot) -> Float[Array, ""]:
-    """Exponent at which the spectrum of the examples' gradients falls; about 1 goes with features that transfer."""
+    """Exponent at which the spectrum of 64 examples' gradients falls, after alpha-ReQ (Agrawal 2022, 2202.05808)."""
     examples = jax.tree.map(lambda x: x[:NUM_EXAMPLES], dict(snapshot.batch))
 
     def features(example):
@@ -48,4 +52,12 @@ def feature_spectrum(snapshot: Snapshot) -> Float[Array, ""]:
     return spectrum_slope(jax.lax.map(features, examples))
 
 
-FEATURE_SPECTRUM = Diagnostic("feature_spectrum", "snapshot", feature_spectrum)
+def activation_spectrum(snapshot: Snapshot) -> Float[Array, ""]:
+    """alpha-ReQ: exponent at which the last layer's inputs' spectrum falls; 1 is good (Agrawal 2022, 2202.05808)."""
+    return spectrum_slope(last_features(snapshot))
+
+
+FEATURE_SPECTRUM = (
+    Diagnostic("feature_spectrum", "snapshot", feature_spectrum),
+    Diagnostic("activation_spectrum", "snapshot", activation_spectrum, LAST_LAYER),
+)

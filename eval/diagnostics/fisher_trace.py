@@ -11,16 +11,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from eval.diagnostics.base import Diagnostic, Snapshot
+from eval.diagnostics.requirements import CLASSES
 
 
 def fisher_trace(snapshot: Snapshot) -> Float[Array, ""]:
-    """Trace of the Fisher information on a fixed batch; nan where the task is no classification.
+    """Trace of the Fisher information on a fixed batch; an early rise is a bad sign (Jastrzebski 2021, 2012.14193).
 
     Costs a gradient for every example and class.
     """
     task, params, batch, num_classes = snapshot.task, snapshot.params, snapshot.batch, snapshot.num_classes
-    if num_classes is None or "label" not in batch:
-        return jnp.full((), jnp.nan)
+    assert num_classes is not None
 
     def example_trace(example):
         def loss(p, label):
@@ -38,4 +38,4 @@ def fisher_trace(snapshot: Snapshot) -> Float[Array, ""]:
     return jnp.mean(jax.lax.map(example_trace, dict(batch)))
 
 
-FISHER_TRACE = Diagnostic("fisher_trace", "snapshot", fisher_trace)
+FISHER_TRACE = Diagnostic("fisher_trace", "snapshot", fisher_trace, CLASSES)

@@ -16,7 +16,7 @@ NUM_ITERATIONS = 50
 
 
 def sharpness(snapshot: Snapshot, num_iterations: int = NUM_ITERATIONS) -> Float[Array, ""]:
-    """Largest eigenvalue of the Hessian of the loss on a fixed batch.
+    """Largest eigenvalue of the Hessian of the loss on a fixed batch (Cohen 2021, 2103.00065).
 
     It is the eigenvalue of largest magnitude, or a lower bound on it; costs about two gradients an iteration.
 

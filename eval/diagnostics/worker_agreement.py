@@ -23,18 +23,18 @@ from eval.diagnostics.base import Diagnostic
 
 
 def consensus_distance(worker_updates: PyTree) -> Float[Array, ""]:
-    """Mean squared distance of the workers from their average, before it is taken."""
+    """Mean squared distance of the workers from their average, before it is taken (Kong 2021, 2102.04828)."""
     gram = _gram(worker_updates)
     return jnp.mean(jnp.diagonal(gram)) - jnp.mean(gram)
 
 
 def relative_consensus(worker_updates: PyTree) -> Float[Array, ""]:
-    """The consensus distance over the squared norm of the average."""
+    """The consensus distance over the squared norm of the average (Kong 2021, 2102.04828)."""
     return consensus_distance(worker_updates) / jnp.mean(_gram(worker_updates))
 
 
 def worker_cosine(worker_updates: PyTree) -> Float[Array, ""]:
-    """Mean cosine of two workers' pseudo-gradients."""
+    """Mean cosine of two workers' pseudo-gradients (Therien 2025, 2505.23725)."""
     gram = _gram(worker_updates)
     num_workers = gram.shape[0]
     norms = jnp.sqrt(jnp.diagonal(gram))
@@ -43,13 +43,13 @@ def worker_cosine(worker_updates: PyTree) -> Float[Array, ""]:
 
 
 def coherence(worker_updates: PyTree) -> Float[Array, ""]:
-    """Squared norm of the average over the mean squared norm: 1 for equal workers, 1/K for orthogonal ones."""
+    """Agreement of workers: 1 for equal pseudo-gradients, 1/K for orthogonal ones (Chatterjee 2020, 2002.10657)."""
     gram = _gram(worker_updates)
     return jnp.mean(gram) / jnp.mean(jnp.diagonal(gram))
 
 
 def noise_scale(worker_updates: PyTree) -> Float[Array, ""]:
-    """Gradient noise scale in units of workers (McCandlish et al. 2018)."""
+    """Gradient noise scale in workers: beyond that many, averaging stops paying (McCandlish 2018, 1812.06162)."""
     gram = _gram(worker_updates)
     num_workers = gram.shape[0]
     trace = consensus_distance(worker_updates) * (num_workers / (num_workers - 1))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.diagnostics.table import BOUNDS
 from eval.protocol import EvalProtocol
 from eval.report.line_styles import LineStyle, everyone, line_styles
 from eval.report.svg import draw_svg, legend, legend_height, number_axis, plain
@@ -70,7 +71,7 @@ def diagnostic_curves(cells: dict[str, Results], name: str) -> str:
         points = np.isfinite(values).any(axis=0)
         return (contender.rounds[points], values[:, points]) if points.any() else None
 
-    return _figure(_with(cells, curve), curve, name.replace("_", " "))
+    return _figure(_with(cells, curve), curve, name.replace("_", " "), bound=BOUNDS.get(name))
 
 
 def _with(cells: dict[str, Results], curve: Curve) -> dict[str, Results]:
@@ -79,7 +80,12 @@ def _with(cells: dict[str, Results], curve: Curve) -> dict[str, Results]:
 
 
 def _figure(
-    cells: dict[str, Results], curve: Curve, label: str, with_targets: bool = False, x_label: str = "round"
+    cells: dict[str, Results],
+    curve: Curve,
+    label: str,
+    with_targets: bool = False,
+    x_label: str = "round",
+    bound: float | None = None,
 ) -> str:
     contenders = everyone(list(cells.values()))
     styles = line_styles(list(contenders.values()))
@@ -96,6 +102,10 @@ def _figure(
             _draw_panel(axes, results, curve, styles, label)
             if with_targets:
                 _draw_targets(axes, list(targets(results).values()), int(results.contenders[0].rounds[0]))
+            if bound is not None:
+                low, high = axes.get_ylim()
+                axes.axhline(bound, color="0.5", linestyle=":", linewidth=0.8, zorder=1)
+                axes.set_ylim(min(low, bound / 1.5), max(high, 1.5 * bound))
             axes.set_title(cell, fontsize=9)
             axes.set_xlabel(x_label, fontsize=8)
             axes.set_ylabel(label, fontsize=8)

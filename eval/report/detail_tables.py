@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from eval.diagnostics.curve_numbers import CURVE_NUMBERS
 from eval.diagnostics.table import DIAGNOSTICS, description
 from eval.report.line_styles import everyone
 from eval.report.tables import NEVER, Table, number
@@ -42,14 +43,23 @@ def task_table(cells: dict[str, Results]) -> Table | None:
 def diagnostics_table(cells: dict[str, Results]) -> Table | None:
     """The diagnostics averaged over rounds and seeds; None where nothing was recorded."""
     names = diagnostic_names(cells)
-    rows = [["cell", "optimizer", *(name.replace("_", " ") for name in names)]]
+    numbers = [(name, CURVE_NUMBERS[name]) for name in names if name in CURVE_NUMBERS]
+    titles = [*(name.replace("_", " ") for name in names), *(of_curve.name for _, of_curve in numbers)]
+    rows = [["cell", "optimizer", *titles]]
     for cell, results in cells.items():
-        for m in measures(results):
+        for m, c in zip(measures(results), results.contenders, strict=True):
             if m.diagnostics:
-                rows.append([cell, m.name, *(number(m.diagnostics.get(name, math.nan), 4) for name in names)])
+                averages = [m.diagnostics.get(name, math.nan) for name in names]
+                single = [
+                    of_curve.number(c.rounds, c.diagnostics[name]) if name in c.diagnostics else math.nan
+                    for name, of_curve in numbers
+                ]
+                rows.append([cell, m.name, *(number(value, 4) for value in (*averages, *single))])
     known = [name for name in names if name in DIAGNOSTICS]
     said = " ".join(f"{name.replace('_', ' ')}: {description(DIAGNOSTICS[name])}" for name in known)
     note = f"Averaged over the measured rounds and the seeds. {said}"
+    if numbers:
+        note += f" Of whole curves: {', '.join(of_curve.name for _, of_curve in numbers)}."
     return Table("diagnostics", "Diagnostics", note, rows) if len(rows) > 1 else None
 
 

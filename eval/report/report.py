@@ -152,7 +152,9 @@ def _result_sections(sweeps: Sequence[Sweep], cells: dict[str, Results], network
     diagnosed = diagnostics_table(cells)
     if diagnosed is not None:
         names = diagnostic_names(cells)
-        figures = tuple((name.replace("_", " "), diagnostic_curves(cells, name)) for name in names)
+        drawn = [(name.replace("_", " "), diagnostic_curves(cells, name)) for name in names]
+        # The loss again, beside which they are read.
+        figures = (("Training loss", training_curves(cells)), *drawn)
         sections.append(Section("Diagnostics", (), figures, (diagnosed,)))
     spent = spending_curves(cells, network)
     sections.append(Section("Bytes and simulated seconds", (), spent, (traffic_table(cells),)))

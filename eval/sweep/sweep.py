@@ -25,6 +25,7 @@ from eval.compare.checkpoints import read_checkpoint
 from eval.compare.compare import compare
 from eval.compare.contenders import Contender
 from eval.compare.participants import participants
+from eval.diagnostics.table import measurable
 from eval.machine.progress import SweepProgress
 from eval.results import Results, load_results
 from eval.sweep.plan import FORMAT_VERSION, PLAN_FILE, Cell, SweepPlan, load_document, load_plan, write_or_check_plan
@@ -142,7 +143,9 @@ def check_sweep(
     for cell in plan.cells:
         if _is_settled(folder / "cells" / cell.name, retry_failed) is None:
             try:
-                check_form(make_family(cell))
+                family = make_family(cell)
+                check_form(family)
+                measurable(cell.protocol.diagnostics, family)
             except (ValueError, OSError) as error:
                 problems.append(f"{cell.name}: {error}")
     if problems:

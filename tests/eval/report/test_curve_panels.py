@@ -4,7 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from eval.report.curve_panels import _draw_panel, _draw_targets
+from eval.report import curve_panels
+from eval.report.curve_panels import _draw_panel, _draw_targets, diagnostic_curves
 from eval.report.line_styles import line_styles
 from eval.scores.targets import Target, targets
 from tests.eval.made_up import contender, results
@@ -45,3 +46,15 @@ def test_near_targets_share_a_label(axes):
     goals = [Target(name, first.setter, loss, 5) for name, loss in zip(targets(cell), (0.1, 0.099, 0.03), strict=True)]
     _draw_targets(axes, goals, 1)
     assert [text.get_text() for text in axes.texts] == ["Local SGD, DiLoCo", "best tuned"]
+
+
+@pytest.mark.parametrize(("name", "lines"), [("sharpness_times_rate", [2.0]), ("sharpness", [])])
+def test_what_has_a_bound_is_drawn_against_it(monkeypatch, name, lines):
+    figure = plt.figure()
+    monkeypatch.setattr(curve_panels, "draw_svg", lambda draw, width, height: draw(figure) or "")
+    cell = results(contender("local_sgd", FALLING, diagnostics={name: 0.1 * FALLING}), protocol=TOY)
+    diagnostic_curves({"one": cell}, name)
+    (axes,) = figure.axes
+    dotted = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"]
+    assert dotted == lines and (not lines or axes.get_ylim()[1] > 2)
+    plt.close(figure)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from eval.diagnostics.worker_agreement import WORKER_AGREEMENT
+from eval.report.detail_tables import diagnostics_table
 from eval.report.report import load_run, write_report
 from eval.report.spending import spending_curves, traffic_table
 from eval.report.svg import legend_columns, legend_height
@@ -103,7 +104,20 @@ def test_curves_of_training_test_metrics_and_diagnostics(reported):
     captions = re.findall(r"<h3>([^<]*)</h3><div class=figure><img", page)
     assert captions[2].startswith("Training loss; dotted: targets")
     assert captions[3:5] == ["Test loss, on fixed examples", "Test relative_l2, on fixed examples"]
-    assert captions[5:] == [d.name.replace("_", " ") for d in WORKER_AGREEMENT]
+    assert captions[5:] == ["Training loss", *(d.name.replace("_", " ") for d in WORKER_AGREEMENT)]
+
+
+def test_some_diagnostics_have_a_number_of_their_whole_curve():
+    # Rounds 1 to 6: the first half ends with 3; the distance grows by 2 when the round grows by a factor e.
+    fisher, distance = np.array([[4.0, 9.0, np.nan, 10.0, 3.0, 2.0]]), 1 + 2 * np.log(np.arange(1, 7.0))[None]
+    watched = {"fisher_trace": fisher, "distance_from_initialisation": distance}
+    cell = results(contender("a", CURVES[:1], diagnostics=watched), contender("b", CURVES[:1]), protocol=TOY)
+    table = diagnostics_table({"one": cell})
+    assert table is not None and len(table.rows) == 2
+    row = dict(zip(*table.rows, strict=True))
+    assert (row["fisher trace"], row["early peak of the fisher trace"]) == ("5.6", "9")
+    assert row["distance per e-fold of rounds"] == "2"
+    assert "early peak of the fisher trace" in table.note
 
 
 def test_losses_are_drawn_against_bytes_and_seconds_where_these_tell_contenders_apart(reported):
