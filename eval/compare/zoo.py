@@ -4,10 +4,12 @@
     NAME                                     a learned optimizer as it is
     NAME_tuned                               with a factor on its steps, tuned with the budget of a baseline
     NAME_quarter, NAME_fourfold              told a quarter, or four times, of the updates that there are
+    NAME_anchor                              the hand-made step that it corrects, nothing learned
 
 Learned optimizers that are told how long a training lasts set their own schedule (VeLO, Celo) and get no other; the
-rest (Celo2, AdafacMLP) get the protocol's, as their authors prescribe. NadamW: Dozat 2016; Muon: Jordan et al. 2024;
-Schedule-Free AdamW: Defazio et al. 2024, arXiv 2405.15682, evaluated at its averaged parameters.
+rest (Celo2, AdafacMLP) get the protocol's, as their authors prescribe. Server optimizers for any number of workers take
+part with one worker and one local step. NadamW: Dozat 2016; Muon: Jordan et al. 2024; Schedule-Free AdamW: Defazio et
+al. 2024, arXiv 2405.15682, evaluated at its averaged parameters.
 """
 
 import dataclasses
@@ -19,21 +21,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from eval.compare.anchors import anchors
 from eval.compare.baselines import make_baselines
 from eval.compare.checkpoints import read_checkpoint
 from eval.compare.contenders import Contender, contender
 from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
-from eval.compare.learned import MULTIPLIER
+from eval.compare.learned import MULTIPLIER, local_transform
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
 from learned_opt.algorithms.data_parallel import data_parallel
 from learned_opt.base import LearnedOptimizer
-from learned_opt.pretrained import pretrained_names
 from learned_opt.published.import_weights import import_weights
 from learned_opt.published.kinds import KINDS
 
 HORIZON = "horizon"
 """Updates that an optimizer is told over those that there are."""
 MISSTATED = {"quarter": 0.25, "fourfold": 4.0}
+SHIPPED = ("adafac_generalist", "lopt_generalist", "lagg_any")
+"""Pretrained optimizers that were made for any task and fit one machine."""
 ADAMW = "dp_adamw"
 """Whom everyone is measured against."""
 _LR = GridAxis(log_spaced(0.001, 0.1, 9))
@@ -45,15 +49,17 @@ class Member(NamedTuple):
 
     Attributes:
       name: in tables.
-      lopt: reads gradients.
+      lopt: for one machine, or a server optimizer for any number of workers.
       theta: its weights.
       details: for the results file.
+      local: the step of the one worker under a server optimizer; None for one that reads gradients.
     """
 
     name: str
     lopt: LearnedOptimizer
     theta: Any
     details: dict[str, Any]
+    local: optax.GradientTransformation | None = None
 
 
 def hand_made(protocol: EvalProtocol) -> list[Contender]:
@@ -62,25 +68,25 @@ def hand_made(protocol: EvalProtocol) -> list[Contender]:
     return [adamw, _nadamw(protocol), muon, _schedule_free(protocol)]
 
 
-def shipped_names() -> tuple[str, ...]:
-    """Pretrained optimizers for one machine."""
-    return tuple(name for name in pretrained_names() if read_checkpoint(name).lopt.reads == "gradient")
-
-
 def shipped(checkpoint: str | os.PathLike[str], name: str | None = None) -> Member:
     """A checkpoint of this library.
 
     Raises:
       FileNotFoundError: no such checkpoint.
-      ValueError: a damaged one, or one that does not read gradients.
+      ValueError: a damaged one, or a server optimizer that is tied to more than one worker or lacks a local optimizer.
     """
     path = os.fspath(checkpoint)
     loaded = read_checkpoint(path)
-    if loaded.lopt.reads != "gradient":
-        raise ValueError(f"{path}: a server optimizer; the zoo is of optimizers for one machine")
+    if loaded.lopt.num_workers not in (None, 1):
+        raise ValueError(f"{path}: built for {loaded.lopt.num_workers} workers; the zoo is of one machine")
     theta = jax.tree.map(jnp.asarray, loaded.theta)
-    details = {"checkpoint": path, "config": loaded.lopt.config, "local_opt": None, "card": loaded.card}
-    return Member(name or path, loaded.lopt, theta, details)
+    details = {
+        "checkpoint": path,
+        "config": loaded.lopt.config,
+        "local_opt": loaded.local_opt,
+        "card": loaded.card,
+    }
+    return Member(name or path, loaded.lopt, theta, details, local_transform(path, loaded))
 
 
 def published(reference: str) -> Member:
@@ -128,7 +134,11 @@ def rows_of(member: Member, protocol: EvalProtocol, everything: bool = True) -> 
         num_steps = jnp.maximum(1, jnp.round(h[HORIZON] * protocol.num_rounds)).astype(jnp.int32)
         return optax.chain(member.lopt.transform(member.theta, num_steps=num_steps), optax.scale(h[MULTIPLIER]))
 
-    plain = contender(member.name, own_protocol, transform, _settings(), details=member.details, kind="learned")
+    local = None if member.local is None else lambda h: member.local
+    own_units = member.lopt.config.get("nominal") == "none"
+    plain = contender(
+        member.name, own_protocol, transform, _settings(), local, member.details, kind="learned", own_units=own_units
+    )
     if not everything:
         return [plain]
     multipliers = budgeted({MULTIPLIER: GridAxis(log_spaced(0.1, 10.0, TUNING_BUDGETS["full"]))}, protocol.tuning)
@@ -149,6 +159,9 @@ def zoo_contenders(members: Sequence[Member], protocol: EvalProtocol, is_long: b
     everyone = hand_made(protocol)[:1] if is_long else hand_made(protocol)
     for member in members:
         everyone += rows_of(member, protocol, everything=not is_long)
+    if not is_long:
+        ours = [m for m in members if "published_kind" not in m.details["card"]]
+        everyone += anchors([(m.name, m.details["checkpoint"]) for m in ours], protocol)
     names = [each.name for each in everyone]
     for name in names:
         if names.count(name) > 1:

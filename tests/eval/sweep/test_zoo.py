@@ -22,7 +22,7 @@ from learned_opt.base import LearnedOptimizer
 
 RECORDED = Path(__file__).parents[2] / "data" / "reference_updates"
 CELO = f"celo:{RECORDED / 'celo_released_theta.npz'}"
-PROTOCOL = dataclasses.replace(ZOO_PROTOCOL, task="toy", num_rounds=8, batch_size=4)
+PROTOCOL = dataclasses.replace(ZOO_PROTOCOL, task="toy", num_rounds=8, batch_size=4, eval_every=1)
 
 
 def telling_lopt() -> LearnedOptimizer:
@@ -60,6 +60,12 @@ def test_rows_are_told_what_they_are_called():
 
 
 def test_schedule_free_is_evaluated_at_its_average():
+    # optax's AdamW raises a float to an integer power.
+    with jax.numpy_dtype_promotion("standard"):
+        _check_schedule_free()
+
+
+def _check_schedule_free():
     row = next(row for row in zoo.hand_made(PROTOCOL) if row.name == "schedule_free")
     algorithm = row.make({"lr": 0.1, "weight_decay": 0.0})
     state = simulate(algorithm, 1).init({"w": jnp.ones(2)})
@@ -81,14 +87,15 @@ def test_schedule_free_is_evaluated_at_its_average():
 def test_plan_of_the_whole_zoo():
     plan = zoo_plan(("xor_clusters", "random_features"), weights=(f"released={CELO}",), long="xor_clusters")
     assert [cell.name for cell in plan.cells] == ["xor_clusters", "random_features", "xor_clusters_long"]
-    assert [cell.protocol.num_rounds for cell in plan.cells] == [500, 500, 10_000]
+    assert [cell.protocol.num_rounds for cell in plan.cells] == [500, 500, 20_000]
     everyone = make_zoo(plan)
     names = [contender.name for contender in everyone(plan, plan.cells[0])]
     assert names[:4] == ["dp_adamw", "nadamw", "dp_muon", "schedule_free"]
     assert names[4:6] == ["adafac_generalist", "adafac_generalist_tuned"]
-    assert names[-4:] == ["released", "released_tuned", "released_quarter", "released_fourfold"]
+    assert names[10:14] == ["released", "released_tuned", "released_quarter", "released_fourfold"]
+    assert names[14:] == [f"{name}_anchor" for name in zoo.SHIPPED]
     long = [contender.name for contender in everyone(plan, plan.cells[-1])]
-    assert long[0] == "dp_adamw" and long[-1] == "released" and len(long) == 1 + len(zoo.shipped_names()) + 1
+    assert long == ["dp_adamw", *zoo.SHIPPED, "released"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +109,10 @@ def test_plan_of_the_whole_zoo():
             {"protocol": dataclasses.replace(ZOO_PROTOCOL, num_workers=4)},
             "num_workers=4: use 1, the zoo is of one mach",
         ),
-        ({"checkpoints": ("lopt_generalist",)}, "lopt_generalist: a server optimizer"),
+        (
+            {"checkpoints": ("lagg_fmnist8_k8_h4",)},
+            "lagg_fmnist8_k8_h4: built for 8 workers; the zoo is of one machine",
+        ),
     ],
 )
 def test_mistakes_are_one_line(arguments, message):
@@ -114,7 +124,8 @@ def test_mistakes_are_one_line(arguments, message):
 def result(name, final, kind: Any = "baseline", runs=0, card=None) -> ContenderResult:
     """Curves fall linearly from 2 to the final loss over 4 points."""
     losses = np.asarray(final, np.float32)
-    curves = np.linspace(2, losses, 4, axis=1).astype(np.float32)
+    curves = np.linspace(2, np.where(np.isfinite(losses), losses, 2), 4, axis=1).astype(np.float32)
+    curves[~np.isfinite(losses)] = np.inf
     tuning = {"num_runs": runs, "seconds": 2.5 * runs, "extensions": 0, "interior": True, "trials": []}
     final_losses = {split: {"loss": losses} for split in ("train", "test", "inner_valid")}
     details = {} if card is None else {"card": card}
