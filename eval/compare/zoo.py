@@ -134,7 +134,8 @@ def rows_of(member: Member, protocol: EvalProtocol, everything: bool = True) -> 
         num_steps = jnp.maximum(1, jnp.round(h[HORIZON] * protocol.num_rounds)).astype(jnp.int32)
         return optax.chain(member.lopt.transform(member.theta, num_steps=num_steps), optax.scale(h[MULTIPLIER]))
 
-    local = None if member.local is None else lambda h: member.local
+    worker = member.local
+    local = None if worker is None else lambda h: worker
     own_units = member.lopt.config.get("nominal") == "none"
     plain = contender(
         member.name, own_protocol, transform, _settings(), local, member.details, kind="learned", own_units=own_units

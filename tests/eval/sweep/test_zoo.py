@@ -32,7 +32,8 @@ def telling_lopt() -> LearnedOptimizer:
         if num_steps is None:
             raise ValueError("num_steps=None: needed")
         step = theta["rate"] / jnp.asarray(num_steps, jnp.float32)
-        return optax.stateless(lambda updates, params: jax.tree.map(lambda g: jnp.full_like(g, -step), updates))
+        steps = optax.stateless(lambda updates, params: jax.tree.map(lambda g: jnp.full_like(g, -step), updates))
+        return optax.with_extra_args_support(steps)
 
     config = {"architecture": "telling"}
     return LearnedOptimizer(lambda key: {"rate": jnp.float32(1)}, transform, config, reads="gradient")
