@@ -99,6 +99,8 @@ def _meta_training(details: Any) -> str:
     card = details.get("card") or {}
     if "published_kind" in card:
         return "its authors'"
+    if search := card.get("search"):
+        return f"{search['generations'] * search['population']} settings of {search['numbers']} numbers"
     seconds = card.get("meta_train_seconds")
     return f"{seconds / 60:.0f} min" if isinstance(seconds, int | float) else "none"
 

@@ -141,17 +141,19 @@ def test_table_against_hand_made_results():
         result("mine_quarter", [0.5, 0.5], "learned", card={}),
         result("mine_fourfold", [1.0, 1.0], "learned", card={}),
         result("lost", [np.inf, 0.5], "learned", card={"published_kind": "celo"}),
+        result("sought", adamw, "learned", card={"search": {"generations": 3, "population": 4, "numbers": 2}}),
     ]
     cells = {f"cell{i}": Results(PROTOCOL, {}, tuple(rows)) for i in range(4)}
     cells["cell0_long"] = Results(PROTOCOL, {}, (result("dp_adamw", adamw), result("mine", [1.0, 1.0], "learned")))
     plan = SweepPlan("suite", "zoo", tuple(Cell(name, PROTOCOL) for name in cells))
     lines = [line.strip("| ").split(" | ") for line in zoo_table(Sweep(plan, cells, {}, ())).splitlines()[2:]]
     table = {line[0]: line[1:] for line in lines}
-    assert list(table) == ["dp_adamw", "mine", "lost"]
+    assert list(table) == ["dp_adamw", "mine", "lost", "sought"]
     assert table["dp_adamw"] == ["1", "1", "1", "-", "-", "-", "1", "0%", "36, 90", "none"]
     # From 2 to 0.25 in equal steps, 0.5 is first reached at the last of the four points.
     expected = ["1.00 (1.00 to 1.00)", "2.00 (2.00 to 2.00)", "2.00 (2.00 to 2.00)", "4 of 4"]
     assert table["mine"] == [*expected, "1.00", "0.50", "0.50", "0%", "0", "2 min"]
     assert table["lost"][3] == "0 of 4" and table["lost"][-3:] == ["50%", "0", "its authors'"]
+    assert table["sought"][-1] == "12 settings of 2 numbers"
     with pytest.raises(ValueError, match="no cell of the zoo is finished"):
         zoo_table(Sweep(plan, {}, {}, ()))
