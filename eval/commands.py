@@ -210,7 +210,7 @@ class Conditions:
     """Train optimizers where messages are compressed, workers gossip, or some are late or absent."""
 
     checkpoint: Checkpoints = ()
-    """Checkpoint file or pretrained name, or NAME=PATH; three of the shipped ones by default."""
+    """Checkpoint file or pretrained name, or NAME=PATH; the two shipped ones for every task by default."""
     run_dir: str = "runs/conditions"
     """Folder for results.json, conditions.md and loss_against_bytes.svg."""
     num_rounds: int = 300

@@ -33,8 +33,8 @@ from eval.sweep.plan import reference_name
 from learned_opt.algorithms.server import diloco, fedavg
 from learned_opt.atomic_file import write_atomic
 
-SHIPPED = ("lopt_fmnist8_k8_h4", "lopt_generalist", "lagg_any")
-"""LOpt-A of this task, and the two for every task; LAgg-A for K = 8 may be named too, gossip aside."""
+SHIPPED = ("lopt_generalist", "lagg_any")
+"""Those for every task. The specialists of this one may be named too; LAgg-A takes no part in gossip."""
 DRAWN = (FULL, "4 bits", "2 bits", "top-k")
 """Conditions in the figure."""
 

@@ -1,7 +1,8 @@
 """Fifty meta-steps on a tiny mixture make every architecture better at the tasks of the mixture.
 
 The loss is that of fixed tasks, starts and batches. It must fall, and no random theta that is as far from the start may
-be better: a step in no direction in particular, however large, passes once in nine times (of a single number, in two).
+be better: a step in no direction in particular, however large, passes once in nine times. Among a few numbers a random
+direction is often a good one, so three of eight may be better there.
 """
 
 import jax
@@ -26,6 +27,7 @@ BUILD = ARCHITECTURES | {
 }
 """Those that take another optimizer, are tied to a number of workers or are large by default."""
 NUM_RANDOM = 8
+FEW, MAY_BE_BETTER = 10, 3
 
 
 @pytest.mark.slow
@@ -66,4 +68,5 @@ def test_fifty_meta_steps_lower_the_loss(name):
         elsewhere = [start + length * direction / np.linalg.norm(direction) for direction in directions]
         before, after, *others = [measure(theta)["valid_loss"] for theta in (start, learned, *elsewhere)]
     print(f"{name}: {before:.5f} -> {after:.5f}, random {min(others):.5f} to {max(others):.5f}")
-    assert after < before and after <= min(others)
+    assert after < before
+    assert sum(other < after for other in others) <= (MAY_BE_BETTER if start.size < FEW else 0)
