@@ -138,7 +138,7 @@ class Zoo:
     """Compare every learned optimizer for one machine with tuned AdamW, NadamW, Muon and Schedule-Free AdamW."""
 
     suite: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="SUITE...")] = ()
-    """Suites or families, as for suite; eight small unseen families by default."""
+    """Suites or families, as for suite; seven small unseen families by default."""
     protocol: ProtocolGroup = ProtocolFlags()
     checkpoint: Checkpoints = ()
     """Checkpoint file beside the pretrained optimizers, or NAME=PATH; may be given several times."""

@@ -1,11 +1,11 @@
 """The table of the zoo: everyone against tuned AdamW, with intervals, and what each cost.
 
 Speed-up: updates in which tuned AdamW first had its own final training loss over those of the row, 0 where it was never
-reached, per seed; loss ratio: final training loss of tuned AdamW over the row's. Both are interquartile means over the
-cells with a stratified bootstrap (`eval.scores.statistics`).
+reached, per seed; loss ratio: final loss of tuned AdamW over the row's, averaged by its logarithm. Both are
+interquartile means over the cells with a stratified bootstrap (`eval.scores.statistics`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from eval.scores.statistics import bootstrap, iqm
 from eval.sweep.sweep import Sweep
 from eval.sweep.zoo import LONG
 
+LARGEST_RATIO = 1000.0
+"""Ratios beyond it, or below its inverse, count as that: without noise losses fall to rounding, and a diverged run's is
+infinite."""
 HEADER = (
     "optimizer",
     "speed-up over tuned AdamW, IQM (95 %)",
@@ -71,8 +74,8 @@ def _row(name: str, short: Sequence[Results], long: Sequence[Results]) -> tuple[
     return (
         name,
         "1" if is_adamw else _interval(speed),
-        "1" if is_adamw else _interval(loss_ratios(train, rival)),
-        "1" if is_adamw else _interval(loss_ratios(*(final_losses(cells, n, "test") for n in (name, ADAMW)))),
+        "1" if is_adamw else _interval(_log_ratios(cells, name, "train"), np.exp),
+        "1" if is_adamw else _interval(_log_ratios(cells, name, "test"), np.exp),
         "-" if is_adamw else f"{np.sum(better)} of {len(better)}",
         *(_ratio(cells, f"{name}_{ending}") for ending in MISSTATED),
         "1" if is_adamw and long else _ratio(long, name),
@@ -82,17 +85,24 @@ def _row(name: str, short: Sequence[Results], long: Sequence[Results]) -> tuple[
     )
 
 
+def _log_ratios(cells: Sequence[Results], name: str, split: str) -> np.ndarray:
+    """Logarithms of tuned AdamW's final losses over those of a row, [seeds, cells]."""
+    cells = [results for results in cells if _find(results, name) is not None]
+    ratios = loss_ratios(final_losses(cells, name, split), final_losses(cells, ADAMW, split))
+    return np.log(np.clip(ratios, 1 / LARGEST_RATIO, LARGEST_RATIO))
+
+
 def _ratio(cells: Sequence[Results], name: str) -> str:
-    """Tuned AdamW's final training loss over that of a row, IQM."""
-    ratios = loss_ratios(final_losses(cells, name, "train"), final_losses(cells, ADAMW, "train"))
-    return f"{iqm(ratios):.2f}" if ratios.size else "-"
+    """Tuned AdamW's final training loss over that of a row."""
+    logs = _log_ratios(cells, name, "train")
+    return f"{np.exp(iqm(logs)):.2f}" if logs.size else "-"
 
 
-def _interval(scores: np.ndarray) -> str:
+def _interval(scores: np.ndarray, shown: Callable[[float], float] = lambda score: score) -> str:
     if not scores.size:
         return "-"
-    found = bootstrap(iqm, scores)
-    return f"{found.point:.2f} ({found.low:.2f} to {found.high:.2f})"
+    point, low, high = map(shown, bootstrap(iqm, scores))
+    return f"{point:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _meta_training(details: Any) -> str:

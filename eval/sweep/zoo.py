@@ -36,7 +36,6 @@ ZOO_SUITE = (
     "matrix_sensing",
     "two_layer_linear",
     "separable_logistic",
-    "omniglot8_mixer",
 )
 """Families that no shipped optimizer was meta-trained on."""
 LONG = "_long"
