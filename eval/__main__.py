@@ -22,6 +22,7 @@ from eval.commands import (
     ProtocolFlags,
     Report,
     Suite,
+    Zoo,
 )
 from eval.machine.command_line import fail, parse_command
 
@@ -57,13 +58,15 @@ def prepare(command: Command) -> Callable[[], int]:
     Raises:
       ValueError, OSError: a mistake.
     """
-    if isinstance(command, Compare | Suite | AxisSweep | Ood) and command.data_dir is not None:
+    if isinstance(command, Compare | Suite | AxisSweep | Zoo | Ood) and command.data_dir is not None:
         if not Path(command.data_dir).is_dir():
             raise FileNotFoundError(f"--data-dir {command.data_dir}: there is no such folder")
         # Where tasks.datasets looks, and what child processes inherit.
         os.environ["LEARNED_OPT_DATA"] = command.data_dir
     if isinstance(command, Compare):
         return prepare_compare(command)
+    if isinstance(command, Zoo):
+        return prepare_zoo(command)
     if isinstance(command, Report):
         return prepare_report(command)
     if isinstance(command, Card):
@@ -151,6 +154,42 @@ def prepare_sweep(command: Suite | AxisSweep) -> Callable[[], int]:
         if outcome.failed:
             names = ", ".join(outcome.failed)
             return fail("eval", f"{len(outcome.failed)} cells failed: {names}; see the report", 1)
+        return 0
+
+    return work
+
+
+def prepare_zoo(command: Zoo) -> Callable[[], int]:
+    """What is left of a zoo, then its table and report; 1 if a cell failed here."""
+    from eval.machine.devices import use_all_cores
+
+    use_all_cores()
+    from eval.machine.progress import show_sweep_progress
+    from eval.report.report import write_report
+    from eval.report.zoo_table import zoo_table
+    from eval.sweep.suite import suite_family
+    from eval.sweep.sweep import check_sweep, load_sweep, run_cells
+    from eval.sweep.zoo import ZOO_PROTOCOL, ZOO_SUITE, make_zoo, zoo_plan
+    from learned_opt.atomic_file import write_atomic
+
+    protocol = dataclasses.replace(ZOO_PROTOCOL, **_changes(command.protocol))
+    long = None if command.long == "none" else command.long
+    plan = zoo_plan(command.suite or ZOO_SUITE, protocol, command.checkpoint, command.weights, long)
+    contenders = make_zoo(plan)
+    check_sweep(plan, command.run_dir, suite_family, contenders=contenders, retry_failed=command.retry_failed)
+
+    def work() -> int:
+        with show_sweep_progress(len(plan.cells)) as progress:
+            outcome = run_cells(
+                plan, command.run_dir, suite_family, progress, contenders=contenders, retry_failed=command.retry_failed
+            )
+        if outcome.failed:
+            names = ", ".join(outcome.failed)
+            return fail("eval", f"{len(outcome.failed)} cells failed: {names}; see the folder", 1)
+        table = zoo_table(load_sweep(command.run_dir))
+        write_atomic(Path(command.run_dir) / "zoo.md", table.encode())
+        print(table, end="")
+        print(f"wrote {command.run_dir}/zoo.md and {write_report([command.run_dir])}")
         return 0
 
     return work

@@ -134,6 +134,28 @@ class AxisSweep:
 
 
 @dataclasses.dataclass(frozen=True)
+class Zoo:
+    """Compare every learned optimizer for one machine with tuned AdamW, NadamW, Muon and Schedule-Free AdamW."""
+
+    suite: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="SUITE...")] = ()
+    """Suites or families, as for suite; seven small unseen families by default."""
+    protocol: ProtocolGroup = ProtocolFlags()
+    checkpoint: Checkpoints = ()
+    """Checkpoint file beside the pretrained optimizers, or NAME=PATH; may be given several times."""
+    weights: References = ()
+    """Published weights, KIND:FILE or NAME=KIND:FILE, with a kind of learned_opt.import_weights; may be given several
+    times."""
+    long: str = "score_matching"
+    """Family of the cell that lasts ten times the longest episode of the meta-trainings; none for no such cell."""
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder with your data sets; default: the environment variable LEARNED_OPT_DATA."""
+    run_dir: str = "runs/zoo"
+    """Run folder, for zoo.md and the report; run the same command again to go on."""
+    retry_failed: bool = False
+    """Run cells again that failed before."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """One page from run folders, the same tables as CSV and Markdown beside it."""
 
@@ -188,7 +210,7 @@ class Conditions:
     """Train optimizers where messages are compressed, workers gossip, or some are late or absent."""
 
     checkpoint: Checkpoints = ()
-    """Checkpoint file or pretrained name, or NAME=PATH; three of the shipped ones by default."""
+    """Checkpoint file or pretrained name, or NAME=PATH; the two shipped ones for every task by default."""
     run_dir: str = "runs/conditions"
     """Folder for results.json, conditions.md and loss_against_bytes.svg."""
     num_rounds: int = 300
@@ -216,12 +238,13 @@ class Ood:
     """Folder for ood.md and ood.json."""
 
 
-Command = Compare | Suite | AxisSweep | Report | Card | Calibrate | Diagnostics | Claims | Conditions | Ood
+Command = Compare | Suite | AxisSweep | Zoo | Report | Card | Calibrate | Diagnostics | Claims | Conditions | Ood
 
 COMMANDS = {
     "compare": Compare,
     "suite": Suite,
     "axis": AxisSweep,
+    "zoo": Zoo,
     "report": Report,
     "card": Card,
     "calibrate": Calibrate,

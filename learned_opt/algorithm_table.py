@@ -44,6 +44,7 @@ from learned_opt.algorithms.servers.fedavgm import fedavgm
 from learned_opt.algorithms.servers.fedyogi import fedyogi
 from learned_opt.algorithms.stragglers.gradient_coding import coded_data_parallel
 from learned_opt.algorithms.stragglers.late_workers import late_workers, local_sgd_without_late_workers
+from learned_opt.algorithms.stragglers.sequential_coding import sequential_coded_data_parallel
 from learned_opt.algorithms.zeroth_order.fzoos import fzoos
 
 
@@ -78,6 +79,9 @@ ALGORITHMS: dict[str, Entry] = {
     "local_sgd_without_late_workers": Entry(local_sgd_without_late_workers, "", "rounds that do not wait"),
     "coded_data_parallel": Entry(
         coded_data_parallel, "Tandon 2017, 1612.03301", "exact gradients without late workers"
+    ),
+    "sequential_coded_data_parallel": Entry(
+        sequential_coded_data_parallel, "Krishnan 2023, 2211.13802", "the same from shorter codes, a round later"
     ),
     "diff2": Entry(diff2, "Murata 2023, 2302.03884", "differences of gradients, with noise for privacy"),
     "fzoos": Entry(fzoos, "Shu 2023, 2308.04077", "values of the loss alone, no gradients"),

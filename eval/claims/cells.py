@@ -2,6 +2,7 @@
 
     alike        equal data, H = 4                     longer    the same gradients in half as many rounds, H = 8
     different    Dirichlet(0.1) labels, H = 32         ring      16 workers, Dirichlet(0.1) labels, H = 1
+    shorter      a cosine over 100 rounds, H = 2        growing   the same local steps in fewer rounds, H up to 8
     few, many    a global batch of 128 on 2 and on 16 workers, H = 8, two hidden layers
     private      64 examples on each worker, whole gradients, a budget of privacy
 
@@ -110,6 +111,8 @@ CELLS: dict[str, Cell] = {
             )
             for name, k in (("few", 2), ("many", 16))
         ),
+        Cell("shorter", _protocol(num_local_steps=2, schedule="cosine"), ("local_sgd",)),
+        Cell("growing", _protocol(num_local_steps=8), (f"{OWN}decaying_qsr",)),
         Cell(
             "private",
             _protocol(num_local_steps=1, batch_size=64),

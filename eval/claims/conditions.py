@@ -7,7 +7,8 @@
     late workers             a worker in six is late, in bursts of two rounds, and left out
     half of them             each worker takes part in a round with probability 1/2
 
-A server optimizer that reads every worker has none to read in gossip.
+A server optimizer that reads every worker has none to read in gossip; one that reads statistics of the workers runs
+there as on one machine.
 """
 
 from collections.abc import Callable

@@ -8,6 +8,8 @@ from eval.compare.contenders import Contender, over_rounds
 from eval.compare.grids import Grid, GridAxis
 from eval.compare.rival import MANY_LOCAL_LRS, MOMENTUM, SOME_ADAM_LRS, SOME_LOCAL_LRS, Hparams, rival
 from eval.protocol import EvalProtocol
+from eval.schedules import factor
+from learned_opt.algorithms.adaptive.qsr import qsr
 from learned_opt.algorithms.controls.synchronous import synchronous
 from learned_opt.algorithms.diff2 import diff2
 from learned_opt.algorithms.gossip.dpsgd import dpsgd
@@ -56,6 +58,22 @@ def dpsgd_adam(protocol: EvalProtocol) -> Contender:
         {"local_lr": SOME_ADAM_LRS, "b1": MOMENTUM},
         lambda h: optax.adam(h["local_lr"], b1=h["b1"]),
     )(protocol)
+
+
+def decaying_qsr(protocol: EvalProtocol, num_steps: int = 200, least: int = 2) -> Contender:
+    """QSR under a cosine over `num_steps` local steps; a round takes `least` of them at first, later up to H.
+
+    The protocol has rounds enough for all of them; those after the last step have its rate and move next to nothing.
+    """
+
+    def make(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol):
+        def rate(step):
+            return h["local_lr"] * factor("cosine", step, num_steps)
+
+        return qsr(optax.sgd(rate), rate, h["growth"] * h["local_lr"], least)
+
+    grid: Grid = {"local_lr": SOME_LOCAL_LRS, "growth": GridAxis((0.5, 1.0, 2.0))}
+    return rival("decaying_qsr", make, grid, lambda h: optax.identity())(protocol)
 
 
 def private(protocol: EvalProtocol, restart_every: int = 1) -> Contender:

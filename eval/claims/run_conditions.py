@@ -1,13 +1,15 @@
-"""Optimizers under every condition: tuned Local SGD and DiLoCo, learned optimizers and the anchor of the first.
+"""Optimizers under every condition: tuned Local SGD and DiLoCo, learned optimizers and their anchors.
 
 The tuned ones are tuned in full, and keep the setting under every condition; learned ones are as they are. SparseLoCo,
-made for its condition, is tuned under it and stands beside them in the figure.
+made for its condition, is tuned under it and stands beside them in the figure. Every condition is a comparison in a
+folder of its own, and one that lies there is not run again.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +18,46 @@ import optax
 from eval.claims.conditions import CONDITIONS, FULL, GOSSIP
 from eval.compare.anchors import anchor_of
 from eval.compare.checkpoints import read_checkpoint
+from eval.compare.compare import Comparison
 from eval.compare.compare import prepare as prepare_comparison
 from eval.compare.compare import run as run_comparison
 from eval.compare.contenders import Contender, over_local_steps
 from eval.compare.grids import Grid, GridAxis
-from eval.compare.learned import local_transform, named_checkpoints
+from eval.compare.learned import local_transform, local_words, named_checkpoints
 from eval.machine.progress import Progress
 from eval.protocol import EvalProtocol
 from eval.report.spending import loss_against_bytes
 from eval.report.tables import number
-from eval.results import Results
+from eval.results import Kind, Results, load_results, save_results
+from eval.sweep.plan import reference_name
 from learned_opt.algorithms.server import diloco, fedavg
 from learned_opt.atomic_file import write_atomic
 
-SHIPPED = ("lopt_fmnist8_k8_h4", "lagg_fmnist8_k8_h4", "lopt_generalist")
-"""LOpt-A and LAgg-A of this task, and the one for every task; the anchor is that of the last."""
+SHIPPED = ("lopt_generalist", "lagg_any")
+"""Those for every task. The specialists of this one may be named too; LAgg-A takes no part in gossip."""
+DRAWN = (FULL, "4 bits", "2 bits", "top-k")
+"""Conditions in the figure."""
 
 Make = Callable[[Mapping[str, Any]], tuple[optax.GradientTransformation, optax.GradientTransformation]]
 """Hyper-parameters -> (the workers' optimizer, server optimizer)."""
+
+
+class Column(NamedTuple):
+    """One optimizer, whatever the condition.
+
+    Attributes:
+      make: hyper-parameters -> its two parts.
+      kind: as in `Contender`.
+      grid: its one setting.
+      details: for the results files.
+      reads_workers: whether it reads every worker, one by one.
+    """
+
+    make: Make
+    kind: Kind
+    grid: Grid = {}
+    details: Mapping[str, Any] = {}
+    reads_workers: bool = False
 
 
 def prepare(
@@ -48,13 +72,14 @@ def prepare(
       num_seeds: final runs of each.
 
     Returns:
-      progress -> the table as Markdown, which is also written; it runs everything.
+      progress -> the table as Markdown, which is also written; it runs everything that has not been run.
 
     Raises:
       FileNotFoundError, ValueError: as `eval.compare.learned.learned`, or a checkpoint that reads gradients.
     """
     protocol = EvalProtocol(
         *("fmnist8_mlp32", num_rounds),
+        batch_size=32,
         num_seeds=num_seeds,
         tuning="coarse",
         num_curve_examples=4096,
@@ -62,10 +87,10 @@ def prepare(
     )
     named = named_checkpoints(checkpoints or SHIPPED)
     fixed = _fixed(named, protocol)
-    first = prepare_comparison(protocol, (), folder / "full", baselines=("targets", "sparse_loco"))
+    first = prepare_comparison(protocol, (), folder / "tuned", baselines=("targets", "sparse_loco"))
 
     def run(progress: Progress) -> str:
-        tuned = {c.name: c for c in run_comparison(first, progress).contenders}
+        tuned = {c.name: c for c in _run_or_read(first, progress).contenders}
         everyone = {
             "local_sgd": _with_setting(lambda h: (optax.sgd(h["local_lr"]), fedavg()), tuned["local_sgd"].hparams),
             "diloco": _with_setting(
@@ -73,19 +98,27 @@ def prepare(
             ),
             **fixed,
         }
-        contenders = [
-            _under(name, make, grid, condition, protocol)
-            for condition in CONDITIONS
-            for name, (make, grid, reads_workers) in everyone.items()
-            if not (reads_workers and condition in GOSSIP)
-        ]
-        comparison = prepare_comparison(protocol, (), folder, baselines=(), contenders=contenders)
-        results = run_comparison(comparison, progress)
+        found = []
+        for condition in CONDITIONS:
+            contenders = [
+                _under(name, column, condition, protocol)
+                for name, column in everyone.items()
+                if not (column.reads_workers and condition in GOSSIP)
+            ]
+            own = prepare_comparison(
+                *(protocol, (), folder / reference_name(condition)),
+                baselines=(),
+                contenders=contenders,
+                family=first.family,
+            )
+            found.append(_run_or_read(own, lambda *stage, c=condition: progress(f"{c}: {stage[0]}", *stage[1:])))
+        results = found[0]._replace(contenders=tuple(c for each in found for c in each.contenders))
+        save_results(folder / "results.json", results)
         text = conditions_table(results, list(everyone))
         write_atomic(folder / "conditions.md", text.encode())
-        drawn = [c for c in results.contenders if c.name.partition(", ")[0] in ("diloco", named[-1][0])]
-        drawn = [c for c in drawn if c.name.partition(", ")[2] in (FULL, "4 bits", "2 bits", "top-k")]
-        figure = loss_against_bytes(results._replace(contenders=(*drawn, tuned["sparse_loco"])))
+        drawn = [f"{name}, {condition}" for name in ("diloco", named[-1][0]) for condition in DRAWN]
+        lines = tuple(c for c in results.contenders if c.name in drawn)
+        figure = loss_against_bytes(results._replace(contenders=(*lines, tuned["sparse_loco"])))
         write_atomic(folder / "loss_against_bytes.svg", figure.encode())
         return text
 
@@ -105,20 +138,37 @@ def conditions_table(results: Results, names: Sequence[str]) -> str:
     words = (
         f"Final training loss, mean of {p.num_seeds} seeds; {p.task}, K={p.num_workers}, H={p.num_local_steps}, batch "
         f"{p.batch_size}, {p.num_rounds} rounds. Local SGD and DiLoCo are tuned in full and keep the setting. -: reads "
-        "every worker, which gossip does not have."
+        "every worker, which gossip does not have; one that reads statistics of the workers has those of one there."
     )
     return "\n".join([*lines, "", words, ""])
 
 
-def _with_setting(make: Make, hparams: Mapping[str, float]) -> tuple[Make, Grid, bool]:
-    return make, {name: GridAxis((value,)) for name, value in hparams.items()}, False
+def _run_or_read(comparison: Comparison, progress: Progress) -> Results:
+    """What lies in the folder, where it is of the same comparison."""
+    path = comparison.folder / "results.json"
+    if path.exists():
+        found = load_results(path)
+        if found.protocol == comparison.protocol and _who(found.contenders) == _who(comparison.contenders):
+            return found
+    return run_comparison(comparison, progress)
 
 
-def _fixed(named: Sequence[tuple[str, str]], protocol: EvalProtocol) -> dict[str, tuple[Make, Grid, bool]]:
-    """The learned optimizers, and the anchor of the last."""
-    found: dict[str, tuple[Make, Grid, bool]] = {}
+def _who(contenders: Sequence[Any]) -> list[str]:
+    return [json.dumps([c.name, c.kind, dict(c.details)]) for c in contenders]
+
+
+def _with_setting(make: Make, hparams: Mapping[str, float]) -> Column:
+    grid = {name: GridAxis((value,)) for name, value in hparams.items()}
+    return Column(make, "baseline", grid, {"setting": dict(hparams)})
+
+
+def _fixed(named: Sequence[tuple[str, str]], protocol: EvalProtocol) -> dict[str, Column]:
+    """The learned optimizers, each with its anchor beside; equal anchors stand there once."""
+    found: dict[str, Column] = {}
+    recipes: set[str] = set()
     for name, path in named:
         loaded = read_checkpoint(path)
+        config = loaded.lopt.config
         if loaded.lopt.num_workers not in (None, protocol.num_workers):
             raise ValueError(f"{path}: built for {loaded.lopt.num_workers} workers, not {protocol.num_workers}")
         local = local_transform(path, loaded)
@@ -126,18 +176,29 @@ def _fixed(named: Sequence[tuple[str, str]], protocol: EvalProtocol) -> dict[str
             raise ValueError(f"{path}: reads gradients of one machine: name a server optimizer")
         theta = jax.tree.map(jnp.asarray, loaded.theta)
         server = loaded.lopt.transform(theta, num_steps=protocol.num_rounds)
-        reads_workers = loaded.lopt.reads in ("workers", "statistics")
-        found[name] = (lambda h, local=local, server=server: (local, server), {}, reads_workers)
-        anchor = anchor_of(loaded.lopt.config)
-        if anchor is not None and name == named[-1][0]:
-            step = anchor.make(loaded.lopt.config)
-            found[f"{name}_anchor"] = (lambda h, local=local, step=step: (local, step), {}, False)
+        details = {"checkpoint": path, "config": config, "local_opt": loaded.local_opt, "card": loaded.card}
+        found[name] = Column(
+            lambda h, local=local, server=server: (local, server),
+            "learned",
+            details=details,
+            reads_workers=loaded.lopt.reads == "workers",
+        )
+        anchor = anchor_of(config)
+        recipe = "" if anchor is None else f"{anchor.words.format(**config)}, {local_words(loaded)}"
+        if anchor is not None and recipe not in recipes:
+            recipes.add(recipe)
+            step = anchor.make(config)
+            found[f"{name}_anchor"] = Column(
+                lambda h, local=local, step=step: (local, step),
+                "anchor",
+                details={"anchor_of": [name], "recipe": recipe},
+            )
     return found
 
 
-def _under(name: str, make: Make, grid: Grid, condition: str, protocol: EvalProtocol) -> Contender:
+def _under(name: str, column: Column, condition: str, protocol: EvalProtocol) -> Contender:
     def algorithm(hparams: Mapping[str, Any]):
-        workers, server = make(hparams)
+        workers, server = column.make(hparams)
         return CONDITIONS[condition](over_local_steps(workers, protocol), server, protocol.num_workers)
 
-    return Contender(f"{name}, {condition}", algorithm, grid)
+    return Contender(f"{name}, {condition}", algorithm, column.grid, column.details, column.kind)

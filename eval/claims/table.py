@@ -62,6 +62,13 @@ CLAIMS: tuple[Claim, ...] = (
         ("longer",),
         at_equal(gradients, "longer", "norm_test", "local_sgd"),
     ),
+    Claim(
+        "QSR over its shortest rounds at equal steps",
+        "Gu 2024, 2310.14423",
+        "final test loss",
+        ("shorter", "growing"),
+        final_loss("growing", "decaying_qsr", "local_sgd", "test", rival_cell="shorter"),
+    ),
     _loss("MuLoCo over DiLoCo, K = 16", "Therien 2025, 2505.23725", "many", "muloco", "diloco_adamw"),
     Claim(
         "MuLoCo's gain over DiLoCo grows with K (2 to 16)",

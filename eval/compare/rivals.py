@@ -4,7 +4,8 @@
     post_local_sgd muloco palsgd           other local steps (Lin 2020; Therien et al. 2025; Naganuma et al. 2025)
     qsr norm_test consensus_steps          rounds of a length of their own (Gu 2024; Lau 2024; Kong et al. 2021)
     loss_weighted_averaging                workers count by their loss (Riedl et al. 2023)
-    local_sgd_without_late_workers, coded_data_parallel      who does not wait for late workers
+    local_sgd_without_late_workers, coded_data_parallel, sequential_coded_data_parallel
+                                           who does not wait for late workers
     diff2 fzoos                            differences of gradients; no gradients (Murata 2023; Shu et al. 2023)
     synchronous snoo lookahead gpa         controls: no drift of the workers
 
@@ -54,6 +55,7 @@ from learned_opt.algorithms.servers.fedavgm import fedavgm
 from learned_opt.algorithms.servers.fedyogi import fedyogi
 from learned_opt.algorithms.stragglers.gradient_coding import coded_data_parallel, cyclic
 from learned_opt.algorithms.stragglers.late_workers import local_sgd_without_late_workers
+from learned_opt.algorithms.stragglers.sequential_coding import sequential_coded_data_parallel
 from learned_opt.algorithms.zeroth_order.fzoos import fzoos
 from learned_opt.base import LocalAlgorithm
 
@@ -86,6 +88,11 @@ def _qsr(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtoc
 def _coded(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
     code = cyclic(protocol.num_workers, min(1, protocol.num_workers - 1))
     return coded_data_parallel(over_rounds(optax.sgd(h["lr"]), protocol), code)
+
+
+def _sequentially_coded(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
+    code = cyclic(protocol.num_workers, min(1, protocol.num_workers - 1))
+    return sequential_coded_data_parallel(over_rounds(optax.sgd(h["lr"]), protocol), code)
 
 
 def _fzoos(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
@@ -154,6 +161,9 @@ RIVALS: dict[str, Callable[..., Contender]] = {
         {"local_lr": MANY_LOCAL_LRS},
     ),
     "coded_data_parallel": rival("coded_data_parallel", _coded, {"lr": MANY_LRS}, _no_workers),
+    "sequential_coded_data_parallel": rival(
+        "sequential_coded_data_parallel", _sequentially_coded, {"lr": MANY_LRS}, _no_workers
+    ),
     "diff2": rival(
         "diff2",
         lambda h, workers, protocol: diff2(over_rounds(optax.sgd(h["lr"]), protocol)),

@@ -92,7 +92,7 @@ def round_features(
     losses_in_round: Float[Array, "steps"] | None,
     num_workers: int,
     count: Int[Array, ""],
-    num_steps: int | None,
+    num_steps: int | Int[Array, ""] | None,
     floor: float,
     step_cosines: Float[Array, "tensors"],
     shares: Float[Array, "tensors"],
@@ -123,7 +123,7 @@ def round_features(
     if losses_in_round is not None:
         num_local_steps = losses_in_round.shape[0]
         within = _trend(losses_in_round[-1], losses_in_round[0])
-    progress = jnp.float32(0) if num_steps is None else jnp.minimum(age / num_steps, 1)
+    progress = jnp.float32(0) if num_steps is None else jnp.minimum(age / jnp.asarray(num_steps, jnp.float32), 1)
     of_tensors = [
         _cosine(sums.dp, sums.dd, sums.pp),
         _cosine(sums.dm, sums.dd, sums.mm),

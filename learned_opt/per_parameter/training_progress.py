@@ -42,8 +42,8 @@ def check_num_steps(num_steps: Any, name: str) -> None:
     """ValueError for a horizon that is missing or below 1; `name` is the optimizer that needs it."""
     if num_steps is None:
         raise ValueError(
-            f"num_steps=None: {name} reads how much of the training is done; use transform(theta, num_steps=updates "
-            "of the whole training)"
+            f"num_steps=None: {name} reads how much of the training is done; pass num_steps=updates of the whole "
+            "training, to load or to transform"
         )
     if isinstance(num_steps, int | float) and num_steps < 1:
         raise ValueError(f"num_steps={num_steps}: use at least 1 update")

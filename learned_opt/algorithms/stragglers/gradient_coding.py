@@ -12,7 +12,8 @@ solves the equations in least squares, and the gradient is near.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +88,53 @@ def decoding(code: Float[Array, "n n"], is_here: Bool[Array, "n"]) -> Float[Arra
     return jnp.where(is_here, factors, 0)
 
 
+class Encoder(NamedTuple):
+    """What workers do with a code.
+
+    Attributes:
+      matrix: B, float32.
+      load: parts of the data that a worker computes gradients of, at most.
+      sent: (loss_fn, params, key, batches of a worker) -> (coded loss, coded gradient in float32) of the worker; raises
+        ValueError for another number of workers than the code has. To be used inside the named axis "workers".
+    """
+
+    matrix: Float[Array, "n n"]
+    load: int
+    sent: Callable[..., Any]
+
+
+def make_encoder(code: np.ndarray) -> Encoder:
+    """The encoder of a code [n, n].
+
+    Raises:
+      ValueError: a code that is not square.
+    """
+    code = np.asarray(code)
+    if code.ndim != 2 or code.shape[0] != code.shape[1]:
+        raise ValueError(f"code has shape {code.shape}: use [workers, workers]")
+    # Parts and coefficients of each worker, those with fewer filled up with coefficients 0.
+    load = int(np.count_nonzero(code, axis=1).max())
+    parts = jnp.asarray(np.argsort(code == 0, axis=1, kind="stable")[:, :load])
+    matrix = jnp.asarray(code, jnp.float32)
+
+    def sent(loss_fn, params, key, batches):
+        if num_workers() != code.shape[0]:
+            raise ValueError(f"code is for {code.shape[0]} workers and there are {num_workers()}: use one for as many")
+        loss_fn = checked_loss(loss_fn)
+        everyone = gather(jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), batches))
+
+        def part(total, index):
+            batch = jax.tree.map(lambda x: x[index], everyone)
+            own = jax.value_and_grad(loss_fn)(params, jax.random.fold_in(key, index), batch)
+            coefficient = matrix[worker_index(), index]
+            return jax.tree.map(lambda t, x: t + coefficient * x.astype(jnp.float32), total, own), None
+
+        zeros = (jnp.float32(0), jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params))
+        return jax.lax.scan(part, zeros, parts[worker_index()])[0]
+
+    return Encoder(matrix, load, sent)
+
+
 def coded_data_parallel(
     opt: optax.GradientTransformation,
     code: np.ndarray,
@@ -105,39 +153,21 @@ def coded_data_parallel(
       ValueError: a code that is not square; by `round`, one for another number of workers.
     """
     check_transform(opt, "opt")
-    code = np.asarray(code)
-    if code.ndim != 2 or code.shape[0] != code.shape[1]:
-        raise ValueError(f"code has shape {code.shape}: use [workers, workers]")
+    encoder = make_encoder(code)
     opt, process = optax.with_extra_args_support(opt), GilbertElliott() if chain is None else chain
-    # Parts and coefficients of each worker, those with fewer filled up with coefficients 0.
-    load = int(np.count_nonzero(code, axis=1).max())
-    parts = jnp.asarray(np.argsort(code == 0, axis=1, kind="stable")[:, :load])
-    matrix = jnp.asarray(code, jnp.float32)
 
     def init(params):
         return RoundState(Shared(params, opt.init(params)), Worker(jnp.zeros((), bool)))
 
     def round_fn(loss_fn, state, key, batches):
-        if num_workers() != code.shape[0]:
-            raise ValueError(f"code is for {code.shape[0]} workers and there are {num_workers()}: use one for as many")
         params, opt_state = state.shared
-        loss_fn = checked_loss(loss_fn)
         num_steps = jax.tree.leaves(batches)[0].shape[0]
-        everyone = gather(jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), batches))
-
-        def part(total, index):
-            batch = jax.tree.map(lambda x: x[index], everyone)
-            own = jax.value_and_grad(loss_fn)(params, jax.random.fold_in(key, index), batch)
-            coefficient = matrix[worker_index(), index]
-            return jax.tree.map(lambda t, x: t + coefficient * x.astype(jnp.float32), total, own), None
-
-        zeros = (jnp.float32(0), jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params))
-        sent, _ = jax.lax.scan(part, zeros, parts[worker_index()])
+        sent = encoder.sent(loss_fn, params, key, batches)
         # Beyond the keys of the parts.
         chain_key = jax.random.fold_in(jax.random.fold_in(key, num_workers()), worker_index())
         is_slow = next_state(process, chain_key, state.worker.is_slow)
         all_sent, is_here = gather((sent, ~is_slow))
-        factors = decoding(matrix, is_here) / num_workers()
+        factors = decoding(encoder.matrix, is_here) / num_workers()
         loss, gradient = weighted_sum(factors, all_sent)
         gradient = jax.tree.map(lambda g, p: g.astype(p.dtype), gradient, params)
         updates, opt_state = opt.update(gradient, opt_state, params, value=loss)
@@ -150,7 +180,7 @@ def coded_data_parallel(
         round_fn,
         lambda state: state.shared.params,
         lambda params: dense_bytes(params) + 4,
-        gradients=lambda num_steps: float(load * num_steps),
+        gradients=lambda num_steps: float(encoder.load * num_steps),
         waits=False,
     )
 

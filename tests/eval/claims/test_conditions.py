@@ -112,4 +112,7 @@ def test_a_run_writes_table_and_figure(tmp_path):
     text = prepare([f"mine={path}"], tmp_path / "out", 2, 1)(lambda *_: None)
     names = {file.name for file in (tmp_path / "out").iterdir()}
     assert "mine_anchor" in text and {"conditions.md", "loss_against_bytes.svg", "results.json"} <= names
+    stages = []
+    assert prepare([f"mine={path}"], tmp_path / "out", 2, 1)(lambda *stage: stages.append(stage)) == text
+    assert not stages, "a finished condition was run again"
     assert TOY.num_workers < K

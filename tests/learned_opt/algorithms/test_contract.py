@@ -48,6 +48,7 @@ from learned_opt.algorithm_table import (
     qsr,
     quantized_diloco,
     scaffold,
+    sequential_coded_data_parallel,
     snoo,
     sparse_loco,
     streaming_diloco,
@@ -95,6 +96,9 @@ ALGORITHMS_UNDER_TEST = {
     "loss_weighted_averaging": lambda rate: loss_weighted_averaging(optax.sgd(rate, 0.9)),
     "local_sgd_without_late_workers": lambda rate: local_sgd_without_late_workers(optax.sgd(rate, 0.9), None, OFTEN),
     "coded_data_parallel": lambda rate: coded_data_parallel(optax.sgd(rate, 0.9), fractional_repetition(8, 1), OFTEN),
+    "sequential_coded_data_parallel": lambda rate: sequential_coded_data_parallel(
+        optax.sgd(rate, 0.9), fractional_repetition(8, 1), 1, OFTEN
+    ),
     "diff2": lambda rate: diff2(optax.sgd(rate, 0.9), 2),
     "fzoos": lambda rate: fzoos(optax.sgd(rate, 0.9), num_features=20, num_points=6, num_around=1),
     "dpsgd": lambda rate: dpsgd(optax.sgd(rate, 0.9), RING),

@@ -108,7 +108,18 @@ def test_odd_arguments_are_named(build, message):
 def test_a_missing_horizon_is_named(name, num_steps):
     lopt = getattr(learned_opt, name)()
     with pytest.raises(ValueError, match=f"num_steps={num_steps}"):
-        lopt.transform(lopt.init(jax.random.key(0)), num_steps=num_steps)
+        lopt.transform({}, num_steps=num_steps)
+
+
+@pytest.mark.parametrize("wrapper", [learned_opt.mup, learned_opt.as_server])
+def test_a_missing_horizon_is_named_through_a_wrapper_and_a_file(wrapper, tmp_path):
+    lopt = wrapper(learned_opt.celo())
+    theta = lopt.init(jax.random.key(0))
+    path = tmp_path / "celo.safetensors"
+    learned_opt.save(path, lopt, theta)
+    for use in (lambda: lopt.transform(theta), lambda: learned_opt.load(path)):
+        with pytest.raises(ValueError, match="num_steps=None: celo reads .* pass num_steps=updates"):
+            use()
 
 
 @pytest.mark.parametrize("name", LOSS)
