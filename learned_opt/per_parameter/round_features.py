@@ -59,7 +59,7 @@ class TensorSums(NamedTuple):
 
 
 def tensor_sums(leaves, previous, momenta, orthogonal, xs, worker_mean) -> TensorSums:
-    """The sums of the tensors D, D', m, u' and x, and of the workers' own D (equal to that of D without `worker_mean`)."""
+    """The sums of the tensors D, D', m, u' and x, and of the workers' own D (those of D without `worker_mean`)."""
 
     def sums(a, b):
         return jnp.stack([jnp.sum(x * y) for x, y in zip(a, b, strict=True)])

@@ -43,7 +43,9 @@ def coordinate_regression(
       ValueError: no hidden layer, a size below 1, or frequencies that are out of order or not positive.
     """
     if not hidden_sizes or min((*hidden_sizes, num_rows)) < 1:
-        raise ValueError(f"hidden_sizes={hidden_sizes}, num_rows={num_rows}: use at least one layer, sizes of 1 and more")
+        raise ValueError(
+            f"hidden_sizes={hidden_sizes}, num_rows={num_rows}: use at least one layer, sizes of 1 and more"
+        )
     if not 0 < frequencies[0] <= frequencies[1]:
         raise ValueError(f"frequencies={frequencies}: use 0 < low <= high")
     sizes = (2, *hidden_sizes, 1)

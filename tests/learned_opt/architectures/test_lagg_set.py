@@ -187,7 +187,19 @@ def test_features_of_a_known_round():
 def test_undefined_features_are_zero():
     zeros = jnp.zeros(1)
     sums = TensorSums(jnp.ones(1), *10 * [zeros])
-    found = round_features(sums, jnp.float32(jnp.nan), zeros, jnp.full(3, jnp.nan), None, 1, jnp.int32(0), None, 0.03, jnp.full(1, jnp.nan), zeros)
+    found = round_features(
+        sums,
+        jnp.float32(jnp.nan),
+        zeros,
+        jnp.full(3, jnp.nan),
+        None,
+        1,
+        jnp.int32(0),
+        None,
+        0.03,
+        jnp.full(1, jnp.nan),
+        zeros,
+    )
     assert np.all(np.isfinite(found))
 
 
