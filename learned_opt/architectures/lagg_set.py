@@ -14,9 +14,9 @@ and sets
 
 with every z = (its bound) tanh(output) and u = orth(v) the orthogonal matrix of v with the Frobenius norm of v, so that
 the rule for the rates holds for any share. What says whether orthogonal steps are right is the cosine of successive
-ones (`round_features`), so their share follows the rounds as the rate does. A per-parameter MLP, fed the pseudo-gradient,
-the momentum, their statistics over the workers and the controller's hidden units (its features where it has none), adds a correction in units of the
-pseudo-gradient's root mean square,
+ones (`round_features`), so their share follows the rounds as the rate does. A per-parameter MLP, fed the
+pseudo-gradient, the momentum, their statistics over the workers and the controller's hidden units (its features where
+it has none), adds a correction in units of the pseudo-gradient's root mean square,
 
     v = D + b' m;   x <- x - a' (v + q (u - v)) - a' rms(D) d exp(g),      (d, g) = MLP(...)
 
