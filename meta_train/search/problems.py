@@ -44,7 +44,6 @@ META_TRAIN_PROBLEMS = (
     Problem("quadratics32_exact", 8, 4, 16, 150),
     Problem("matrix_quadratics", 8, 4, 8, 160),
     Problem("matrix_quadratics", 1, 8, 8, 160),
-    Problem("matrix_quadratics", 4, 2, 8, 80),
     Problem("coordinate_regression", 8, 4, 16, 120),
     Problem("coordinate_regression", 2, 16, 16, 80),
 )
