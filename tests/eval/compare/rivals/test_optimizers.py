@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from eval.compare.baselines import BASELINES, GROUPS
-from eval.compare.optimizer_baselines import OPTIMIZER_BASELINES, OWN_BASELINES, RANGES
+from eval.compare.rivals.optimizers import OPTIMIZER_BASELINES, OWN_BASELINES, RANGES
 from learned_opt.algorithms.round import simulate
 from learned_opt.algorithms.round_cost import round_cost
 from learned_opt.optimizers.table import OPTIMIZERS
