@@ -29,6 +29,8 @@ def check_recipe(recipe: Any) -> dict[str, Any]:
     if not isinstance(recipe, Mapping):
         raise ValueError(f"local_opt={_short(recipe)}: use a dict such as {{'name': 'sgd', 'learning_rate': 0.1}}")
     name = recipe.get("name")
+    if name is None:
+        raise ValueError(f"local_opt={_short(recipe)}: give it a name, such as {{'name': 'sgd', 'learning_rate': 0.1}}")
     if not isinstance(name, str) or name not in LOCAL_OPTIMIZERS:
         raise ValueError(
             f"local_opt: {_short(name)} is unknown; {hint(_short(name), LOCAL_OPTIMIZERS)}; with an optimizer of your "

@@ -6,7 +6,7 @@ import optax
 
 from eval.compare.contenders import Contender, over_rounds
 from eval.compare.grids import Grid, GridAxis
-from eval.compare.rival import MANY_LOCAL_LRS, MOMENTUM, SOME_ADAM_LRS, SOME_LOCAL_LRS, Hparams, rival
+from eval.compare.rivals.rival import MANY_LOCAL_LRS, MOMENTUM, SOME_ADAM_LRS, SOME_LOCAL_LRS, Hparams, rival
 from eval.protocol import EvalProtocol
 from eval.schedules import factor
 from learned_opt.algorithms.adaptive.qsr import qsr

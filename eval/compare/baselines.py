@@ -7,7 +7,7 @@
     dp_NAME                          data-parallel, any optimizer of `python -m learned_opt optimizers`
 
     auto_diloco                      a rule that finds the workers' rate itself; one setting for all problems
-    muloco, sparse_loco, scaffold ...    see eval/compare/rivals.py
+    muloco, sparse_loco, scaffold ...    see eval/compare/rivals/
 
 Every tuned baseline has a grid of GRID_SIZE settings (9 under coarse tuning) and the same rule for its growth
 (eval/compare/grids.py). Literal tables: to add a baseline is to add a function and its line.
@@ -18,13 +18,13 @@ from typing import Any
 
 import optax
 
-from eval.compare.compressed_rivals import COMPRESSED
 from eval.compare.contenders import Contender, contender
-from eval.compare.gossip_rivals import GOSSIP
 from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
-from eval.compare.heterogeneous_rivals import HETEROGENEOUS
-from eval.compare.optimizer_baselines import OPTIMIZER_BASELINES
-from eval.compare.rivals import RIVALS
+from eval.compare.rivals.algorithms import RIVALS
+from eval.compare.rivals.compressed import COMPRESSED
+from eval.compare.rivals.gossip import GOSSIP
+from eval.compare.rivals.heterogeneous import HETEROGENEOUS
+from eval.compare.rivals.optimizers import OPTIMIZER_BASELINES
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
 from eval.schedules import factor
 from eval.scores.targets import DILOCO, LOCAL_SGD

@@ -57,7 +57,7 @@ def test_the_local_recipe_comes_back_and_makes_the_optimizer(path, theta):
 
 _RECIPE_MISTAKES = [
     ("sgd", "local_opt='sgd': use a dict such as"),
-    ({"learning_rate": 0.1}, "local_opt: None is unknown; use one of sgd, adam"),
+    ({"learning_rate": 0.1}, "local_opt={'learning_rate': 0.1}: give it a name"),
     ({"name": "my_module:make", "learning_rate": 0.1}, "is unknown; .* with an optimizer of your own leave it out"),
     ({"name": "sgd"}, "learning_rate=None: use a number above 0"),
     ({"name": "sgd", "learning_rate": 0}, "learning_rate=0: use a number above 0"),

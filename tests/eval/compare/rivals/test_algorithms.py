@@ -8,7 +8,7 @@ import pytest
 
 from eval.compare.grids import settings
 from eval.compare.participants import named_contender
-from eval.compare.rivals import RIVALS
+from eval.compare.rivals.algorithms import RIVALS
 from learned_opt.algorithms.round import simulate
 from tests.eval.toy import TOY, toy_family
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from eval.compare.contenders import Contender
 from eval.compare.grids import GridAxis
-from eval.compare.rival import LOCAL_LR, MANY_LOCAL_LRS, SOME_LOCAL_LRS, rival
+from eval.compare.rivals.rival import LOCAL_LR, MANY_LOCAL_LRS, SOME_LOCAL_LRS, rival
 from learned_opt.algorithms.corrections.feddyn import feddyn
 from learned_opt.algorithms.corrections.fedprox import fedprox
 from learned_opt.algorithms.corrections.fedspeed import fedspeed

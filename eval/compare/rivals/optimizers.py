@@ -9,8 +9,8 @@ The ranges are for REFERENCE_BATCH examples a step and move with the protocol's 
 Adam, AdamW and Muon have baselines of their own (`sgd`, `adam`, `dp_adamw`, `dp_muon`), which tune a second number too.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from eval.compare.contenders import Contender
 from eval.compare.grids import GridAxis, budgeted, for_batch, log_spaced
@@ -59,10 +59,11 @@ def optimizer_baseline(name: str) -> Callable[[EvalProtocol], Contender]:
     """protocol -> the baseline `dp_NAME`."""
     entry, found = OPTIMIZERS[name], RANGES.get(name, LIKE_ADAM)
 
-    def algorithm(hparams, protocol: EvalProtocol) -> LocalAlgorithm:
-        rate = hparams["lr"]
-        if protocol.schedule != "constant":
-            rate = lambda round: hparams["lr"] * factor(protocol.schedule, round, protocol.num_rounds)  # noqa: E731
+    def algorithm(hparams: Mapping[str, Any], protocol: EvalProtocol) -> LocalAlgorithm:
+        def scheduled(round: Any) -> Any:
+            return hparams["lr"] * factor(protocol.schedule, round, protocol.num_rounds)
+
+        rate = hparams["lr"] if protocol.schedule == "constant" else scheduled
         made = data_parallel(entry.make(learning_rate=rate))
         if entry.gradients == 1:
             return made

@@ -9,20 +9,20 @@
     diff2 fzoos                            differences of gradients; no gradients (Murata 2023; Shu et al. 2023)
     synchronous snoo lookahead gpa         controls: no drift of the workers
 
-With them those of compressed_rivals.py, gossip_rivals.py and heterogeneous_rivals.py. Grids have as many settings as
-those of eval/compare/baselines.py, whose table has them too.
+With them those of compressed.py, gossip.py and heterogeneous.py. Grids have as many settings as those of
+eval/compare/baselines.py, whose table has them too.
 """
 
 from collections.abc import Callable
 
 import optax
 
-from eval.compare.compressed_rivals import COMPRESSED
 from eval.compare.contenders import Contender, over_local_steps, over_rounds
-from eval.compare.gossip_rivals import GOSSIP
 from eval.compare.grids import GridAxis
-from eval.compare.heterogeneous_rivals import HETEROGENEOUS
-from eval.compare.rival import (
+from eval.compare.rivals.compressed import COMPRESSED
+from eval.compare.rivals.gossip import GOSSIP
+from eval.compare.rivals.heterogeneous import HETEROGENEOUS
+from eval.compare.rivals.rival import (
     ADAM_LR,
     DILOCO_GRID,
     LOCAL_LR,

@@ -14,7 +14,7 @@ import optax
 
 from eval.compare.contenders import Contender
 from eval.compare.grids import GridAxis
-from eval.compare.rival import ADAM_LR, DILOCO_GRID, SERVER_LR, Hparams, rival
+from eval.compare.rivals.rival import ADAM_LR, DILOCO_GRID, SERVER_LR, Hparams, rival
 from eval.protocol import EvalProtocol
 from learned_opt.algorithms.compression.quantized_diloco import quantized_diloco
 from learned_opt.algorithms.compression.sparse_loco import sparse_loco

@@ -13,7 +13,15 @@ import optax
 
 from eval.compare.contenders import Contender
 from eval.compare.grids import Grid, GridAxis
-from eval.compare.rival import DILOCO_GRID, MOMENTUM, SOME_ADAM_LRS, SOME_LOCAL_LRS, Hparams, rate_over_rounds, rival
+from eval.compare.rivals.rival import (
+    DILOCO_GRID,
+    MOMENTUM,
+    SOME_ADAM_LRS,
+    SOME_LOCAL_LRS,
+    Hparams,
+    rate_over_rounds,
+    rival,
+)
 from eval.protocol import EvalProtocol
 from learned_opt.algorithms.gossip.consensus_control import consensus_control
 from learned_opt.algorithms.gossip.dpsgd import dpsgd
