@@ -41,6 +41,15 @@ BATCH_NORMALISED = {
     "monge_map",
 }
 """Families whose loss is a function of the whole batch."""
+VARIANTS = {
+    "polynomial_lazy",
+    "dynamic_signal_local",
+    "dynamic_signal_mlp",
+    "neural_ode",
+    "neural_ode_global",
+    "omniglot8_width128_standard",
+}
+"""Families that differ in one argument from another that a quick test takes."""
 ZERO_AT_FIRST = {"omniglot8_byol": 1}
 """Leaves whose gradient is zero at the start: the bias of a target that starts where it is pulled to."""
 
@@ -80,7 +89,7 @@ def evaluate(family: TaskFamily, data, key):
     return params, batch, loss, gradient
 
 
-@pytest.mark.parametrize("name", META_TEST_MORE)
+@pytest.mark.parametrize("name", [name for name in META_TEST_MORE if name not in VARIANTS])
 def test_one_small_program_of_the_families_whose_contract_is_slow(name):
     """What a family must be before anything else: shapes, a finite first loss near the uninformed one, gradients,
     metrics, and all of it a function of the key. The other tests take these families with `-m slow`."""

@@ -103,7 +103,7 @@ def eigen_predictor(features: Float[Array, "batch size"]) -> Float[Array, "size 
 def tether(target: Params, online: Params) -> Float[Array, ""]:
     """A zero whose gradient with respect to `target` is TETHER (target - online)."""
     distances = jax.tree.map(lambda xi, w: jnp.sum((xi - jax.lax.stop_gradient(w)) ** 2), target, online)
-    half = 0.5 * TETHER * sum(jax.tree.leaves(distances))
+    half = 0.5 * TETHER * jnp.sum(jnp.stack(jax.tree.leaves(distances)))
     return half - jax.lax.stop_gradient(half)
 
 

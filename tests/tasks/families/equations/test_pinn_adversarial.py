@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +37,7 @@ def test_points_are_chosen_in_proportion_to_their_squared_residual():
 
     @jax.jit
     def measured(params, row, keys):
-        def u(points):
+        def u(points) -> Any:
             return MODEL.apply({"params": params}, points)
 
         edges = u(jnp.concatenate([row["initial"], row["boundary"]]))
