@@ -20,6 +20,7 @@ def start(num_candidates):
     return family, task, noisy(jax.jit(task.init)(jax.random.key(0)), 0.5)
 
 
+@pytest.mark.slow
 def test_one_candidate_is_the_plain_network():
     family, task, params = start(1)
     plain = pinn_burgers((6,))

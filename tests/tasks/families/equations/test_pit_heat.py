@@ -55,6 +55,7 @@ def test_rows_are_what_they_should_be(data):
     assert not np.isin(data["test"]["samples"][:, 0], data["train"]["samples"][:, 0]).all()
 
 
+@pytest.mark.slow
 def test_uninformed_loss_is_that_of_the_zero_function(data):
     family = pit_heat(4)
     task = family.task({}, data)
