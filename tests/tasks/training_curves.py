@@ -1,5 +1,7 @@
 """Trains a task with an optax optimizer in one program and measures it on the way."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ def training_curves(
     every: int,
     batch_size: int | None = None,
     seed: int = 0,
+    rates: Sequence[float] | None = None,
 ):
     """Metrics before the first step and after each `every` steps: {"train" or "test": {name: [1 + num_steps / every]}}.
 
@@ -25,9 +28,10 @@ def training_curves(
       every: steps between two measurements.
       batch_size: of the minibatches; None for the whole training split in each step.
       seed: of the task, its parameters and batches.
+      rates: factors on the updates; the metrics then have a leading axis of as many runs.
     """
 
-    def run(data):
+    def run(data, rate):
         key = jax.random.key(seed)
         config_key, init_key = jax.random.split(key)
         task = family.task(family.sample(config_key), data)
@@ -45,6 +49,7 @@ def training_curves(
             gradient = jax.grad(task.loss)(params, loss_key, batch)
             with jax.numpy_dtype_promotion("standard"):
                 updates, state = optimizer.update(gradient, state, params)
+            updates = jax.tree.map(lambda update: rate * update, updates)
             return (optax.apply_updates(params, updates), state), None
 
         def block(carry, index):
@@ -57,5 +62,7 @@ def training_curves(
         _, curves = jax.lax.scan(block, (params, state), jnp.arange(num_steps // every))
         return measured(params), curves
 
-    start, curves = jax.jit(run)(family.data)
-    return jax.tree.map(lambda first, rest: np.concatenate([np.asarray(first)[None], rest]), start, curves)
+    factors = jnp.ones(1) if rates is None else jnp.asarray(rates, jnp.float32)
+    start, curves = jax.jit(jax.vmap(run, in_axes=(None, 0)))(family.data, factors)
+    joined = jax.tree.map(lambda first, rest: np.concatenate([np.asarray(first)[:, None], rest], axis=1), start, curves)
+    return joined if rates is not None else jax.tree.map(lambda curve: curve[0], joined)

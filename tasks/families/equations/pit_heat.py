@@ -109,8 +109,7 @@ def pit_heat(width: int = 32, name: str = "pit_heat") -> TaskFamily:
             return model.lazy_init(key, *shapes)["params"]
 
         def solution(params: Params, batch: Batch) -> Solution:
-            return lambda points: model.apply({"params": params}, points, batch["samples"])  # pyright:
-            ignore[reportReturnType]
+            return lambda points: model.apply({"params": params}, points, batch["samples"])  # pyright: ignore[reportReturnType]
 
         return physics_informed_task(init, solution, heat_residual, data)
 

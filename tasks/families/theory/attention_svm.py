@@ -18,6 +18,7 @@ examples whose largest weight is that of the relevant token.
 """
 
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -123,7 +124,7 @@ def selection_data(num_tokens: int, num_features: int, num_train: int) -> Data:
     return data
 
 
-def margins_of(examples: dict[str, np.ndarray]) -> Float[np.ndarray, "constraints weights"]:
+def margins_of(examples: Mapping[str, np.ndarray]) -> Float[np.ndarray, "constraints weights"]:
     """Row c is the vector a with a . vec(W) = (x_relevant - x_t)^T W z, for every example and other token."""
     tokens, query = examples["tokens"].astype(np.float64), examples["query"].astype(np.float64)
     n, num_tokens, _ = tokens.shape

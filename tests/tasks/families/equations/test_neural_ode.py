@@ -73,7 +73,7 @@ def by_hand(params, batch):
     return np.asarray(margins), np.asarray(errors).T
 
 
-@pytest.mark.parametrize("regularisation", ["none", "global", "local"])
+@pytest.mark.parametrize("regularisation", ["none", pytest.param("global", marks=pytest.mark.slow), "local"])
 def test_loss_and_metrics_are_the_written_out_formulas(regularisation):
     family, task, params = start(regularisation)
     batch = task.sample_batch(jax.random.key(1), "train", (6,))

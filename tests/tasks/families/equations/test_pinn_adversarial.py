@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ def start(num_candidates):
     return family, task, noisy(jax.jit(task.init)(jax.random.key(0)), 0.5)
 
 
+@pytest.mark.slow
 def test_one_candidate_is_the_plain_network():
     family, task, params = start(1)
     plain = pinn_burgers((6,))
@@ -35,7 +38,7 @@ def test_points_are_chosen_in_proportion_to_their_squared_residual():
 
     @jax.jit
     def measured(params, row, keys):
-        def u(points):
+        def u(points) -> Any:
             return MODEL.apply({"params": params}, points)
 
         edges = u(jnp.concatenate([row["initial"], row["boundary"]]))

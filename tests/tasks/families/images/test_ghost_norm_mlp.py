@@ -36,14 +36,19 @@ def test_network_is_the_written_out_formula_and_a_ghost_batch_knows_nothing_of_t
     np.testing.assert_allclose(logits[::2], h @ w["Dense_2"]["kernel"] + w["Dense_2"]["bias"], rtol=1e-3, atol=1e-4)
 
 
-def test_number_of_parameters_and_bad_arguments():
-    images = random_images((4, 4, 1))
-    assert num_params(ghost_norm_mlp(images, (3, 5))) == (16 * 3 + 6) + (3 * 5 + 10) + 60
-    for arguments, message in (
+def test_number_of_parameters():
+    assert num_params(ghost_norm_mlp(random_images((4, 4, 1)), (3, 5))) == (16 * 3 + 6) + (3 * 5 + 10) + 60
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
         ({"hidden_sizes": ()}, "hidden_sizes="),
         ({"hidden_sizes": (0,)}, "hidden_sizes="),
         ({"ghost_size": 1}, "ghost_size=1"),
         ({"num_classes": 1}, "num_classes=1"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            ghost_norm_mlp(images, **arguments)
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ghost_norm_mlp(random_images((4, 4, 1)), **arguments)

@@ -85,6 +85,7 @@ def test_only_the_relevant_token_knows_the_label():
     assert len(np.unique(tokens[:, 0, 1])) == len(tokens)
 
 
+@pytest.mark.slow
 def test_gradient_descent_turns_to_the_max_margin_solution():
     """Steps of fixed length, as the gradient vanishes exponentially; the published direction, not a rate."""
     steps = optax.chain(optax.normalize_by_update_norm(), optax.scale(-0.02))

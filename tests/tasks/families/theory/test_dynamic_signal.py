@@ -5,11 +5,11 @@ import optax
 import pytest
 
 from tasks.base import SPLITS
-from tasks.families.theory.dynamic_signal import dynamic_signal, signal_data
+from tasks.families.theory.dynamic_signal import Architecture, dynamic_signal, signal_data
 from tests.tasks.training_curves import training_curves
 
 K, D = 3, 4
-SHAPES = {"cnn": (1, D), "local": (K, D), "mlp": (K, K * D)}
+SHAPES: dict[Architecture, tuple[int, int]] = {"cnn": (1, D), "local": (K, D), "mlp": (K, K * D)}
 
 
 def start(architecture):

@@ -1,10 +1,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from tasks.base import SPLITS
 from tasks.families.theory.xor_clusters import bayes_accuracy, clusters, xor_clusters
+from tests.tasks.training_curves import training_curves
 
 
 def test_the_best_classifier_reaches_the_bayes_accuracy():
@@ -67,3 +69,15 @@ def test_bad_arguments(arguments):
     ((name, value),) = arguments.items()
     with pytest.raises(ValueError, match=f"{name}={value}"):
         xor_clusters(**arguments)
+
+
+@pytest.mark.slow
+def test_training_labels_are_memorised_long_before_clean_ones_are_predicted():
+    """More features than examples, 10 % of the labels flipped: all of them are fitted within 20 steps of gradient
+    descent, when every third clean label is still wrong; 9 of 10 are right ten times later (Xu et al. 2023)."""
+    every = 2
+    curves = training_curves(xor_clusters(2000, 64, 12.0, 0.1, 200), optax.sgd(0.1), 400, every)
+    train, clean = curves["train"]["accuracy"], curves["test"]["accuracy"]
+    memorised, generalises = every * np.argmax(train == 1), every * np.argmax(clean >= 0.9)
+    assert 0 < memorised <= 20 and clean[memorised // every] < 0.75
+    assert generalises >= 10 * memorised and (train[memorised // every :] == 1).all()
