@@ -72,7 +72,9 @@ def make_diagnostic_curves(
             return np.broadcast_to(x[:, None], (num_seeds, len(points), *x.shape[1:]))
 
         def previous(start, later):
-            return np.concatenate([start[:, None], later[:, :-1]], axis=1)[:, points]
+            before = later[:, np.maximum(points - 1, 0)]
+            before[:, points == 0] = start[:, None]
+            return before
 
         at = {
             "params": jax.tree.map(lambda x: x[:, points], snapshots),

@@ -16,6 +16,7 @@ from eval.compare.split_metrics import Evaluator, diverged_is_inf, make_evaluato
 from eval.diagnostics.base import Diagnostic
 from eval.diagnostics.sgd_rate import sgd_rates
 from eval.diagnostics.stability import STABILITY
+from eval.diagnostics.table import DIAGNOSTICS
 from eval.machine.progress import Progress
 from eval.protocol import EvalProtocol
 from eval.results import ContenderResult
@@ -72,7 +73,8 @@ def train_and_evaluate(
         measured = dict(runs.diagnostics)
         if diagnose is not None:
             rates = np.full(len(rounds), np.nan, np.float32)
-            if any(diagnostic in STABILITY for diagnostic in diagnostics):
+            # Those that read it, and a user's own, which may.
+            if any(diagnostic in STABILITY or diagnostic.name not in DIAGNOSTICS for diagnostic in diagnostics):
                 start = jax.tree.map(lambda x: x[0], starts.params)
                 rates = sgd_rates(contender.make(settings[name].hparams), start, protocol, rounds)
             measured |= diagnose(runs.snapshots, starts, rates)

@@ -22,6 +22,8 @@ SAME_LINE = 0.05
 """Targets nearer to each other than this share of the panel's height share a label."""
 BLOWN_UP = 10.0
 """A loss that begins or ends above this many times the median of the first ones does not set the range of its panel."""
+PEAK_BLOWN_UP = 1000.0
+"""Nor does the peak of a diagnostic, which may grow far without anything being wrong."""
 
 Curve = Callable[[ContenderResult], tuple[Any, Any] | None]
 """A contender's rounds and its values [seeds, points]; None where there are none."""
@@ -71,7 +73,7 @@ def diagnostic_curves(cells: dict[str, Results], name: str) -> str:
         points = np.isfinite(values).any(axis=0)
         return (contender.rounds[points], values[:, points]) if points.any() else None
 
-    return _figure(_with(cells, curve), curve, name.replace("_", " "), bound=BOUNDS.get(name))
+    return _figure(_with(cells, curve), curve, name.replace("_", " "), bound=BOUNDS.get(name), peaks_count=True)
 
 
 def _with(cells: dict[str, Results], curve: Curve) -> dict[str, Results]:
@@ -86,6 +88,7 @@ def _figure(
     with_targets: bool = False,
     x_label: str = "round",
     bound: float | None = None,
+    peaks_count: bool = False,
 ) -> str:
     contenders = everyone(list(cells.values()))
     styles = line_styles(list(contenders.values()))
@@ -99,7 +102,7 @@ def _figure(
         for axes in panels[len(cells) :]:
             axes.set_visible(False)
         for axes, (cell, results) in zip(panels, cells.items(), strict=False):
-            _draw_panel(axes, results, curve, styles, label)
+            _draw_panel(axes, results, curve, styles, label, peaks_count)
             if with_targets:
                 _draw_targets(axes, list(targets(results).values()), int(results.contenders[0].rounds[0]))
             if bound is not None:
@@ -116,10 +119,12 @@ def _figure(
     return draw_svg(draw, width, (2.7 if rows > 1 else 3.4) * rows + legend_height(names, width))
 
 
-def _draw_panel(axes, results: Results, curve: Curve, styles: dict[str, LineStyle], label: str) -> None:
+def _draw_panel(
+    axes, results: Results, curve: Curve, styles: dict[str, LineStyle], label: str, peaks_count: bool = False
+) -> None:
     """Losses on a logarithmic axis where they are positive, others where they span a decade; the upper end is where the
-    curves begin or end."""
-    lows, starts, ends, first, last = [], [], [], [], []
+    curves begin or end, or their highest point where peaks count."""
+    lows, starts, ends, peaks, first, last = [], [], [], [], [], []
     for contender in results.contenders:
         found = curve(contender)
         if found is None:
@@ -136,13 +141,15 @@ def _draw_panel(axes, results: Results, curve: Curve, styles: dict[str, LineStyl
             # Rising curves, of an accuracy say, end high; falling ones begin high.
             starts.append(finite[0])
             ends.append(finite[-1])
+            peaks.append(finite.max())
             first.append(rounds[0])
             last.append(rounds[-1])
     if not lows:
         return
     low, usual = float(min(lows)), float(np.median(starts))
-    bound = BLOWN_UP * usual if usual > 0 and label.endswith("loss") else np.inf
-    high = max(low, *(float(value) for value in (*starts, *ends) if value <= bound))
+    blown_up = PEAK_BLOWN_UP if peaks_count else BLOWN_UP if label.endswith("loss") else np.inf
+    bound = blown_up * usual if usual > 0 else np.inf
+    high = max(low, *(float(value) for value in (peaks if peaks_count else (*starts, *ends)) if value <= bound))
     axes.set_xscale("log")
     number_axis(axes.xaxis, (float(min(first)), float(max(last))), ROUND_TICKS)
     if low > 0 and high > (1.5 if label.endswith("loss") else 10) * low:

@@ -16,6 +16,7 @@ BENCHMARKS = {
     "16 vmapped tasks, per task, against a hand-written loop": ["eval.speed.tasks"],
     "27 settings in one program, against one by one": ["eval.speed.sweep"],
     "rounds of the algorithms, over Local SGD's": ["eval.speed.rounds"],
+    "diagnostics, in percent of the training": ["eval.speed.diagnostics"],
     "update, MLP 784-128-10, hidden 4": ["eval.speed.update", "mlp", "adafac_mlp_lopt,hidden_size=4"],
     "update, MLP 784-128-10, hidden 32": ["eval.speed.update", "mlp", "adafac_mlp_lopt,hidden_size=32"],
     "update, 74 tensors, hidden 4": ["eval.speed.update", "transformer", "adafac_mlp_lopt,hidden_size=4"],

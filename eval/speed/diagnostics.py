@@ -21,7 +21,7 @@ from eval.compare.contenders import contender
 from eval.compare.curves import make_diagnostic_curves
 from eval.compare.initial_states import FINAL, InitialStates, draw_initial_states
 from eval.compare.runner import Runs, make_runner
-from eval.diagnostics.table import DIAGNOSTICS, measurable
+from eval.diagnostics.table import DIAGNOSTICS, chosen, measurable
 from eval.machine.devices import use_all_cores
 from eval.protocol import PROTOCOLS, EvalProtocol
 from eval.task_families import make_family
@@ -81,15 +81,15 @@ def _least(*functions: Callable[[], Any]) -> list[float]:
 
 
 def main(names: list[str]) -> int:
-    """A line per diagnostic on standard error, then one JSON line of the shares in percent."""
-    unknown = [name for name in names if name not in DIAGNOSTICS]
-    if unknown:
-        print(f"{unknown[0]!r} is unknown: use {', '.join(DIAGNOSTICS)}", file=sys.stderr)
+    """A line per diagnostic (names and groups, else all) on standard error, then one JSON line of the shares."""
+    try:
+        wanted = [diagnostic.name for diagnostic in chosen(names or ["all"])]
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     use_all_cores()
-    chosen = names or list(DIAGNOSTICS)
-    linear = [name for name in chosen if name == "balancedness_drift"]
-    found = shares(make_family(PROTOCOL.task), [name for name in chosen if name not in linear])
+    linear = [name for name in wanted if name == "balancedness_drift"]
+    found = shares(make_family(PROTOCOL.task), [name for name in wanted if name not in linear])
     found |= shares(make_family(LINEAR), linear) if linear else {}
     print(json.dumps(found))
     return 0

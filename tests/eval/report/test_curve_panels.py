@@ -21,10 +21,10 @@ def axes():
     plt.close(figure)
 
 
-def draw(axes, *contenders, label="training loss"):
+def draw(axes, *contenders, label="training loss", peaks_count=False):
     cell = results(*contenders, protocol=TOY)
     curve = lambda c: (c.rounds, c.train_loss)  # noqa: E731
-    _draw_panel(axes, cell, curve, line_styles(list(contenders)), label)
+    _draw_panel(axes, cell, curve, line_styles(list(contenders)), label, peaks_count)
     return cell
 
 
@@ -46,6 +46,13 @@ def test_near_targets_share_a_label(axes):
     goals = [Target(name, first.setter, loss, 5) for name, loss in zip(targets(cell), (0.1, 0.099, 0.03), strict=True)]
     _draw_targets(axes, goals, 1)
     assert [text.get_text() for text in axes.texts] == ["Local SGD, DiLoCo", "best tuned"]
+
+
+@pytest.mark.parametrize(("peak", "shown"), [(50.0, True), (1e9, False)])
+def test_the_peak_of_a_diagnostic_is_shown_unless_it_has_blown_up(axes, peak, shown):
+    curve = contender("local_sgd", np.array([[1.0, peak, 2.0]]))
+    draw(axes, curve, label="fisher trace", peaks_count=True)
+    assert (axes.get_ylim()[1] > peak) == shown and axes.get_ylim()[1] > 1
 
 
 @pytest.mark.parametrize(("name", "lines"), [("sharpness_times_rate", [2.0]), ("sharpness", [])])

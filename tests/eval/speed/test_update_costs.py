@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import learned_opt
-from eval.speed import costs, families, update
+from eval.speed import costs, diagnostics, families, update
 from eval.speed.trees import TREES
 from learned_opt.architectures import ARCHITECTURES
 
@@ -62,6 +62,7 @@ def test_row_takes_each_figure_from_its_tree():
         (update.main, ["mlp", "lopt_a,hidden_size=0"], "hidden_size=0"),
         (costs.main, ["lagg_seed"], "row 'lagg_seed': did you mean 'lagg_set'?"),
         (families.main, ["fmnist8_mlp"], "unknown task family 'fmnist8_mlp'"),
+        (diagnostics.main, ["sharpnes"], "did you mean 'sharpness'?"),
     ],
 )
 def test_mistakes_are_one_line(main, arguments, message, capsys):
