@@ -98,7 +98,7 @@ def prepare(
             ),
             **fixed,
         }
-        found = []
+        found: list[Results] = []
         for condition in CONDITIONS:
             contenders = [
                 _under(name, column, condition, protocol)
@@ -112,25 +112,27 @@ def prepare(
                 family=first.family,
             )
             found.append(_run_or_read(own, lambda *stage, c=condition: progress(f"{c}: {stage[0]}", *stage[1:])))
-        results = found[0]._replace(contenders=tuple(c for each in found for c in each.contenders))
+            # Whoever stops it has what is finished.
+            results = found[0]._replace(contenders=tuple(c for each in found for c in each.contenders))
+            write_atomic(folder / "conditions.md", conditions_table(results, list(everyone)).encode())
         save_results(folder / "results.json", results)
-        text = conditions_table(results, list(everyone))
-        write_atomic(folder / "conditions.md", text.encode())
         drawn = [f"{name}, {condition}" for name in ("diloco", named[-1][0]) for condition in DRAWN]
         lines = tuple(c for c in results.contenders if c.name in drawn)
         figure = loss_against_bytes(results._replace(contenders=(*lines, tuned["sparse_loco"])))
         write_atomic(folder / "loss_against_bytes.svg", figure.encode())
-        return text
+        return conditions_table(results, list(everyone))
 
     return run
 
 
 def conditions_table(results: Results, names: Sequence[str]) -> str:
-    """Final training losses: a row per condition, a column per optimizer; the bytes of a round first."""
+    """Final training losses: a row per finished condition, a column per optimizer; the bytes of a round first."""
     found = {c.name: c for c in results.contenders}
     lines = ["| condition | kB sent a round | " + " | ".join(names) + " |", "| --- |" + " ---: |" * (len(names) + 1)]
     for condition in CONDITIONS:
         row = [found.get(f"{name}, {condition}") for name in names]
+        if not any(row):
+            continue
         sent = next(c.bytes_per_round for c in row if c is not None)
         losses = ["-" if c is None else number(float(c.final["train"]["loss"].mean()), 3) for c in row]
         lines.append("| " + " | ".join((condition, f"{sent / 1000:.3g}", *losses)) + " |")
