@@ -95,7 +95,7 @@ def _smoothness_adaptive(name, learning_rate, amplify, damp, direction_at):
         is_first = state.count == 0
         rate = jnp.where(is_first, first, jnp.minimum(longest, curved) + SMALLEST).astype(jnp.float32)
         ratio = jnp.where(is_first, 1, rate / state.rate)
-        factor = rate_at(learning_rate, state.count) / first if callable(learning_rate) else 1
+        factor = rate_at(learning_rate, state.count) / first
         direction = direction_at(rate, updates, params, grad_fn)
         steps = jax.tree.map(lambda g: (-rate * factor * g.astype(jnp.float32)).astype(g.dtype), direction)
         count = jnp.asarray(optax.safe_increment(state.count))
