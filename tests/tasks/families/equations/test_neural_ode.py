@@ -101,7 +101,7 @@ def test_regularisation_makes_the_flow_easier_to_solve():
     """All three separate the spirals; a penalised flow errs less by far."""
     ends = {}
     for regularisation in ("none", "local", "global"):
-        curves = training_curves(neural_ode(regularisation), optax.adam(0.01), 600, 600, batch_size=64)["test"]
+        curves = training_curves(neural_ode(regularisation), optax.adam(0.01), 200, 200, batch_size=32)["test"]
         assert curves["accuracy"][-1] > 0.98
         ends[regularisation] = curves["solver_error"][-1]
     assert ends["local"] < 0.3 * ends["none"] and ends["global"] < 0.3 * ends["none"]
