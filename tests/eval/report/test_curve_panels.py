@@ -62,6 +62,6 @@ def test_what_has_a_bound_is_drawn_against_it(monkeypatch, name, lines):
     cell = results(contender("local_sgd", FALLING, diagnostics={name: 0.1 * FALLING}), protocol=TOY)
     diagnostic_curves({"one": cell}, name)
     (axes,) = figure.axes
-    dotted = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"]
+    dotted = [float(np.ravel(line.get_ydata())[0]) for line in axes.lines if line.get_linestyle() == ":"]
     assert dotted == lines and (not lines or axes.get_ylim()[1] > 2)
     plt.close(figure)
