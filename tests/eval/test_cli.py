@@ -45,6 +45,8 @@ ROOT = Path(__file__).resolve().parents[2]
         (["axis", "wdth"], "axis: 'wdth' is unknown; did you mean 'width'"),
         (["axis", "width", "--values", "32,many"], "--values 32,many: use numbers"),
         (["axis", "label_noise", "--task", "fmnist"], "task family: 'fmnist' is unknown"),
+        (["ood", "quadratics32"], "task='quadratics32' has no images with labels to shift: use one that classifies"),
+        (["ood", "--checkpoint", "none.safetensors"], "none.safetensors"),
         (["report"], "no run given"),
         (["report", "nowhere"], "nowhere: no such results file"),
     ],
