@@ -28,11 +28,12 @@ def spectrum_slope(features: Float[Array, "examples features"]) -> Float[Array, 
     """The exponent of the power law; nan where fewer than two eigenvalues can be used."""
     centred = features.astype(jnp.float32)
     centred = centred - jnp.mean(centred, axis=0, keepdims=True)
-    # The covariance has the non-zero eigenvalues of the inner products of the examples.
-    eigenvalues = jnp.linalg.eigvalsh(centred @ centred.T)[::-1] / len(features)
+    # The covariance has the non-zero eigenvalues of the inner products of the examples: whichever is smaller.
+    gram = centred @ centred.T if features.shape[0] <= features.shape[1] else centred.T @ centred
+    eigenvalues = jnp.linalg.eigvalsh(gram)[::-1] / len(features)
     usable = eigenvalues > SMALLEST * jnp.maximum(eigenvalues[0], jnp.finfo(jnp.float32).tiny)
     weight = usable.astype(jnp.float32)
-    x = jnp.log(jnp.arange(1, len(features) + 1, dtype=jnp.float32))
+    x = jnp.log(jnp.arange(1, len(eigenvalues) + 1, dtype=jnp.float32))
     y = jnp.log(jnp.where(usable, eigenvalues, 1))
     number = jnp.sum(weight)
     dx, dy = (v - jnp.sum(weight * v) / number for v in (x, y))

@@ -52,12 +52,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "cheap": (
         *(diagnostic.name for diagnostic in (*WORKER_AGREEMENT, *PATH_GEOMETRY, *NEURAL_COLLAPSE, *RADIAL_FRACTION)),
         "activation_spectrum",
+        "input_sensitivity",
+        "example_coherence",
         "distance_from_initialisation",
         "balancedness_drift",
     ),
     "all": tuple(DIAGNOSTICS),
 }
-"""Names that stand for several, for those of them that the task has what they need for."""
+"""Names that stand for several, for those of them that the task has what they need for; each of the cheap ones costs
+less than a tenth of the training (python -m eval.speed.diagnostics)."""
 
 BOUNDS: dict[str, float] = {diagnostic.name: BOUND for diagnostic in STABILITY}
 """Values that curves are to be read against, drawn as a dotted line."""

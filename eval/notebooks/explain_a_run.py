@@ -16,8 +16,8 @@
 #
 # A loss says that a run failed, not why. Diagnostics measure what is behind it: curvature, gradients, features, how far
 # the workers agree. Here they explain one good and one bad run of learned optimizers: `lagg_any` at home, on an MLP on
-# 8x8 Fashion-MNIST, and the specialist `lagg_fmnist8_k8_h4` on a problem that it was never trained on. `python -m eval
-# diagnostics` lists all of them; `python -m eval compare ... --diagnostics NAMES` draws the same curves in a report.
+# 8x8 Fashion-MNIST, and the specialist `lagg_fmnist8_k8_h4` on a problem that it was never trained on. All of them are
+# listed by `python -m eval diagnostics`; with `--diagnostics`, every comparison draws the same curves in its report.
 
 # %% tags=["parameters"]
 import os
@@ -126,7 +126,7 @@ table(good, GOOD)
 #   workers' spread is a multiple of their mean and grows. In this regime one round's mean is mostly noise, so what an
 #   optimizer does with past rounds and with the workers' disagreement decides.
 # - **Flatter and richer.** The learned optimizer ends where the sharpness and the trace of the Fisher information are
-#   well below the anchor's. Meanwhile its tangent kernel has turned further, and the classes have drawn closer
+#   below the anchor's. Meanwhile its tangent kernel has turned further, and the classes have drawn closer
 #   together (NC1): it has learned features, not only fitted a readout to those of the start.
 # - The early peak of the Fisher trace is nobody's explosion: the two have about the same.
 

@@ -149,7 +149,8 @@ def _draw_panel(
     low, usual = float(min(lows)), float(np.median(starts))
     blown_up = PEAK_BLOWN_UP if peaks_count else BLOWN_UP if label.endswith("loss") else np.inf
     bound = blown_up * usual if usual > 0 else np.inf
-    high = max(low, *(float(value) for value in (peaks if peaks_count else (*starts, *ends)) if value <= bound))
+    ranged = (*starts, *ends, *(peaks if peaks_count else ()))
+    high = max([low, *(float(value) for value in ranged if value <= bound)])
     axes.set_xscale("log")
     number_axis(axes.xaxis, (float(min(first)), float(max(last))), ROUND_TICKS)
     if low > 0 and high > (1.5 if label.endswith("loss") else 10) * low:
