@@ -164,14 +164,14 @@ META_TEST: dict[str, SuiteEntry] = {
     ),
     "pinn_burgers": SuiteEntry(
         make=pinn_burgers,
-        description="Burgers' equation in one dimension; reports the relative L2 error",
+        description="Burgers' equation in one dimension (network seen by lagg_any); reports the relative L2 error",
         dataset="burgers_collocation",
         architecture="tanh_coordinate_network",
         num_params=3_297,
     ),
     "pinn_heat": SuiteEntry(
         make=pinn_heat,
-        description="Heat equation in two dimensions; reports the relative L2 error",
+        description="Heat equation in two dimensions (network seen by lagg_any); reports the relative L2 error",
         dataset="heat_collocation",
         architecture="tanh_coordinate_network",
         num_params=2_273,

@@ -100,7 +100,7 @@ META_TEST_MORE: dict[str, SuiteEntry] = {
     ),
     "pinn_adversarial": SuiteEntry(
         make=pinn_adversarial,
-        description="Burgers' equation, points resampled by their residual; reports the relative L2 error",
+        description="Burgers' equation, points resampled by residual (network seen by lagg_any); reports relative L2",
         dataset="burgers_candidates",
         architecture="tanh_coordinate_network",
         num_params=2_241,

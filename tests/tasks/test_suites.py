@@ -1,5 +1,6 @@
 """The suites: what is judged on is not trained on, and the command line shows them."""
 
+import re
 import subprocess
 import sys
 
@@ -22,8 +23,10 @@ from tests.tasks.adam_settings import ADAM
 
 @pytest.mark.parametrize("attribute", ["dataset", "architecture"])
 def test_nothing_of_meta_test_occurs_in_meta_train(attribute):
-    trained, tested = ({getattr(entry, attribute) for entry in suite.values()} for suite in (META_TRAIN, META_TEST))
-    assert trained & tested == set()
+    trained = {getattr(entry, attribute) for entry in META_TRAIN.values()}
+    for entry in META_TEST.values():
+        is_named = attribute == "architecture" and "(network seen" in entry.description
+        assert (getattr(entry, attribute) in trained) == is_named
 
 
 def test_no_dataset_of_meta_test_more_occurs_in_meta_train_and_it_says_what_has_been_seen():
@@ -31,7 +34,7 @@ def test_no_dataset_of_meta_test_more_occurs_in_meta_train_and_it_says_what_has_
     networks = {entry.architecture for entry in META_TRAIN.values()}
     for entry in META_TEST_MORE.values():
         assert entry.dataset not in seen and entry.paper
-        assert entry.architecture not in networks or "(images seen)" in entry.description
+        assert entry.architecture not in networks or re.search(r"\((images|network) seen", entry.description)
 
 
 def test_every_family_is_in_one_suite_and_bears_its_name():

@@ -59,7 +59,8 @@ def matrix_quadratics(
         left = haar_orthogonal(keys[2], rows) * _roots(rows, alpha)[None]
         right = _roots(columns, beta)[:, None] * haar_orthogonal(keys[3], columns).T
         rank = jax.random.randint(keys[4], (), ranks[0], ranks[1] + 1)
-        factor = jax.random.normal(keys[5], (rows, columns)) * (jnp.arange(columns) < rank)[None]
+        kept = (jnp.arange(columns) < rank).astype(jnp.float32)
+        factor = jax.random.normal(keys[5], (rows, columns)) * kept[None]
         optimum = factor @ jax.random.normal(keys[6], (columns, columns))
         optimum = optimum * jax.lax.rsqrt(0.5 * jnp.sum(jnp.square(left @ optimum @ right)))
         log_noise = jax.random.uniform(keys[7], (), jnp.float32, math.log(noise[0]), math.log(noise[1]))
