@@ -10,10 +10,10 @@ is stable below tr H ~ 2 / eta (Wu and Su 2023, "The Implicit Regularization of 
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from eval.diagnostics.base import Diagnostic, Snapshot
+from eval.diagnostics.hessian import hessian_product
 
 NUM_PROBES = 16
 
@@ -28,14 +28,11 @@ def hessian_trace(snapshot: Snapshot, num_probes: int = NUM_PROBES) -> Float[Arr
       num_probes: Hessian-vector products.
     """
     loss_key, probe_key = jax.random.split(snapshot.key)
-    flat, unravel = ravel_pytree(snapshot.params)
-
-    def gradient(x):
-        return jax.grad(lambda v: snapshot.task.loss(unravel(v), loss_key, snapshot.batch))(x)
+    flat, hessian_times = hessian_product(snapshot, loss_key)
 
     def probed(key):
         v = jax.random.rademacher(key, flat.shape, flat.dtype)
-        return jnp.vdot(v, jax.jvp(gradient, (flat,), (v,))[1])
+        return jnp.vdot(v, hessian_times(v))
 
     return jnp.mean(jax.lax.map(probed, jax.random.split(probe_key, num_probes)))
 

@@ -7,10 +7,10 @@ Gradient descent with step eta stays below sharpness 2 / eta or hovers there (Co
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from eval.diagnostics.base import Diagnostic, Snapshot
+from eval.diagnostics.hessian import hessian_product
 
 NUM_ITERATIONS = 50
 
@@ -25,13 +25,7 @@ def sharpness(snapshot: Snapshot, num_iterations: int = NUM_ITERATIONS) -> Float
       num_iterations: Hessian-vector products.
     """
     loss_key, start_key = jax.random.split(snapshot.key)
-    flat, unravel = ravel_pytree(snapshot.params)
-
-    def gradient(x):
-        return jax.grad(lambda v: snapshot.task.loss(unravel(v), loss_key, snapshot.batch))(x)
-
-    def hessian_times(v):
-        return jax.jvp(gradient, (flat,), (v,))[1]
+    flat, hessian_times = hessian_product(snapshot, loss_key)
 
     def iterate(v, _):
         product = hessian_times(v)

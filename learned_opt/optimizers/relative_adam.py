@@ -15,7 +15,7 @@ import optax
 
 from learned_opt.optimizers.learning_rate import LearningRate, rate_at
 from learned_opt.optimizers.relative_size import relative_size
-from learned_opt.optimizers.second_moment import SecondMomentState, init_second_moment, second_moment_direction
+from learned_opt.optimizers.second_moment import SecondMomentState, adam_direction, init_second_moment
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -51,11 +51,7 @@ def relative_adam(
     def update(updates, state, params: Any = None):
         if params is None:
             raise ValueError("relative_adam: update needs params; pass them as the third argument")
-        momentum = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g.astype(jnp.float32), updates, state.momentum)
-        steps = (state.second_moment.count + 1).astype(jnp.float32)
-        correction = 1 - jnp.power(jnp.asarray(b1, jnp.float32), steps)
-        corrected = jax.tree.map(lambda m: m / correction, momentum)
-        direction, second_moment = second_moment_direction(updates, state.second_moment, b2, eps, corrected)
+        direction, momentum, second_moment = adam_direction(updates, state.momentum, state.second_moment, b1, b2, eps)
         rate = rate_at(learning_rate, state.second_moment.count)
         moves = jax.tree.map(
             lambda d, g, p: (-rate * relative_size(p, floor) * d).astype(g.dtype), direction, updates, params

@@ -51,3 +51,23 @@ def second_moment_direction(
         second_moment,
     )
     return direction, SecondMomentState(count, second_moment)
+
+
+def adam_direction(
+    gradient: Any, momentum: Any, state: SecondMomentState, b1: float | Array, b2: float | Array, eps: float | Array
+) -> tuple[PyTree[Float[Array, "..."]], PyTree[Float[Array, "..."]], SecondMomentState]:
+    """Adam's (d, m, new state): the direction above with the momentum, corrected for its bias, in the place of g.
+
+    Args:
+      gradient: g.
+      momentum: m before this step, float32.
+      state: the second moment and the count of steps before it.
+      b1: decay of m.
+      b2: decay of v.
+      eps: added to its root.
+    """
+    momentum = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g.astype(jnp.float32), gradient, momentum)
+    correction = 1 - jnp.power(jnp.asarray(b1, jnp.float32), (state.count + 1).astype(jnp.float32))
+    corrected = jax.tree.map(lambda m: m / correction, momentum)
+    direction, state = second_moment_direction(gradient, state, b2, eps, corrected)
+    return direction, momentum, state

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
-from tasks.batches import sample_images, split_of, whole_split
 from tasks.families.images.self_supervised import (
     Encoder,
-    neighbour_accuracy,
+    feature_metrics,
     normalise_over_batch,
-    spread,
+    sample_with_seeds,
     two_views,
+    whole_with_seeds,
     with_seeds,
 )
 
@@ -77,22 +77,13 @@ def barlow_twins(
             return redundancy_reduction(first, second, weight)
 
         def sample_batch(key: Key[Array, ""], split: str, batch_shape: tuple[int, ...]) -> Batch:
-            image_key, seed_key = jax.random.split(key)
-            seed = jax.random.bits(seed_key, batch_shape, jnp.uint32)
-            return sample_images(image_key, split_of(data, split), batch_shape) | {"seed": seed}
+            return sample_with_seeds(key, data, split, batch_shape)
 
         def metrics(params: Params, batch: Batch) -> dict[str, Float[Array, ""]]:
-            features = encode(params, batch["image"])
-            return {
-                "loss": loss(params, jax.random.key(0), batch),
-                "spread": spread(features),
-                "neighbour_accuracy": neighbour_accuracy(features, batch["label"]),
-            }
+            found = feature_metrics(encode(params, batch["image"]), batch["label"])
+            return {"loss": loss(params, jax.random.key(0), batch)} | found
 
         return Task(init, loss, sample_batch, metrics)
 
-    def eval_batch(data: Data, split: str) -> Batch:
-        return whole_split(data, split) | {"seed": jnp.asarray(split_of(data, split)["seed"])}
-
     # Constant features have no correlation at all.
-    return TaskFamily(name, with_seeds(data), sample, task, float(size), eval_batch)
+    return TaskFamily(name, with_seeds(data), sample, task, float(size), whole_with_seeds)

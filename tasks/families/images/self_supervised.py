@@ -204,6 +204,23 @@ def with_seeds(data: Data, seed: int = 0) -> Data:
     }
 
 
+def sample_with_seeds(key: Key[Array, ""], data: Data, split: str, batch_shape: tuple[int, ...]) -> Batch:
+    """Images with fresh seeds, leaves [*batch_shape, ...]."""
+    image_key, seed_key = jax.random.split(key)
+    seed = jax.random.bits(seed_key, batch_shape, jnp.uint32)
+    return sample_images(image_key, split_of(data, split), batch_shape) | {"seed": seed}
+
+
+def whole_with_seeds(data: Data, split: str) -> Batch:
+    """A whole split of `with_seeds` as one batch."""
+    return whole_split(data, split) | {"seed": jnp.asarray(split_of(data, split)["seed"])}
+
+
+def feature_metrics(features: Float[Array, "batch size"], labels: Int[Array, "batch"]) -> dict[str, Float[Array, ""]]:
+    """`spread` and `neighbour_accuracy`."""
+    return {"spread": spread(features), "neighbour_accuracy": neighbour_accuracy(features, labels)}
+
+
 def self_supervised(
     data: Data,
     target: Target = "online",
@@ -278,21 +295,12 @@ def self_supervised(
             return distance + tether(params["target"], params["encoder"]) if target == "slow" else distance
 
         def sample_batch(key: Key[Array, ""], split: str, batch_shape: tuple[int, ...]) -> Batch:
-            image_key, seed_key = jax.random.split(key)
-            seed = jax.random.bits(seed_key, batch_shape, jnp.uint32)
-            return sample_images(image_key, split_of(data, split), batch_shape) | {"seed": seed}
+            return sample_with_seeds(key, data, split, batch_shape)
 
         def metrics(params: Params, batch: Batch) -> dict[str, Float[Array, ""]]:
-            features = encode(params["encoder"], batch["image"])
-            return {
-                "loss": loss(params, jax.random.key(0), batch),
-                "spread": spread(features),
-                "neighbour_accuracy": neighbour_accuracy(features, batch["label"]),
-            }
+            found = feature_metrics(encode(params["encoder"], batch["image"]), batch["label"])
+            return {"loss": loss(params, jax.random.key(0), batch)} | found
 
         return Task(init, loss, sample_batch, metrics)
 
-    def eval_batch(data: Data, split: str) -> Batch:
-        return whole_split(data, split) | {"seed": jnp.asarray(split_of(data, split)["seed"])}
-
-    return TaskFamily(name, with_seeds(data), sample, task, UNINFORMED_LOSS, eval_batch)
+    return TaskFamily(name, with_seeds(data), sample, task, UNINFORMED_LOSS, whole_with_seeds)
