@@ -16,6 +16,7 @@ because each would be differentiated three times.
 """
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -107,11 +108,18 @@ def pit_rows(num_conditions: int, queries: int, rng: np.random.Generator) -> dic
     return {name: leaf.astype(np.float32) for name, leaf in rows.items()}
 
 
-def pit_data(seed: int = 0) -> Data:
-    """Each split has initial conditions of its own."""
+def splits_of_conditions(
+    make_rows: Callable[[int, int, np.random.Generator], dict[str, np.ndarray]], seed: int = 0
+) -> Data:
+    """Each split has initial conditions of its own, from (number of them, queries of each, generator) -> rows."""
     rng = np.random.default_rng(seed)
-    data = {"train": pit_rows(TRAIN_ROWS, 1, rng)}
-    return data | {split: pit_rows(n, QUERIES, rng) for split, n in NUM_CONDITIONS.items()}
+    data = {"train": make_rows(TRAIN_ROWS, 1, rng)}
+    return data | {split: make_rows(n, QUERIES, rng) for split, n in NUM_CONDITIONS.items()}
+
+
+def pit_data(seed: int = 0) -> Data:
+    """`pit_rows` for every split."""
+    return splits_of_conditions(pit_rows, seed)
 
 
 def pit_burgers(width: int = 32, name: str = "pit_burgers") -> TaskFamily:

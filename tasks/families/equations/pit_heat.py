@@ -21,17 +21,12 @@ from jaxtyping import Array, Float, Key
 from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
 from tasks.batches import whole_rows
 from tasks.families.equations.pinn_heat import DIFFUSIVITY, heat_residual
-from tasks.families.equations.pit_burgers import PhysicsInformedTransformer
+from tasks.families.equations.pit_burgers import PhysicsInformedTransformer, splits_of_conditions
 from tasks.networks.physics_informed import Solution, physics_informed_task
 
 NUM_MODES = 2
 NUM_SENSORS = 5
 """Along each side."""
-
-TRAIN_ROWS = 8192
-QUERIES = 32
-NUM_CONDITIONS = {"inner_valid": 64, "outer_valid": 64, "test": 128}
-"""Initial conditions of each evaluation split, each with `QUERIES` queries; every training row has its own."""
 
 WAVE_NUMBERS = np.stack(np.meshgrid(*2 * [np.arange(1, NUM_MODES + 1)], indexing="ij"), axis=-1).reshape(-1, 2)
 """k and l of each term."""
@@ -78,9 +73,7 @@ def pit_heat_rows(num_conditions: int, queries: int, rng: np.random.Generator) -
 
 def pit_heat_data(seed: int = 0) -> Data:
     """Each split has initial conditions of its own."""
-    rng = np.random.default_rng(seed)
-    data = {"train": pit_heat_rows(TRAIN_ROWS, 1, rng)}
-    return data | {split: pit_heat_rows(n, QUERIES, rng) for split, n in NUM_CONDITIONS.items()}
+    return splits_of_conditions(pit_heat_rows, seed)
 
 
 def pit_heat(width: int = 32, name: str = "pit_heat") -> TaskFamily:
