@@ -12,6 +12,7 @@ the workers' own, and l the mean loss of the round:
     c = cos(u, u') of the last two orthogonal steps, which weighs all directions of a matrix alike (far from 0 where the
     small ones go somewhere, about 0 and below where they are noise or undo each other), the share q of them in force,
     q c, and cos(D, u'): less than cos(D, m) says that less of the step before should have been orthogonal
+    a running mean of the effective rank of D over the largest possible: small where few directions hold its energy
 
 Logarithms and ages are divided by constants that bring them to about +-1. A number that is undefined (no round before,
 a single worker, no losses) is 0.
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 LOSS_DECAYS = (0.5, 0.85, 0.96)
 """Decays per round of the running means of the loss: over about 2, 7 and 25 rounds."""
-NUM_FEATURES = 24
+NUM_FEATURES = 25
 _SMALLEST = 1e-30
 
 
@@ -96,6 +97,7 @@ def round_features(
     floor: float,
     step_cosines: Float[Array, "tensors"],
     shares: Float[Array, "tensors"],
+    ranks: Float[Array, "tensors"],
 ) -> Float[Array, "tensors features"]:
     """The features, [tensors, NUM_FEATURES].
 
@@ -111,6 +113,7 @@ def round_features(
       floor: smallest root mean square that a tensor counts with.
       step_cosines: c of the rounds before; NaN where there are none.
       shares: q in the round that ended.
+      ranks: running mean of the relative effective rank of D, this round's included.
     """
     tensors = sums.size.shape
     age = count.astype(jnp.float32)
@@ -148,7 +151,7 @@ def round_features(
         progress,
         jnp.float32(0 if num_steps is None else 1),
     ]
-    of_steps = [step_cosines, shares, shares * step_cosines, _cosine(sums.du, sums.dd, sums.uu)]
+    of_steps = [step_cosines, shares, shares * step_cosines, _cosine(sums.du, sums.dd, sums.uu), ranks]
     columns = of_tensors + [jnp.broadcast_to(x, tensors) for x in of_round] + of_steps
     # A NaN is a number that does not exist yet.
     return jnp.nan_to_num(jnp.stack(columns, axis=-1), nan=0.0, posinf=0.0, neginf=0.0)

@@ -15,10 +15,11 @@ from learned_opt.architectures.lagg_set import BOUNDS, lagg_set
 from learned_opt.base import LocalAlgorithm
 from learned_opt.per_parameter.round_features import NUM_FEATURES
 
-COSINE_WITH_MOMENTUM, WORKERS, LOCAL_STEPS, COSINE_OF_STEPS, SHARE_IN_FORCE, SHARED_COSINE, COSINE_WITH_STEP = (
-    1, 13, 14, 20, 21, 22, 23,
+COSINE_WITH_MOMENTUM, WORKERS, LOCAL_STEPS, COSINE_OF_STEPS, SHARE_IN_FORCE, SHARED_COSINE, COSINE_WITH_STEP, RANK = (
+    1, 13, 14, 20, 21, 22, 23, 24,
 )  # fmt: skip
-"""Columns of `round_features`: cos(D, m), log2 K / 5, log2 H / 5, c, q, q c, cos(D, u')."""
+"""Columns of `round_features`: cos(D, m), log2 K / 5, log2 H / 5, c, q, q c, cos(D, u'), the relative
+effective rank of D."""
 OFFSET, SHARE, EVIDENCE = 0, 5, 6
 """Outputs of the controller: z_0, z_5, z_6."""
 
@@ -34,20 +35,22 @@ class Entry(NamedTuple):
 
 
 ENTRIES = (
-    Entry(SHARE, None, 0.7, 0.6),
-    Entry(SHARE, WORKERS, 1.0, 2.9),
+    Entry(SHARE, None, 0.7, 0.9),
+    Entry(SHARE, WORKERS, 1.0, 4.0),
     Entry(SHARE, LOCAL_STEPS, 1.0, -0.7),
-    Entry(EVIDENCE, None, 0.5, -0.4),
-    Entry(EVIDENCE, COSINE_OF_STEPS, 1.0, 1.0),
-    Entry(EVIDENCE, COSINE_WITH_STEP, 1.0, 0.5),
+    Entry(SHARE, RANK, 5.0, -1.0),
+    Entry(EVIDENCE, None, 0.5, 0.0),
+    Entry(EVIDENCE, COSINE_OF_STEPS, 1.0, 0.6),
+    Entry(EVIDENCE, COSINE_WITH_STEP, 1.0, 0.4),
     Entry(EVIDENCE, COSINE_WITH_MOMENTUM, 1.0, -0.5),
-    Entry(OFFSET, SHARE_IN_FORCE, 0.04, 0.0),
-    Entry(OFFSET, SHARED_COSINE, 0.08, 0.0),
+    Entry(OFFSET, SHARE_IN_FORCE, 0.04, -0.5),
+    Entry(OFFSET, SHARED_COSINE, 0.08, 0.2),
 )
-"""How much of the step of a matrix is the orthogonal one, for K workers and H local steps; what speaks against it: that
-successive orthogonal steps do not agree, and that less of the last one should have been orthogonal (the derivative of
-the next loss with respect to the share, to first order); and the rate where steps are orthogonal. The first three begin
-where an earlier search over them alone had ended."""
+"""How much of the step of a matrix is the orthogonal one, for K workers, H local steps and the directions that hold the
+energy of the pseudo-gradient; what speaks against it round by round: that successive orthogonal steps do not agree, and
+that less of the last one should have been orthogonal (the derivative of the next loss with respect to the share, to
+first order); and the rate where steps are orthogonal. All but the fourth begin near where an earlier search without it
+had ended."""
 
 LOPT = lagg_set(controller_size=0, hidden_size=0)
 RECIPE = {"name": "relative_rmsprop", "learning_rate": WORKER_LEARNING_RATE, "floor": WORKER_FLOOR}

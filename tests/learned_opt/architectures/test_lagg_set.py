@@ -173,6 +173,7 @@ def test_features_of_a_known_round():
         floor=0.03,
         step_cosines=jnp.asarray([jnp.nan, 0.4]),
         shares=jnp.asarray([0.0, 0.5]),
+        ranks=jnp.asarray([0.3, 1.0]),
     )
     assert found.shape == (2, NUM_FEATURES)
     np.testing.assert_allclose(found[:, 0], [1.0, -0.5], rtol=1e-6)
@@ -181,7 +182,7 @@ def test_features_of_a_known_round():
     np.testing.assert_allclose(found[:, 3], np.log(0.25) / 4, rtol=1e-6)
     np.testing.assert_allclose(found[:, 8], 0.5)
     np.testing.assert_allclose(found[:, 10:13], [[0, 4 * -0.5, 4 * -0.5]] * 2, rtol=1e-6)
-    np.testing.assert_allclose(found[:, 20:], [[0, 0, 0, 0.5], [0.4, 0.5, 0.2, 0.5]], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 20:], [[0, 0, 0, 0.5, 0.3], [0.4, 0.5, 0.2, 0.5, 1.0]], rtol=1e-6)
 
 
 def test_undefined_features_are_zero():
@@ -198,6 +199,7 @@ def test_undefined_features_are_zero():
         None,
         0.03,
         jnp.full(1, jnp.nan),
+        zeros,
         zeros,
     )
     assert np.all(np.isfinite(found))
