@@ -233,3 +233,19 @@ def test_a_share_of_the_rules_steps_of_matrices_is_orthogonal():
     np.testing.assert_allclose(values, 1, atol=0.35)
     for name in ("b", "scale"):
         np.testing.assert_allclose(found[name], rule[name], rtol=1e-6)
+
+
+def test_the_share_follows_a_running_mean_of_the_effective_rank():
+    lopt = lagg_set(0, 0)
+    theta = lopt.init(jax.random.key(0))
+    theta["controller"]["w1"] = theta["controller"]["w1"].at[24, 5].set(1.0)
+    tx = lopt.transform(theta)
+    state, ranks = tx.init(PARAMS), []
+    for (own,) in (workers_of(1, 1, seed) for seed in range(3)):
+        mean = jax.tree.map(lambda x: x[0], own)
+        squares = np.linalg.svd(mean["w"], compute_uv=False) ** 2
+        ranks.append(squares.sum() ** 2 / (squares**2).sum() / 2)
+        _, state = tx.update(mean, state, PARAMS)
+        # In the order of the leaves: b, scale, w. A mean over all rounds while they are few.
+        np.testing.assert_allclose(state.ranks, [1, 1, np.mean(ranks)], rtol=1e-5)
+        np.testing.assert_allclose(state.shares, [0, 0, np.tanh(np.mean(ranks))], rtol=1e-5)
