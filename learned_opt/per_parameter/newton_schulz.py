@@ -8,8 +8,8 @@ orthogonal by itself (as between the full steps of MuonBP, Khaled et al. 2025), 
 autoencoder did as well with blocks of 16 or 32 rows.
 
 The effective rank of a gradient says whether such steps are worth it: where its energy lies in few directions, as
-behind the activations of networks, and not where it is spread over all (Davis & Drusvyatskiy 2025, arXiv 2512.04299, whose
-condition compares the gradient's nuclear rank with the stable rank of the activations, which a round does not show).
+behind the activations of networks, and not where it is spread over all. Davis & Drusvyatskiy (2025, arXiv 2512.04299)
+compare the gradient's nuclear rank with the stable rank of the activations, which a round does not show.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def orthogonal_of_equal_norm(tensors: Sequence[Float[Array, "..."]]) -> list[Flo
 def effective_ranks(tensors: Sequence[Float[Array, "..."]]) -> Float[Array, "tensors"]:
     """Effective rank of each tensor over the largest possible, in the blocks of `orthogonal_of_equal_norm`.
 
-    (sum_i s_i^2)^2 / sum_i s_i^4 over the singular values s_i of a block (the stable rank's smooth relative, also known
-    as participation ratio), over its rows, blocks weighted by their fourth powers: 1 for orthogonal rows, 1 / rows where
-    all rows are parallel. 1 for vectors, scalars and zeros, which have no directions to tell apart.
+    (sum_i s_i^2)^2 / sum_i s_i^4 over the singular values s_i of a block, which is the participation ratio of their
+    squares, over its rows; blocks weighted by sum_i s_i^4. It is 1 for orthogonal rows of one length and 1 / rows where
+    all rows are parallel; 1 for vectors, scalars and zeros, which have no directions to tell apart.
     """
     results = [jnp.float32(1)] * len(tensors)
     for members, unit, _ in _matrices(tensors):
