@@ -15,11 +15,11 @@ from learned_opt.architectures.lagg_set import BOUNDS, lagg_set
 from learned_opt.base import LocalAlgorithm
 from learned_opt.per_parameter.round_features import NUM_FEATURES
 
-COSINE_WITH_MOMENTUM, WORKERS, LOCAL_STEPS, COSINE_OF_STEPS, SHARE_IN_FORCE, SHARED_COSINE, COSINE_WITH_STEP, RANK = (
-    1, 13, 14, 20, 21, 22, 23, 24,
+COSINE_WITH_MOMENTUM, WORKERS, LOCAL_STEPS, COSINE_OF_STEPS, SHARE_IN_FORCE, SHARED_COSINE, COSINE_WITH_STEP, RANK, SHARED_SIZE, SHARED_TREND = (
+    1, 13, 14, 20, 21, 22, 23, 24, 25, 26,
 )  # fmt: skip
 """Columns of `round_features`: cos(D, m), log2 K / 5, log2 H / 5, c, q, q c, cos(D, u'), the relative
-effective rank of D."""
+effective rank of D, q log rms(D) / rms(p), q times the longer loss trend."""
 OFFSET, SHARE, EVIDENCE = 0, 5, 6
 """Outputs of the controller: z_0, z_5, z_6."""
 
@@ -37,14 +37,16 @@ class Entry(NamedTuple):
 ENTRIES = (
     Entry(SHARE, None, 0.7, 0.9),
     Entry(SHARE, WORKERS, 1.0, 4.0),
-    Entry(SHARE, LOCAL_STEPS, 1.0, -0.7),
+    Entry(SHARE, LOCAL_STEPS, 1.0, -0.6),
     Entry(SHARE, RANK, 5.0, -1.0),
-    Entry(EVIDENCE, None, 0.5, 0.0),
-    Entry(EVIDENCE, COSINE_OF_STEPS, 1.0, 0.6),
-    Entry(EVIDENCE, COSINE_WITH_STEP, 1.0, 0.4),
-    Entry(EVIDENCE, COSINE_WITH_MOMENTUM, 1.0, -0.5),
-    Entry(OFFSET, SHARE_IN_FORCE, 0.04, -0.5),
-    Entry(OFFSET, SHARED_COSINE, 0.08, 0.2),
+    Entry(EVIDENCE, None, 0.5, 0.2),
+    Entry(EVIDENCE, COSINE_OF_STEPS, 1.0, 0.4),
+    Entry(EVIDENCE, COSINE_WITH_STEP, 1.0, 0.7),
+    Entry(EVIDENCE, COSINE_WITH_MOMENTUM, 1.0, -0.9),
+    Entry(OFFSET, SHARE_IN_FORCE, 0.04, -1.0),
+    Entry(OFFSET, SHARED_COSINE, 0.08, 0.1),
+    Entry(OFFSET, SHARED_SIZE, 0.1, -0.8),
+    Entry(OFFSET, SHARED_TREND, 0.1, 0.0),
 )
 """How much of the step of a matrix is the orthogonal one, for K workers, H local steps and the directions that hold the
 energy of the pseudo-gradient; what speaks against it round by round: that successive orthogonal steps do not agree, and
