@@ -17,8 +17,8 @@ from learned_opt.per_parameter.round_features import NUM_FEATURES
 
 COSINE_WITH_MOMENTUM, WORKERS, LOCAL_STEPS = 1, 13, 14
 COSINE_OF_STEPS, SHARE_IN_FORCE, SHARED_COSINE, COSINE_WITH_STEP, RANK, SHARED_SIZE, SHARED_TREND = range(20, 27)
-"""Columns of `round_features`: cos(D, m), log2 K / 5, log2 H / 5; c, q, q c, cos(D, u'), the relative effective rank of D,
-q log rms(D) / rms(p), q times the longer loss trend."""
+"""Columns of `round_features`: cos(D, m), log2 K / 5, log2 H / 5; c, q, q c, cos(D, u'), the relative effective rank of
+D, q log rms(D) / rms(p), q times the longer loss trend."""
 OFFSET, SHARE, EVIDENCE = 0, 5, 6
 """Outputs of the controller: z_0, z_5, z_6."""
 
