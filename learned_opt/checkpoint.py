@@ -18,6 +18,7 @@ import optax
 
 from learned_opt import checkpoint_file
 from learned_opt.architectures import ARCHITECTURES
+from learned_opt.argument_checks import check_count
 from learned_opt.atomic_file import write_atomic
 from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.learned_step import Others, learned_step
@@ -54,6 +55,8 @@ class Checkpoint(NamedTuple):
         others: Others | None = None,
     ) -> optax.GradientTransformationExtraArgs:
         """The optax transform of the optimizer; arguments, promises and errors as in `learned_opt.load`."""
+        if num_steps is not None:
+            check_count(num_steps, "num_steps")
         theta = jax.tree.map(jnp.asarray, self.theta)
         return learned_step(
             self.lopt,
