@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple
 
 import jax
 
-from learned_opt import checkpoint_file
 from learned_opt.argument_checks import check_callback
 from learned_opt.base import LearnedOptimizer
+from learned_opt.checkpoint import checkpoint_file
 from meta_train.config import MetaTrainConfig, to_json
 from meta_train.config_checks import validate
 from meta_train.mixture import MetaTrainer

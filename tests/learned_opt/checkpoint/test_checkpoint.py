@@ -12,12 +12,11 @@ import optax
 import pytest
 import safetensors.numpy
 
-from learned_opt import checkpoint_file, rebuilding
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
 from learned_opt.architectures.lagg_a import lagg_a
 from learned_opt.architectures.lopt_a import lopt_a
 from learned_opt.base import LearnedOptimizer
-from learned_opt.checkpoint import load_checkpoint, save
+from learned_opt.checkpoint import checkpoint_file, load_checkpoint, rebuilding, save
 from learned_opt.loading import load
 
 _LOPT = lagg_a(num_workers=3, hidden_size=4)
