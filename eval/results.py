@@ -110,7 +110,9 @@ def load_results(path: str | os.PathLike[str]) -> Results:
     try:
         document = json.loads(Path(path).read_bytes())
     except FileNotFoundError:
-        raise FileNotFoundError(f"{name}: no such results file") from None
+        raise FileNotFoundError(
+            f"{name}: no such results file; 'python -m eval compare', 'suite' and 'axis' write one into their folder"
+        ) from None
     except IsADirectoryError:
         raise ValueError(f"{name}: is a folder; name the results.json in it") from None
     except ValueError as error:

@@ -7,6 +7,7 @@ image_mlp,dataset=my_letters,hidden_sizes=(128,)        a constructor with its a
 my_package.mine:letters  or  path/to/mine.py:letters    a function that returns a tasks.base.TaskFamily
 """
 
+import importlib.util
 import inspect
 import math
 import re
@@ -78,13 +79,30 @@ def make_family(reference: str) -> TaskFamily:
 
 
 def check_named(reference: str) -> None:
-    """ValueError for a name that is none and near none; the table is too long to be a hint."""
+    """ValueError for a name that is none and near none (the table is too long to be a hint), and for DATASET:NETWORK
+    with a network that there is not."""
     target = parse(written_out(reference)).target
+    source, colon, function = target.rpartition(":")
+    if colon and not source.endswith(".py") and not _is_module(source):
+        near = hint(function.rstrip("0123456789x"), NETWORKS)
+        raise ValueError(
+            f"task family: {target!r}: there is no network {function!r}, {near} with sizes behind it, e.g. mlp128x64; "
+            f"nor a module {source!r} with a function of that name"
+        )
     if ":" not in target and target not in FAMILY_TABLE and "did you mean" not in hint(target, FAMILY_TABLE):
         raise ValueError(
             f"task family: {target!r} is unknown: use one that 'python -m tasks' lists, DATASET:NETWORK such as "
             "fashion_mnist:mlp128, or file.py:function"
         )
+
+
+def _is_module(name: str) -> bool:
+    """Whether its package can be found; nothing is imported."""
+    try:
+        return importlib.util.find_spec(name.partition(".")[0]) is not None
+    except ValueError:
+        # Of a program that runs there is no specification.
+        return True
 
 
 def describe(family: TaskFamily, reference: str) -> dict[str, Any]:

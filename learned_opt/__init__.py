@@ -35,13 +35,13 @@ from learned_opt.base import Theta as Theta
 from learned_opt.checkpoint import Checkpoint as Checkpoint
 from learned_opt.checkpoint import load_checkpoint as load_checkpoint
 from learned_opt.checkpoint import save as save
+from learned_opt.checkpoint.model_folder import export_folder as export_folder
+from learned_opt.checkpoint.model_folder import push_to_hub as push_to_hub
 from learned_opt.learned_step import Others as Others
 from learned_opt.learned_step import vectors_and as vectors_and
 from learned_opt.loading import load as load
 from learned_opt.loading import load_algorithm as load_algorithm
 from learned_opt.loading import load_local_updates as load_local_updates
-from learned_opt.model_folder import export_folder as export_folder
-from learned_opt.model_folder import push_to_hub as push_to_hub
 from learned_opt.optimizers import make_local_optimizer as make_local_optimizer
 from learned_opt.pretrained import pretrained_names as pretrained_names
 from learned_opt.published.import_weights import import_weights as import_weights

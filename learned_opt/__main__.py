@@ -19,11 +19,11 @@ import numpy as np
 
 from learned_opt.algorithm_table import table_text
 from learned_opt.checkpoint import load_checkpoint
-from learned_opt.checkpoint_file import read_bytes
-from learned_opt.model_folder import export_folder, model_card
+from learned_opt.checkpoint.checkpoint_file import read_bytes
+from learned_opt.checkpoint.model_folder import export_folder, model_card
+from learned_opt.checkpoint.usage import how_used, usage_lines
 from learned_opt.optimizers.table import optimizers_text
 from learned_opt.pretrained import pretrained_names
-from learned_opt.usage import how_used, usage_lines
 
 _SETTINGS = "meta_train_config"
 _NAME_HELP = "pretrained name, file, run folder or exported folder"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import operator
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.base import LossFn
+from learned_opt.base import LearnedOptimizer, LocalAlgorithm, LossFn, Reads
 
 
 def check_count(value: Any, name: str) -> int:
@@ -55,6 +57,60 @@ def check_transform(value: Any, name: str) -> None:
     else:
         advice = "use an optax transform"
     raise ValueError(f"{name}={str(value)[:100]}: {advice}")
+
+
+def check_algorithm(value: Any, name: str) -> None:
+    """Refuses what is no algorithm of one worker.
+
+    Raises:
+      ValueError: saying what to pass instead.
+    """
+    if isinstance(value, LocalAlgorithm):
+        return
+    if callable(getattr(value, "update", None)):
+        advice = "is an optax transform: put it behind its workers, learned_opt.local_sgd(optax.sgd(0.1), server)"
+    elif callable(value) and not isinstance(value, tuple):
+        advice = "is a function: call it first; use the learned_opt.LocalAlgorithm that it returns"
+    else:
+        advice = f"is a {type(value).__name__}: use a learned_opt.LocalAlgorithm, as learned_opt.local_sgd returns"
+    raise ValueError(f"{name} {advice}")
+
+
+def check_learned_optimizer(value: Any, name: str) -> None:
+    """Refuses what is no learned optimizer, and one that could not be saved or used as it says.
+
+    Raises:
+      ValueError: saying what of it to change.
+    """
+    if not isinstance(value, LearnedOptimizer):
+        call = "call it first; " if callable(value) and not isinstance(value, tuple) else ""
+        raise ValueError(f"{name}={str(value)[:60]}: {call}use a learned_opt.LearnedOptimizer")
+    if not isinstance(value.config, dict) or not isinstance(value.config.get("architecture"), str):
+        raise ValueError(
+            f"{name}: its config is {value.config}: give it 'architecture', a name, beside the function's arguments"
+        )
+    try:
+        json.dumps(value.config, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: its config is {value.config}: use numbers, text and lists ({error})") from None
+    if value.reads not in typing.get_args(Reads):
+        raise ValueError(f"{name}: reads={value.reads!r}: use one of {', '.join(typing.get_args(Reads))}")
+    if not _takes(value.init, 1):
+        raise ValueError(f"{name}: its init is called with a key: define it as init(key)")
+    if not _takes(value.transform, 1, num_steps=None):
+        raise ValueError(
+            f"{name}: its transform is called with theta and num_steps=: define it as transform(theta, num_steps=None)"
+        )
+
+
+def check_callback(value: Any, name: str, arguments: str) -> None:
+    """Refuses what cannot be called with as many arguments as `arguments` names, e.g. "step, row".
+
+    Raises:
+      ValueError: saying how it is called.
+    """
+    if not callable(value) or not _takes(value, 1 + arguments.count(",")):
+        raise ValueError(f"{name}={str(value)[:60]}: use a function of ({arguments})")
 
 
 def checked_loss(loss_fn: LossFn) -> LossFn:
@@ -143,9 +199,9 @@ def _shape(leaf):
         return None
 
 
-def _takes(function, num_arguments):
+def _takes(function, num_arguments, **more):
     try:
-        inspect.signature(function).bind(*range(num_arguments))
+        inspect.signature(function).bind(*range(num_arguments), **more)
     except TypeError:
         return False
     except ValueError:

@@ -80,7 +80,7 @@ def learned_step(
     _check_decay(learning_rate, weight_decay, mask)
     parts: list[optax.GradientTransformation] = [step]
     if weight_decay:
-        parts.append(optax.add_decayed_weights(-weight_decay, mask))
+        parts.append(optax.add_decayed_weights(-weight_decay, _checked_mask(mask)))
     if callable(learning_rate):
         parts.append(optax.scale_by_schedule(learning_rate))
     elif isinstance(learning_rate, jax.Array):
@@ -126,6 +126,24 @@ def _check_decay(learning_rate, weight_decay, mask):
         )
     if mask is not None and not weight_decay:
         raise ValueError("mask says which tensors decay: use it with weight_decay above 0")
+
+
+def _checked_mask(mask):
+    """The mask, whose tree is compared with the parameters' where it is used."""
+    if mask is None or callable(mask):
+        return mask
+
+    def of(params: Params):
+        try:
+            jax.tree.structure(mask).flatten_up_to(params)
+        except (ValueError, TypeError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"mask is a tree of other structure than params ({reason}): give each tensor True or False"
+            ) from None
+        return mask
+
+    return of
 
 
 def _beside(others, whole, lopt):

@@ -20,9 +20,9 @@ from learned_opt.algorithms.round import AxisName, simulate
 from learned_opt.argument_checks import check_count
 from learned_opt.base import LocalAlgorithm
 from learned_opt.checkpoint import load_checkpoint
+from learned_opt.checkpoint.rebuilding import Architectures
 from learned_opt.learned_step import Others
 from learned_opt.optimizers.learning_rate import LearningRate
-from learned_opt.rebuilding import Architectures
 
 
 def load(

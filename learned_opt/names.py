@@ -120,6 +120,8 @@ def _imported(target: str, what: str) -> Callable[..., Any]:
         raise ValueError(f"{what}: {target!r}: {_with_line(error)}") from error
     if not hasattr(module, name):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        # What the module has imported is no choice, unless it has nothing else.
+        public = [key for key in public if getattr(vars(module)[key], "__module__", "") == module.__name__] or public
         raise ValueError(f"{what}: {target!r}: {source} has no {name!r}; {hint(name, public)}")
     function = getattr(module, name)
     if not callable(function):

@@ -21,8 +21,9 @@ from eval.protocol import EvalProtocol, make_protocol
 from eval.task_families import FAMILY_TABLE, check_named, written_out
 from learned_opt.algorithm_table import SERVERS
 from learned_opt.architectures import ARCHITECTURES
+from learned_opt.argument_checks import check_learned_optimizer
 from learned_opt.base import LearnedOptimizer
-from learned_opt.names import parse, resolve
+from learned_opt.names import hint, parse, resolve
 from learned_opt.optimizers import LOCAL_OPTIMIZERS, check_not_ambiguous
 from meta_train.component import Component
 from meta_train.config import MIXTURES, MetaTrainConfig
@@ -48,6 +49,24 @@ class Given(NamedTuple):
 
 
 NOTHING = Given()
+
+
+def check_given(given: Given) -> Given:
+    """What was made in Python, checked before anything else looks at it.
+
+    Raises:
+      ValueError: no learned optimizer, one that could not be saved, or no dict of task families.
+    """
+    if given.lopt is not None:
+        check_learned_optimizer(given.lopt, "lopt")
+    if not isinstance(given.families, Mapping):
+        raise ValueError(f"families={str(given.families)[:60]}: use a dict, {{'mine': family}} for task='mine'")
+    for name, family in given.families.items():
+        if not isinstance(family, TaskFamily):
+            call = "call it first; " if callable(family) else ""
+            raise ValueError(f"families[{name!r}]={str(family)[:60]}: {call}use a tasks.base.TaskFamily")
+    return given
+
 
 EXPERTS: dict[str, Callable[..., Any]] = LOCAL_OPTIMIZERS | {name: entry.function for name, entry in SERVERS.items()}
 """What a learned optimizer may imitate, by name."""
@@ -113,10 +132,7 @@ def find_optimizer(config: MetaTrainConfig, given: Given = NOTHING) -> LearnedOp
     else:
         lopt = make(config.optimizer, ARCHITECTURES, "optimizer", LearnedOptimizer, num_workers=config.num_workers)
         source = f"optimizer: {config.optimizer!r}"
-    if not isinstance(lopt.config.get("architecture"), str):
-        raise ValueError(
-            f"{source}: its config is {lopt.config}: give it 'architecture', a name, beside the function's arguments"
-        )
+    check_learned_optimizer(lopt, source)
     return lopt
 
 
@@ -144,6 +160,8 @@ def find_family(reference: str, given: Given = NOTHING) -> TaskFamily:
 def check_task(reference: str, given: Given = NOTHING) -> None:
     """ValueError unless the reference names a function of tasks; builds none and loads no data."""
     if reference not in given.families:
+        if given.families and reference not in FAMILIES and "did you mean" in (near := hint(reference, given.families)):
+            raise ValueError(f"task={reference!r}: {near}, which are given")
         check_named(reference)
         resolve(written_out(reference), FAMILY_TABLE, "task")
 

@@ -42,6 +42,9 @@ def check_form(family: TaskFamily) -> str:
     Raises:
       as `check_family`.
     """
+    if not isinstance(family, TaskFamily):
+        call = "call it first; " if callable(family) else ""
+        raise ValueError(f"family={str(family)[:60]}: {call}use a tasks.base.TaskFamily")
     where = f"task family {family.name}"
     if not isinstance(family.uninformed_loss, int | float) or not 0 < family.uninformed_loss < math.inf:
         raise ValueError(f"{where}: uninformed_loss={family.uninformed_loss!r}: use a constant guess's loss, above 0")
@@ -161,4 +164,5 @@ def _failures_of(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise RuntimeError(f"{where}: its functions fail on its own data ({type(error).__name__})") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise RuntimeError(f"{where}: its functions fail on its own data ({reason})") from error

@@ -18,7 +18,7 @@ MAY_IMPORT = {
 LIBRARY_DEPENDENCIES = {"jax", "optax", "numpy", "safetensors", "ml_dtypes"}
 OPTIONAL_DEPENDENCIES = {
     "learned_opt/algorithms/flax_train_state.py": {"flax"},
-    "learned_opt/model_folder.py": {"huggingface_hub"},
+    "learned_opt/checkpoint/model_folder.py": {"huggingface_hub"},
 }
 MAX_LINES = 400
 MEDIAN_LINES = 150

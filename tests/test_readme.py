@@ -46,6 +46,7 @@ def test_the_readmes_show_python():
         "README.md",
         "eval/README.md",
         "learned_opt/README.md",
+        "meta_train/README.md",
         "tasks/README.md",
     ]
 
@@ -53,8 +54,20 @@ def test_the_readmes_show_python():
 @pytest.mark.parametrize("name", READMES)
 def test_links_between_files_lead_somewhere(name):
     text = (ROOT / name).read_text()
-    for target in re.findall(r"\]\((?!http|#)([^)#]+)", text):
-        assert ((ROOT / name).parent / target).exists(), target
+    for target, heading in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)", text):
+        path = (ROOT / name).parent / target if target else ROOT / name
+        assert path.exists(), target
+        assert not heading or heading in headings(path.read_text()), f"{target}#{heading}"
+
+
+def headings(text: str) -> set[str]:
+    """Headings as GitHub's links name them."""
+    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_headings_are_found():
+    assert headings("# A: b, `c_d`\ntext\n### Your own data\n") == {"a-b-c_d", "your-own-data"}
 
 
 def test_blocks_are_found():

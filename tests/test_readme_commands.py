@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 import eval.__main__
@@ -103,10 +104,13 @@ def no_work(monkeypatch):
 
 @pytest.fixture
 def own_files(tmp_path, monkeypatch):
-    """A folder with what the README says to write into files."""
-    (block,) = [code for _, code in python_blocks((ROOT / "README.md").read_text()) if "def my_family" in code]
+    """A folder with what the documents say to write into files."""
+    block = next(code for _, code in python_blocks((ROOT / "meta_train/README.md").read_text()) if "my_family" in code)
     for name in ("my_task.py", "my_opt.py"):
-        (tmp_path / name).write_text(f"import jax\nimport jax.numpy as jnp\nimport optax\n{block}")
+        (tmp_path / name).write_text(block)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (300, 8, 8), dtype=np.uint8), rng.integers(0, 5, 300)
+    np.savez(tmp_path / "my_letters.npz", x_train=x[:250], y_train=y[:250], x_test=x[250:], y_test=y[250:])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     return tmp_path
@@ -194,24 +198,20 @@ def run_tiny(command: str) -> None:
         assert main([*arguments, *tiny]) == 0, command
 
 
-def _own_commands() -> list[str]:
-    return [command for command in SHOWN["README.md"] if "runs/own" in command]
-
-
 @pytest.mark.slow  # tests/test_users_files.py runs the like of them, in processes
-def test_own_task_and_optimizer_in_the_readmes_commands(own_files, capsys):
-    trained, resumed, compared, reported = _own_commands()
+def test_own_task_and_optimizer_in_four_commands(own_files, capsys):
+    trained, resumed, compared, reported = [line for line in SHOWN["meta_train/README.md"] if "runs/own" in line]
     for command in (trained, resumed, compared, reported):
         run_tiny(command)
     assert (own_files / "runs" / "own" / "eval" / "report.html").is_file()
     shown = capsys.readouterr().out
-    assert "my_lopt" in shown and "mine" in shown
+    assert "my_lopt" in shown and "local_sgd" in shown
 
 
 @pytest.mark.slow
-def test_the_other_commands_of_the_readme(own_files, monkeypatch):
+def test_the_commands_of_the_readme(own_files, monkeypatch):
     monkeypatch.setattr("eval.machine.devices.use_all_cores", lambda: None)
-    shown = [command for command in SHOWN["README.md"] if re.search("-m (eval|meta_train)", command)]
-    for command in shown[: shown.index(_own_commands()[0])]:
-        run_tiny(command)
+    for command in SHOWN["README.md"]:
+        if re.search("-m (eval|meta_train)", command):
+            run_tiny(command)
     assert (Path("runs") / "test" / "report.html").is_file()

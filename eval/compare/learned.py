@@ -13,7 +13,7 @@ from eval.compare.contenders import Contender, contender
 from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
 from eval.protocol import TUNING_BUDGETS, EvalProtocol
 from learned_opt.checkpoint import Checkpoint
-from learned_opt.local_recipe import recipe_in_words
+from learned_opt.checkpoint.local_recipe import recipe_in_words
 
 MULTIPLIER = "multiplier"
 """Name of the factor on a learned update, the only thing of a learned optimizer that may be tuned."""

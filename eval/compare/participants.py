@@ -8,6 +8,7 @@ import optax
 
 from eval.compare.anchors import anchors
 from eval.compare.baselines import BASELINES, make_baselines
+from eval.compare.contender_check import check_contender
 from eval.compare.contenders import Contender, contender
 from eval.compare.learned import learned, named_checkpoints
 from eval.compare.one_setting import one_setting_contenders
@@ -39,12 +40,18 @@ def participants(
 
     Raises:
       FileNotFoundError: no such checkpoint or file.
-      ValueError: an unknown name, an unsuitable checkpoint, or two contenders of one name.
+      ValueError: an unknown name, an unsuitable checkpoint, an odd contender, or two contenders of one name.
     """
+    for what, given in (("checkpoints", checkpoints), ("baselines", baselines), ("contenders", contenders)):
+        if isinstance(given, str):
+            raise ValueError(f"{what}={given!r}: use a list, [{given!r}]")
     everyone = [*make_baselines(protocol, baselines)]
     if one_setting is not None:
         everyone += one_setting_contenders(one_setting, protocol, everyone)
-    everyone += [named_contender(c, protocol) if isinstance(c, str) else c for c in contenders]
+    others = [named_contender(c, protocol) if isinstance(c, str) else c for c in contenders]
+    for one in others:
+        check_contender(one)
+    everyone += others
     taken = [c.name for c in everyone]
     named = named_checkpoints(checkpoints, tune_multiplier, taken)
     everyone += [learned(path, protocol, tune_multiplier=tune_multiplier, name=name) for name, path in named]

@@ -104,6 +104,8 @@ def one_line(message: str) -> str:
     body = [line for line in lines if line][1:]
     body = body[1:] if body and _is_rule(body[0]) else body
     text = " ".join(" ".join(itertools.takewhile(lambda line: not _is_rule(line), body)).split())
+    text = re.sub(r"invalid literal for int\(\) with base 10: ('.*')", r"\1 is no whole number", text)
+    text = re.sub(r"could not convert string to float: ('.*')", r"\1 is no number", text)
     text = re.sub(r"(Perhaps you meant: [\w-]+).*| Got errors:.*| \(required\)", r"\1", text)
     return text.replace("{None}|", "") or "bad command line"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.report.line_styles import line_styles
+from eval.report.table import loss_text
 from eval.results import Results
 from eval.scores.scores import seed_band
 from eval.scores.targets import BEST, TARGETS, targets
@@ -37,7 +38,7 @@ def draw_curves(results: Results, path: str | os.PathLike[str]) -> None:
             linewidth=width,
             linestyle=dashes,
             zorder=order,
-            label=f"{contender.name}  {band.mean[-1]:.3f}",
+            label=f"{contender.name}  {loss_text(float(band.mean[-1]))}",
         )
         axes.fill_between(
             contender.rounds,

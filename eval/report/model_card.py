@@ -21,8 +21,8 @@ from eval.sweep.sweep import Sweep
 from learned_opt.architectures import ARCHITECTURES
 from learned_opt.atomic_file import write_atomic
 from learned_opt.checkpoint import Checkpoint, load_checkpoint
-from learned_opt.model_folder import FRONT_MATTER
-from learned_opt.usage import how_used, usage_lines
+from learned_opt.checkpoint.model_folder import FRONT_MATTER
+from learned_opt.checkpoint.usage import how_used, usage_lines
 
 NOTES = "## Notes"
 PAPERS = {

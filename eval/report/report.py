@@ -59,6 +59,8 @@ def load_runs(runs: Sequence[str | os.PathLike[str]]) -> list[Sweep]:
     """
     if not runs:
         raise ValueError("no run given: name at least one run folder")
+    if isinstance(runs, str):
+        raise ValueError(f"runs={runs!r}: use a list, [{runs!r}]")
     sweeps = [load_run(run) for run in runs]
     names = [name for sweep in sweeps for name in sweep.finished]
     for name in names:

@@ -11,6 +11,7 @@ from eval.scores.spending import bytes_received, bytes_sent, gradients
 from eval.scores.targets import BEST, Target, targets
 
 NEVER = "-"
+DIVERGED = "diverged"
 
 
 def rows(results: Results) -> list[list[str]]:
@@ -19,7 +20,7 @@ def rows(results: Results) -> list[list[str]]:
     metrics = metric_names(results)
     header = ["optimizer", "train loss", "valid loss", "test loss", *(f"test {name}" for name in metrics)]
     for goal in goals:
-        header += [f"rounds to {goal.name} ({goal.loss:.3f})", "speed-up"]
+        header += [f"rounds to {goal.name} ({loss_text(float(goal.loss))})", "speed-up"]
     header += [f"kB to {goal.name}" for goal in goals[:1]]
     header += ["kB in all", "kB received", "gradients", "tuning runs", "diverged"]
     return [header, *(_row(contender, results, goals, metrics) for contender in results.contenders)]
@@ -60,7 +61,7 @@ def legend(results: Results) -> list[str]:
         f"local steps, batch {p.batch_size} per worker; mean +- half the range over {p.num_seeds} "
         f"seeds. Tuning: {p.tuning}. Hyper-parameters were chosen by the inner-validation loss (the column valid); the "
         "test split was read once, at the end. Rounds (earliest..latest seed) are the first after "
-        f"which the seed-mean training loss on {p.num_curve_examples} fixed images was at or below "
+        f"which the seed-mean training loss on {p.num_curve_examples} fixed examples was at or below "
         f"the baseline's final one; {NEVER}: never. Speed-up: the baseline's own rounds to that "
         "loss over the contender's. kB: sent by one worker, or received by it; gradients: of minibatches, by all.",
         "",
@@ -78,10 +79,10 @@ def legend(results: Results) -> list[str]:
 def _row(contender: ContenderResult, results: Results, goals: Sequence[Target], metrics: Sequence[str]) -> list[str]:
     final = contender.final
     cells = [contender.name]
-    cells += [_spread(final[split]["loss"], 3) for split in ("train", "inner_valid", "test")]
+    cells += [_spread(final[split]["loss"]) for split in ("train", "inner_valid", "test")]
     for name in metrics:
-        percent = name == "accuracy"
-        cells.append(_spread(final["test"][name] * (100 if percent else 1), 1 if percent else 3) + "%" * percent)
+        text = _spread(100 * final["test"][name], "{:.1f}") if name == "accuracy" else _spread(final["test"][name])
+        cells.append(f"{text}%" if name == "accuracy" and text != DIVERGED else text)
     reached = [reach(contender.rounds, contender.train_loss, goal.loss) for goal in goals]
     for goal, found in zip(goals, reached, strict=True):
         ratio = speed_up(goal.rounds, found.rounds)
@@ -96,12 +97,22 @@ def _row(contender: ContenderResult, results: Results, goals: Sequence[Target], 
     return cells
 
 
-def _spread(values: np.ndarray, digits: int) -> str:
+def loss_text(value: float) -> str:
+    """Three decimals; where these would show next to nothing, two significant digits."""
+    return _form(value).format(value)
+
+
+def _form(value: float) -> str:
+    return "{:.1e}" if 0 < abs(value) < 0.01 else "{:.3f}"
+
+
+def _spread(values: np.ndarray, form: str | None = None) -> str:
     finite = values[np.isfinite(values)]
     if finite.size < values.size:
-        return "diverged"
-    half = (finite.max() - finite.min()) / 2
-    return f"{finite.mean():.{digits}f}" + (f" +-{half:.{digits}f}" if finite.size > 1 else "")
+        return DIVERGED
+    mean, half = float(finite.mean()), float(finite.max() - finite.min()) / 2
+    form = form or _form(mean)
+    return form.format(mean) + (f" +-{form.format(half)}" if finite.size > 1 else "")
 
 
 def _rounds(found: Reach) -> str:

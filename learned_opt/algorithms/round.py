@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
-from learned_opt.argument_checks import check_count, checked_loss
+from learned_opt.argument_checks import check_algorithm, check_count, checked_loss
 from learned_opt.base import LocalAlgorithm, LossFn, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -283,11 +283,14 @@ def simulate(algorithm: LocalAlgorithm, num_workers: int) -> LocalAlgorithm:
       the algorithm whose state has a leading [K] axis in `worker` and whose batches are [K, H, batch, ...].
 
     Raises:
-      ValueError: K below 1; by `round`, batches of another leading axis, or a state of another algorithm or K.
+      ValueError: no algorithm, or K below 1; by `round`, batches of another leading axis, a state of another algorithm
+        or K, or an algorithm that is simulated within another one.
     """
+    check_algorithm(algorithm, "algorithm")
     num_workers = check_count(num_workers, "num_workers")
 
     def round_fn(loss_fn, state, key, batches):
+        _check_not_within_workers()
         _check_workers(batches, num_workers)
         _check_state(state, num_workers)
         per_worker: Any = RoundState(shared=None, worker=0)
@@ -318,9 +321,10 @@ def spread(algorithm: LocalAlgorithm, num_workers: int, mesh: jax.sharding.Mesh)
       mesh: its devices, in their order; from `make_worker_mesh` or any other.
 
     Raises:
-      ValueError: K below 1 or not divisible by the devices; by `round`, batches of another leading axis, or a state of
-        another algorithm or K.
+      ValueError: no algorithm, or K below 1 or not divisible by the devices; by `round`, batches of another leading
+        axis, or a state of another algorithm or K.
     """
+    check_algorithm(algorithm, "algorithm")
     devices, num_workers = mesh.size, check_count(num_workers, "num_workers")
     if num_workers % devices:
         raise ValueError(f"num_workers={num_workers}: use a positive multiple of the mesh's {devices} devices")
@@ -357,8 +361,19 @@ def _init_all(algorithm, num_workers):
     return init
 
 
+def _check_not_within_workers():
+    try:
+        jax.lax.axis_size(WORKERS)
+    except NameError:
+        return
+    raise ValueError("this algorithm has all its workers already (simulate, load_algorithm): use that of one worker")
+
+
 def _check_workers(batches, num_workers):
-    for leaf in jax.tree.leaves(batches):
+    leaves = jax.tree.leaves(batches)
+    if not leaves:
+        raise ValueError(f"batches={batches}: give arrays [workers, local steps, batch, ...]")
+    for leaf in leaves:
         if leaf.ndim < 2 or leaf.shape[0] != num_workers:
             raise ValueError(
                 f"batches has a leaf of shape {leaf.shape}, expected [workers, local steps, batch, ...] with "

@@ -61,9 +61,12 @@ def from_config(
     """
     arguments = dict(config)
     name = str(arguments.pop("architecture", None))
-    known = {**ARCHITECTURES, **(architectures or {})}
+    known = {**ARCHITECTURES, **_checked(architectures)}
     if name not in known:
-        raise ValueError(f"architecture={name!r}: {hint(name, known)}")
+        raise ValueError(
+            f"architecture={name!r}: {hint(name, known)}; one of your own comes with its function, "
+            f"architectures={{{name!r}: FUNCTION}}, on a command line NAME_OR_FILE,architecture=FILE.py:FUNCTION"
+        )
     check_arguments(known[name], arguments, name)
     for field, value in arguments.items():
         if isinstance(value, Mapping) and "architecture" in value:
@@ -72,3 +75,14 @@ def from_config(
         return known[name](**arguments)
     except TypeError as error:
         raise ValueError(f"{name} with {arguments}: {error}") from None
+
+
+def _checked(architectures):
+    if architectures is None:
+        return {}
+    if not isinstance(architectures, Mapping):
+        raise ValueError(f"architectures={str(architectures)[:60]}: use a dict of functions by name")
+    for name, function in architectures.items():
+        if isinstance(function, LearnedOptimizer) or not callable(function):
+            raise ValueError(f"architectures[{name!r}]={str(function)[:60]}: use the function, not what it returns")
+    return architectures

@@ -14,14 +14,15 @@ from typing import Literal, NamedTuple
 
 import jax
 
-from learned_opt import checkpoint_file
+from learned_opt.argument_checks import check_callback
 from learned_opt.base import LearnedOptimizer
+from learned_opt.checkpoint import checkpoint_file
 from meta_train.config import MetaTrainConfig, to_json
 from meta_train.config_checks import validate
 from meta_train.mixture import MetaTrainer
 from meta_train.processes import distributed
 from meta_train.processes.stop_signal import stop_on_signal
-from meta_train.references import Given, reference_of, with_absolute_paths
+from meta_train.references import Given, check_given, reference_of, with_absolute_paths
 from meta_train.runs import run_store
 from meta_train.runs.loop import OPTIMIZER_FILE, Position, draw_figure, run_meta_steps
 from meta_train.runs.metrics_log import Row
@@ -101,7 +102,7 @@ def run(
       OSError: the folder cannot be written to; what was saved before stays good.
       RuntimeError: a meta-step failed.
     """
-    session = _Session(trainer, Given(lopt, families or {}), callback, notify)
+    session = _session(trainer, lopt, families, callback, notify)
     if lopt is not None:
         config = dataclasses.replace(config, optimizer=reference_of(lopt))
     config = with_absolute_paths(config)
@@ -145,7 +146,19 @@ def resume(
       ValueError: no run there, no intact checkpoint, other settings than its own, or fewer meta-steps than are done.
       OSError, RuntimeError: as in `run`.
     """
-    return _resume(Path(run_dir), _Session(trainer, Given(lopt, families or {}), callback, notify), meta_steps)
+    return _resume(Path(run_dir), _session(trainer, lopt, families, callback, notify), meta_steps)
+
+
+def _session(
+    trainer: MetaTrainer | None,
+    lopt: LearnedOptimizer | None,
+    families: Mapping[str, TaskFamily] | None,
+    callback: Callback | None,
+    notify: Callable[[str], None],
+) -> _Session:
+    if callback is not None:
+        check_callback(callback, "callback", "step, row")
+    return _Session(trainer, check_given(Given(lopt, {} if families is None else families)), callback, notify)
 
 
 def _resume(run_dir: Path, session: _Session, meta_steps: int | None = None) -> RunOutcome:

@@ -7,6 +7,7 @@ slash in its name written as `_`), unchecked.
 """
 
 import io
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -74,17 +75,32 @@ def read_part(path: Path, sha256: str | None, convert: Callable[[np.ndarray], np
     """The four arrays of one file, decoded and converted.
 
     Raises:
-      ValueError: a file that is not the known one, or without the arrays named above.
+      ValueError: a file that is not the known one, damaged, or without the arrays named above.
     """
     content = path.read_bytes() if sha256 is None else read_verified(path, sha256, "fetch the file again")
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        stored = {key: archive[key] for key in archive.files}
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            stored = {key: archive[key] for key in archive.files}
+    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile):
+        raise ValueError(
+            f"{path}: damaged, no .npz file, or not of numbers alone: write it with np.savez from arrays of numbers"
+        ) from None
+    found = {split: (_images(stored, f"x_{split}"), stored.get(f"y_{split}")) for split in ("train", "test")}
     arrays = {}
-    for split in ("train", "test"):
-        images, labels = _images(stored, f"x_{split}"), stored.get(f"y_{split}")
-        if images is None or labels is None or images.dtype != np.uint8 or labels.shape != images.shape[:1]:
+    for split, (images, labels) in found.items():
+        if images is None or labels is None:
             raise ValueError(
                 f"{path} needs uint8 images x_train, x_test and labels y_train, y_test: has {list(stored)}"
+            )
+        if images.dtype != np.uint8 or images.ndim not in (3, 4):
+            raise ValueError(
+                f"{path}: x_{split} is {images.dtype} {list(images.shape)}: store pixels 0 to 255 as uint8, [images, "
+                "height, width] or [images, height, width, channels]"
+            )
+        if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(
+                f"{path}: y_{split} is {labels.dtype} {list(labels.shape)}: store a whole number from 0 for each of "
+                f"the {len(images)} images of x_{split}"
             )
         arrays[f"x_{split}"] = convert(images if images.ndim == 4 else images[..., None])
         arrays[f"y_{split}"] = labels.astype(np.int32)

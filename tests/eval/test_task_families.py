@@ -78,6 +78,7 @@ def test_a_shorthand_is_a_constructor_written_out():
         ("my_letters:gru4", "dataset 'my_letters' not found"),
         ("my_text:gru4x4", "gru takes one size, e.g. gru4"),
         ("image_mlp,hidden_sizes=(3,)", "lacks dataset: add ,dataset=VALUE"),
+        ("my_letters:mpl8", "there is no network 'mpl8', did you mean 'mlp'? use one of mlp, cnn,"),
         ("image_mpl", "'image_mpl' is unknown; did you mean 'image_mlp'"),
         (f"{__file__}:a_number", "returned int: return a tasks.base.TaskFamily"),
         ("image_mlp,dataset=my_letters,hidden_sizes=(0,)", "hidden_sizes="),

@@ -15,6 +15,7 @@ from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.local_updates import local_updates
 from learned_opt.algorithms.round import simulate, spread
 from learned_opt.algorithms.worker_mesh import make_worker_mesh
+from learned_opt.argument_checks import check_callback, check_learned_optimizer
 
 K, H = 2, 3
 EIGHT_BYTES: Any = np.int64(K)
@@ -131,3 +132,55 @@ def test_local_updates_name_wrong_states_and_gradients():
     refused(lambda: tx.update({"w": np.ones(2)}, state, PARAMS), r"the gradient has shape \(2,\) at w, params \(3,\)")
     refused(lambda: tx.update({"v": np.ones(3)}, state, PARAMS), "the gradient and params are trees of other structure")
     refused(lambda: tx.update(np.ones(3), state, np.ones(2)), r"shape \(3,\) at the only tensor, params \(2,\)")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (SGD, "algorithm is an optax transform: put it behind its workers"),
+        (learned_opt.auto_diloco, "algorithm is a function: call it first"),
+        (3, "algorithm is a int: use a learned_opt.LocalAlgorithm"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_what_is_no_algorithm_is_named(value, message):
+    refused(lambda: simulate(value, K), message)
+    refused(lambda: spread(value, K, make_worker_mesh(1)), message)
+
+
+def test_batches_without_arrays_and_workers_within_workers():
+    algorithm = simulate(local_sgd(SGD, SGD), K)
+    refused(lambda: algorithm.round(loss_fn, algorithm.init(PARAMS), KEY, None), "batches=None: give arrays")
+    nested = simulate(algorithm, K)
+    batches = np.ones((K, K, H, 4, 3), np.float32)
+    refused(lambda: nested.round(loss_fn, nested.init(PARAMS), KEY, batches), "has all its workers already")
+
+
+RATE = learned_opt.LearnedOptimizer(
+    lambda key: {"rate": jnp.ones(1)}, lambda theta, num_steps=None: SGD, {"architecture": "rate"}
+)
+ODD: Any = RATE._replace
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (lambda: RATE, "lopt=.*: call it first; use a learned_opt.LearnedOptimizer"),
+        (SGD, "lopt=.*: use a learned_opt.LearnedOptimizer"),
+        (ODD(config={"size": 3}), "its config is {'size': 3}: give it 'architecture'"),
+        (ODD(config={"architecture": "rate", "size": np.float32(3)}), "use numbers, text and lists"),
+        (ODD(reads="means"), "reads='means': use one of gradient, mean, workers, statistics"),
+        (ODD(init=lambda: {}), r"define it as init\(key\)"),
+        (ODD(transform=lambda theta: SGD), r"define it as transform\(theta, num_steps=None\)"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_what_is_no_learned_optimizer_is_named(value, message):
+    check_learned_optimizer(RATE, "lopt")
+    refused(lambda: check_learned_optimizer(value, "lopt"), message)
+
+
+@pytest.mark.parametrize("callback", [3, lambda row: None])
+def test_a_callback_is_told_how_it_is_called(callback):
+    check_callback(lambda step, row: None, "callback", "step, row")
+    refused(lambda: check_callback(callback, "callback", "step, row"), r"callback=.*: use a function of \(step, row\)")

@@ -243,6 +243,16 @@ def test_wrong_calls_are_named(change, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_mask_of_another_structure_is_named():
+    lopt = of_optax(optax.sgd(1.0))
+    tx = learned_step(lopt, lopt.transform({}), weight_decay=0.1, mask={"w": True})
+    with pytest.raises(
+        ValueError, match="mask is a tree of other structure than params .*: give each tensor"
+    ) as caught:
+        tx.init(PARAMS)
+    assert "\n" not in str(caught.value)
+
+
 def test_masked_needs_masked_worker_updates_and_says_so():
     masked = optax.masked(wrapped("lagg_a"), {"embed": True, "w": True, "b": False})
     mean, extra = draw()

@@ -107,11 +107,22 @@ def test_odd_functions(family, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [(toy_family, "family=<function toy_family.*: call it first; use a tasks.base.TaskFamily"), (3, "family=3: use a")],
+)
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_what_is_no_family(family, message):
+    with pytest.raises(ValueError, match=message):
+        check_family(family)
+
+
 def test_a_failing_function_is_not_a_users_mistake():
     def loss(params, key, batch):
         return params["no_such_layer"]
 
-    with pytest.raises(RuntimeError, match="task family toy: its functions fail on its own data .KeyError") as caught:
+    message = r"task family toy: its functions fail on its own data \(KeyError: 'no_such_layer'\)"
+    with pytest.raises(RuntimeError, match=message) as caught:
         check_form(with_task(loss=lambda inner: loss))
     assert isinstance(caught.value.__cause__, KeyError)
 

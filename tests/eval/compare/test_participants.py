@@ -1,10 +1,13 @@
 """Who takes part, named by reference: baselines with arguments, and what a user's own function returns."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import optax
 import pytest
 
-from eval.compare.contenders import contender
+from eval.compare.contenders import Contender, contender
+from eval.compare.grids import GridAxis
 from eval.compare.participants import named_contender, participants
 from learned_opt.algorithms.local_sgd import local_sgd
 from tests.eval.toy import TOY
@@ -72,3 +75,31 @@ def test_everyone_is_in_the_order_of_tables_and_has_a_name_of_his_own():
     assert [c.name for c in everyone] == ["local_sgd", "diloco", "mine", "signs"]
     with pytest.raises(ValueError, match="two contenders are called 'diloco'"):
         participants(TOY, baselines=("targets",), contenders=("diloco",))
+
+
+RATES = {"rate": GridAxis((0.1, 0.2, 0.4))}
+ODD: Any = Contender("odd", lambda h: averaging(h["rate"]), RATES)._replace
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"contenders": "mine"}, "contenders='mine': use a list, ['mine']"),
+        ({"baselines": "targets"}, "baselines='targets': use a list, ['targets']"),
+        ({"contenders": [lion]}, "call it with the protocol; use an eval.compare.contenders.Contender"),
+        (
+            {"contenders": [ODD(grid={"rate": (0.1, 0.2)})]},
+            "contender 'odd': grid['rate']=(0.1, 0.2): use eval.compare.gri",
+        ),
+        ({"contenders": [ODD(make=lambda h: h["rat"])]}, "contender 'odd': its make wants 'rat', its grid has rate"),
+        (
+            {"contenders": [ODD(make=lambda h: optax.sgd(1.0))]},
+            "its make returns GradientTransformationExtraArgs: return",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_odd_contenders_are_named_before_anything_trains(given, message):
+    with pytest.raises(ValueError) as caught:
+        participants(TOY, **{"baselines": ("targets",), **given})
+    assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -43,6 +43,8 @@ class Settings:
     again: bool = False
     """Once more."""
     group: Group = Group()
+    times: int = 1
+    """How often."""
 
 
 @pytest.mark.parametrize("message", [FRAMED, PLAIN])
@@ -51,7 +53,7 @@ def test_frame_title_and_help_go(message):
 
 
 def test_flags_of_a_dataclass_are_those_of_its_fields_and_groups():
-    assert flags_of(Settings) == ["--rate", "--again", "--no-again", "--batch-size"]
+    assert flags_of(Settings) == ["--rate", "--again", "--no-again", "--batch-size", "--times"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,8 @@ def test_flags_of_a_dataclass_are_those_of_its_fields_and_groups():
     [
         (["--rat", "3"], "^--rat: unknown flag; did you mean --rate[?] 'run --help' lists them all$"),
         (["--xyz=3"], "^--xyz: unknown flag; 'run --help' lists them all$"),
-        (["--rate", "fast"], "^Error parsing --rate: .*'fast'.*; see run --help$"),
+        (["--rate", "fast"], "^Error parsing --rate: 'fast' is no number; see run --help$"),
+        (["--times", "many"], "^Error parsing --times: 'many' is no whole number"),
         (["a", "b"], "b; see run --help$"),
     ],
 )

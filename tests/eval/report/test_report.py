@@ -195,6 +195,10 @@ def test_no_finished_cell_and_no_run(tmp_path):
     assert "ValueError: boom" in write_report([run]).read_text()
     with pytest.raises(ValueError, match="no run given"):
         write_report([])
+    with pytest.raises(ValueError, match=r"runs='runs/mine': use a list, \['runs/mine'\]"):
+        write_report("runs/mine")
+    with pytest.raises(FileNotFoundError, match="nowhere: no such results file; 'python -m eval compare'.* write one"):
+        write_report([tmp_path / "nowhere"])
 
 
 def test_long_names_unfinished_cells_and_a_learned_optimizer_without_a_file(tmp_path):

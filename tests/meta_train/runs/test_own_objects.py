@@ -124,6 +124,25 @@ def test_card_of_a_mixture(tmp_path):
     assert "local_optimizers" not in checkpoint.card
 
 
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ({"lopt": my_optimizer}, "lopt=<function my_optimizer.*: call it first; use a learned_opt.LearnedOptimizer"),
+        ({"lopt": my_optimizer()._replace(reads="means")}, "lopt: reads='means': use one of gradient"),
+        ({"families": regression_family("mine")}, r"families=.*: use a dict, {'mine': family} for task='mine'"),
+        ({"families": {"mine": regression_family}}, r"families\['mine'\]=<function.*: call it first; use a tasks"),
+        ({"families": {"mime": regression_family("mine")}}, "task='mine': did you mean 'mime'"),
+        ({"callback": lambda row: None}, r"callback=.*: use a function of \(step, row\)"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_what_is_given_is_checked_before_anything_is_written(tmp_path, mistake, message):
+    config, mine = own(tmp_path / "run")
+    with pytest.raises(ValueError, match=message) as caught:
+        run(config, **{**mine, **mistake})
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
 def test_mistakes_are_named_before_anything_is_written(tmp_path):
     config, mine = own(tmp_path / "run", task="other")
     with pytest.raises(ValueError, match="'other' is unknown"):

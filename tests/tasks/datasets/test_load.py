@@ -157,8 +157,40 @@ def test_a_known_file_with_other_bytes_is_refused(tmp_path):
 
 
 def test_an_incomplete_file_is_refused(tmp_path):
-    np.savez(tmp_path / "photos.npz", x_train=np.zeros((3, 2, 2), np.uint8), y_train=np.zeros(3))
+    np.savez(tmp_path / "photos.npz", x_train=np.zeros((3, 2, 2), np.uint8), y_train=np.zeros(3, int))
     with pytest.raises(ValueError, match=r"photos\.npz needs uint8 images .*has \['x_train', 'y_train'\]"):
+        load_dataset("photos", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x_train": np.zeros((50, 4, 4))}, r"x_train is float64 \[50, 4, 4\]: store pixels 0 to 255 as uint8"),
+        (
+            {"x_test": np.zeros((7, 16), np.uint8)},
+            r"x_test is uint8 \[7, 16\]: store pixels .* \[images, height, width\]",
+        ),
+        (
+            {"y_train": np.zeros(49, int)},
+            r"y_train is int64 \[49\]: store a whole number from 0 for each of the 50 images",
+        ),
+        ({"y_test": np.eye(7)}, r"y_test is float64 \[7, 7\]: store a whole number"),
+        ({"y_test": np.array(list("abcdefg"))}, r"y_test is <U1 \[7\]: store a whole number"),
+        ({"y_test": np.array([[], 1], object)}, "damaged, no .npz file, or not of numbers alone: write it"),
+    ],
+)
+def test_odd_arrays_of_ones_own_are_named(tmp_path, change, message):
+    arrays = write_npz(tmp_path / "photos.npz")
+    np.savez(tmp_path / "photos.npz", **{**arrays, **change})
+    with pytest.raises(ValueError, match=r"photos\.npz: " + message) as caught:
+        load_dataset("photos", data_dir=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK33", b"a,b,c"])
+def test_what_is_no_npz_file(tmp_path, content):
+    (tmp_path / "photos.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"photos\.npz: damaged, no \.npz file"):
         load_dataset("photos", data_dir=tmp_path)
 
 

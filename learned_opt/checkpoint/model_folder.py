@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from learned_opt.atomic_file import write_atomic
-from learned_opt.checkpoint import Checkpoint, load_checkpoint
-from learned_opt.checkpoint_file import MODEL_FILE, read_bytes
+from learned_opt.checkpoint.checkpoint import Checkpoint, load_checkpoint
+from learned_opt.checkpoint.checkpoint_file import MODEL_FILE, read_bytes
+from learned_opt.checkpoint.usage import how_used, usage_lines
 from learned_opt.pretrained import find_model_card
-from learned_opt.usage import how_used, usage_lines
 
 CONFIG_FILE, README_FILE = "config.json", "README.md"
 FRONT_MATTER = """---

@@ -14,9 +14,9 @@ import pytest
 
 import learned_opt
 from learned_opt.__main__ import main
-from learned_opt.model_folder import export_folder, push_to_hub
+from learned_opt.checkpoint.model_folder import export_folder, push_to_hub
+from learned_opt.checkpoint.usage import usage_lines
 from learned_opt.pretrained import find_model_card
-from learned_opt.usage import usage_lines
 
 NAME = learned_opt.pretrained_names()[0]
 

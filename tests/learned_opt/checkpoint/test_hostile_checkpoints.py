@@ -23,7 +23,7 @@ import safetensors.numpy
 from learned_opt.architectures.lagg_a import lagg_a
 from learned_opt.base import LearnedOptimizer
 from learned_opt.checkpoint import load_checkpoint, save
-from learned_opt.rebuilding import rebuild
+from learned_opt.checkpoint.rebuilding import rebuild
 
 _LOPT = lagg_a(num_workers=2, hidden_size=4)
 _CANARY = "canary"
@@ -208,7 +208,7 @@ def test_hostile_files_are_refused(tmp_path):
     os.mkfifo(folder / "hostile_pipe")
     names |= {"hostile_sparse": "10 GB of holes", "hostile_endless": "/dev/zero", "hostile_pipe": "a pipe"}
     before = sorted(outside.rglob("*"))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
         [sys.executable, "-c", _CHILD], cwd=folder, capture_output=True, text=True, timeout=120, env=environment
     )

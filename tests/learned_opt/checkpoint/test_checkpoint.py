@@ -12,12 +12,11 @@ import optax
 import pytest
 import safetensors.numpy
 
-from learned_opt import checkpoint_file, rebuilding
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
 from learned_opt.architectures.lagg_a import lagg_a
 from learned_opt.architectures.lopt_a import lopt_a
 from learned_opt.base import LearnedOptimizer
-from learned_opt.checkpoint import load_checkpoint, save
+from learned_opt.checkpoint import checkpoint_file, load_checkpoint, rebuilding, save
 from learned_opt.loading import load
 
 _LOPT = lagg_a(num_workers=3, hidden_size=4)
@@ -260,8 +259,25 @@ def test_an_architecture_of_ones_own(tmp_path):
     assert not path.exists()
     save(path, lopt, theta, architectures=mine)
     assert load_checkpoint(path, mine).lopt.config == lopt.config
-    with pytest.raises(ValueError, match="architecture='learned_sgd'"):
+    with pytest.raises(ValueError, match=r"architecture='learned_sgd'.*architectures={'learned_sgd': FUNCTION}"):
         load_checkpoint(path)
+    with pytest.raises(ValueError, match="num_steps=-1: use at least 1"):
+        load(path, num_steps=-1, architectures=mine)
+
+
+@pytest.mark.parametrize(
+    ("architectures", "message"),
+    [
+        (_learned_sgd, "architectures=.*: use a dict of functions by name"),
+        ({"learned_sgd": _learned_sgd()}, r"architectures\['learned_sgd'\]=.*: use the function, not what it returns"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_architectures_are_functions_by_name(architectures, message, tmp_path):
+    lopt, path = _learned_sgd(), tmp_path / "own.safetensors"
+    save(path, lopt, lopt.init(_KEY), architectures={"learned_sgd": _learned_sgd})
+    with pytest.raises(ValueError, match=message):
+        load_checkpoint(path, architectures)
 
 
 def test_a_config_that_rebuilds_something_else_is_not_saved(tmp_path):

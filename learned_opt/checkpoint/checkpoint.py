@@ -16,14 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from learned_opt import checkpoint_file
 from learned_opt.architectures import ARCHITECTURES
+from learned_opt.argument_checks import check_count
 from learned_opt.atomic_file import write_atomic
 from learned_opt.base import LearnedOptimizer, Theta
+from learned_opt.checkpoint import checkpoint_file
+from learned_opt.checkpoint.local_recipe import check_recipe, recipe_of_former_card, recipe_transform
+from learned_opt.checkpoint.rebuilding import Architectures, check_tensors, named_leaves, rebuild
 from learned_opt.learned_step import Others, learned_step
-from learned_opt.local_recipe import check_recipe, recipe_of_former_card, recipe_transform
 from learned_opt.optimizers.learning_rate import LearningRate, check_learning_rate
-from learned_opt.rebuilding import Architectures, check_tensors, named_leaves, rebuild
 
 _FORMER_FIELDS = ("local_optimizer", "local_learning_rate")
 """What the cards of format 1 said about the local steps."""
@@ -54,6 +55,8 @@ class Checkpoint(NamedTuple):
         others: Others | None = None,
     ) -> optax.GradientTransformationExtraArgs:
         """The optax transform of the optimizer; arguments, promises and errors as in `learned_opt.load`."""
+        if num_steps is not None:
+            check_count(num_steps, "num_steps")
         theta = jax.tree.map(jnp.asarray, self.theta)
         return learned_step(
             self.lopt,

@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from learned_opt import checkpoint_file
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
 from learned_opt.architectures.lagg_a import lagg_a
-from learned_opt.checkpoint import load_checkpoint, save
-from learned_opt.rebuilding import named_leaves
+from learned_opt.checkpoint import checkpoint_file, load_checkpoint, save
+from learned_opt.checkpoint.rebuilding import named_leaves
 
 _LOPT = lagg_a(num_workers=3, hidden_size=4)
 _RECIPE = {"name": "sgd", "learning_rate": 0.5}
@@ -123,5 +122,5 @@ def test_a_gradient_reader_of_format_1_has_no_recipe(path):
 
 
 def test_the_kept_file_of_format_1_loads():
-    loaded = load_checkpoint(Path(__file__).parents[1] / "data" / "optimizer_format_1.safetensors")
+    loaded = load_checkpoint(Path(__file__).parents[2] / "data" / "optimizer_format_1.safetensors")
     assert loaded.lopt.num_workers == 2 and loaded.local_opt is None and loaded.card["task"] == "fmnist8_mlp32"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from learned_opt.checkpoint import Checkpoint
-from learned_opt.local_recipe import recipe_in_words
+from learned_opt.checkpoint.checkpoint import Checkpoint
+from learned_opt.checkpoint.local_recipe import recipe_in_words
 
 READS = {
     "gradient": "gradients",
