@@ -40,7 +40,7 @@ def training(family: TaskFamily, protocol: EvalProtocol, starts: InitialStates) 
     data = {"train": family.data["train"]}
     one = contender("local_sgd", protocol, lambda h: fedavg(), {}, lambda h: optax.sgd(LOCAL_RATE))
     runner = make_runner(family, one, protocol, data, starts)
-    run = lambda: runner.train([{}], starts, lambda done, total: None, keep_snapshots=True)  # noqa: E731
+    run = lambda: runner.train([{}], starts, lambda done, total: None, record=True)  # noqa: E731
     run()
     return run
 
