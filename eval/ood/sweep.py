@@ -31,7 +31,7 @@ from tasks.base import TaskFamily
 from tasks.check import check_family
 
 OOD_PROTOCOL = EvalProtocol(
-    task="fmnist8_mlp32", num_rounds=300, batch_size=16, num_seeds=2, tuning="coarse", eval_every=300
+    task="fmnist8_mlp32", num_rounds=300, batch_size=16, num_seeds=3, tuning="coarse", eval_every=300
 )
 """Of `python -m eval ood`, changed by its flags."""
 CHECKPOINTS = ("lopt_generalist", "lagg_any")
