@@ -271,7 +271,7 @@ def prepare_ood(command: Ood) -> Callable[[], int]:
     from eval.machine.devices import use_all_cores
     from eval.machine.progress import show_progress
     from eval.machine.provenance import provenance
-    from eval.ood.sweep import OOD_PROTOCOL, prepare, run
+    from eval.ood.sweep import CHECKPOINTS, OOD_PROTOCOL, prepare, run
     from eval.ood.table import ood_record, ood_table
     from learned_opt.atomic_file import write_atomic
 
@@ -280,8 +280,7 @@ def prepare_ood(command: Ood) -> Callable[[], int]:
     # No curve is drawn: one point at the end.
     changes["eval_every"] = changes.get("num_rounds", OOD_PROTOCOL.num_rounds)
     protocol = dataclasses.replace(OOD_PROTOCOL, **changes)
-    checkpoints = command.checkpoint or ("lopt_generalist",)
-    prepared = prepare(protocol, checkpoints, _names(command.baselines), command.contender)
+    prepared = prepare(protocol, command.checkpoint or CHECKPOINTS, _names(command.baselines), command.contender)
 
     def work() -> int:
         with show_progress() as progress:

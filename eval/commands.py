@@ -59,7 +59,7 @@ class ParticipantFlags:
     """Another one beside them: a baseline with arguments, module:function or file.py:function, or NAME=REFERENCE; the
     function returns an eval Contender, an optax transform or a LocalAlgorithm. May be given several times."""
     tune_multiplier: bool = False
-    """Tune a factor on the learned updates with the budget of a baseline."""
+    """Tune a factor on the learned updates, and one on their anchors', with the budget of a baseline."""
     one_setting: Annotated[str, tyro.conf.arg(metavar="FILE")] = "shipped"
     """Calibrated settings (python -m eval calibrate): every baseline in it has a second row with that one setting; none
     for no such rows."""
@@ -227,7 +227,8 @@ class Ood:
     """Family that classifies images; as for compare --task."""
     flags: ProtocolGroup = ProtocolFlags()
     checkpoint: Checkpoints = ()
-    """Checkpoint file or pretrained name, whose sweep is that of a factor on its updates; lopt_generalist if none."""
+    """Checkpoint file or pretrained name, whose sweep, like its anchor's, is that of a factor on its updates;
+    lopt_generalist and lagg_any if none."""
     baselines: str = "sgd,adam"
     """Names and groups of baselines, separated by commas, each with its grid."""
     contender: References = ()

@@ -22,6 +22,9 @@ from learned_opt.names import hint, parse
 from tasks.base import SPLITS, Data, TaskFamily
 from tasks.datasets.load import load_dataset
 from tasks.datasets.text import load_text
+from tasks.families.images.barlow_twins import barlow_twins
+from tasks.families.images.block_images import block_images
+from tasks.families.images.ghost_norm_mlp import ghost_norm_mlp
 from tasks.families.images.hypernetwork import hypernetwork
 from tasks.families.images.image_autoencoder import image_autoencoder
 from tasks.families.images.image_cnn import image_cnn
@@ -30,6 +33,8 @@ from tasks.families.images.image_mlp import image_mlp
 from tasks.families.images.image_resnet import image_resnet
 from tasks.families.images.image_vit import image_vit
 from tasks.families.images.self_supervised import self_supervised
+from tasks.families.images.width_mlp import width_mlp
+from tasks.families.sequences.sparse_rnn import sparse_rnn
 from tasks.families.sequences.text_rnn import text_rnn
 from tasks.families.sequences.text_transformer import text_transformer
 from tasks.families.theory.quadratics import quadratics
@@ -45,8 +50,14 @@ IMAGE_FAMILIES = (
     image_autoencoder,
     hypernetwork,
     self_supervised,
+    block_images,
+    ghost_norm_mlp,
+    width_mlp,
+    barlow_twins,
 )
-TEXT_FAMILIES = (text_rnn, text_transformer)
+"""Constructors whose data are any images: all of tasks/families/images."""
+TEXT_FAMILIES = (text_rnn, text_transformer, sparse_rnn)
+"""Constructors whose data are any text."""
 
 NETWORKS = {
     "mlp": ("image_mlp", "hidden_sizes"),

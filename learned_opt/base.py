@@ -73,11 +73,11 @@ class RoundInfo(NamedTuple):
     Attributes:
       losses: minibatch losses, each before its local step: [local steps] of one worker, [workers, local steps] outside
         the named axis; the first is at the parameters that the round began with.
-      diagnostics: scalars by name, equal on every worker.
+      diagnostics: by name, equal on every worker; scalars, or a tree that someone outside is to measure.
     """
 
     losses: Float[Array, "*workers steps"]
-    diagnostics: dict[str, Array]
+    diagnostics: dict[str, Any]
 
 
 class LocalAlgorithm(NamedTuple):

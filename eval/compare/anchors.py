@@ -1,7 +1,8 @@
 """Anchors: the hand-made step that a learned optimizer corrects, alone, with the same workers.
 
 What a learned optimizer is worth is its distance from this row; what the anchor itself gains over Local SGD is not its
-merit. An optimizer in its published form (`nominal` "none", or no such argument) has no anchor.
+merit. Where a factor on the learned updates is tuned, one on the anchor's is too. An optimizer in its published form
+(`nominal` "none", or no such argument) has no anchor.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ import optax
 
 from eval.compare.checkpoints import read_checkpoint
 from eval.compare.contenders import Contender, contender
-from eval.compare.learned import local_transform, local_words
+from eval.compare.learned import local_transform, local_words, multiplied, multipliers
 from eval.protocol import EvalProtocol
 from learned_opt.algorithms.auto_diloco import auto_diloco
 from learned_opt.algorithms.server import diloco, fedavg
@@ -51,12 +52,15 @@ def anchor_of(config: Mapping[str, Any]) -> Anchor | None:
     return ANCHORS.get(config.get("nominal", config["architecture"]))
 
 
-def anchors(checkpoints: Sequence[tuple[str, str]], protocol: EvalProtocol) -> list[Contender]:
+def anchors(
+    checkpoints: Sequence[tuple[str, str]], protocol: EvalProtocol, tune_multiplier: bool = False
+) -> list[Contender]:
     """A contender `NAME_anchor` for every learned optimizer that has one; equal ones take part once.
 
     Args:
       checkpoints: (name in tables, file or pretrained name) of each.
       protocol: of the comparison.
+      tune_multiplier: tune a factor on its updates too, where one is tuned on those of the learned optimizers.
 
     Raises:
       as `eval.compare.learned.learned`.
@@ -68,10 +72,12 @@ def anchors(checkpoints: Sequence[tuple[str, str]], protocol: EvalProtocol) -> l
         if anchor is not None:
             words = f"{anchor.words.format(**loaded.lopt.config)}, {local_words(loaded)}"
             groups.setdefault(words, []).append((name, path, loaded))
-    return [_anchor(words, members, protocol) for words, members in groups.items()]
+    return [_anchor(words, members, protocol, tune_multiplier) for words, members in groups.items()]
 
 
-def _anchor(words: str, members: Sequence[tuple[str, str, Any]], protocol: EvalProtocol) -> Contender:
+def _anchor(
+    words: str, members: Sequence[tuple[str, str, Any]], protocol: EvalProtocol, tune_multiplier: bool
+) -> Contender:
     name, path, loaded = members[0]
     anchor, local = anchor_of(loaded.lopt.config), local_transform(path, loaded)
     assert anchor is not None
@@ -79,8 +85,8 @@ def _anchor(words: str, members: Sequence[tuple[str, str, Any]], protocol: EvalP
     return contender(
         f"{name}_anchor",
         protocol,
-        lambda hparams: step,
-        {},
+        lambda hparams: multiplied(step, hparams),
+        multipliers(protocol) if tune_multiplier else {},
         None if local is None else lambda hparams: local,
         {"anchor_of": [member for member, _, _ in members], "recipe": words},
         kind="anchor",

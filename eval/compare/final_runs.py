@@ -69,7 +69,7 @@ def train_and_evaluate(
     trained: dict[str, _Trained] = {}
     for contender in everyone:
         name, runner = contender.name, runners[contender.name]
-        runs = runner.train([settings[name].hparams], starts, _stage(progress, name), keep_snapshots=True)
+        runs = runner.train([settings[name].hparams], starts, _stage(progress, name), record=True)
         measured = dict(runs.diagnostics)
         if diagnose is not None:
             rates = np.full(len(rounds), np.nan, np.float32)

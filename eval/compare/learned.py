@@ -16,7 +16,7 @@ from learned_opt.checkpoint import Checkpoint
 from learned_opt.checkpoint.local_recipe import recipe_in_words
 
 MULTIPLIER = "multiplier"
-"""Name of the factor on a learned update, the only thing of a learned optimizer that may be tuned."""
+"""Name of the factor on an update, the only thing of a learned optimizer, and of its anchor, that may be tuned."""
 
 
 def learned(
@@ -56,13 +56,10 @@ def learned(
         )
     local = local_transform(path, loaded)
     theta = jax.tree.map(jnp.asarray, loaded.theta)
-    grid: Grid = {}
-    if tune_multiplier:
-        grid = budgeted({MULTIPLIER: GridAxis(log_spaced(0.1, 10.0, TUNING_BUDGETS["full"]))}, protocol.tuning)
+    grid = multipliers(protocol) if tune_multiplier else {}
 
     def transform(hparams: Mapping[str, Any]) -> optax.GradientTransformation:
-        lopt = loaded.lopt.transform(theta, num_steps=protocol.num_rounds)
-        return optax.chain(lopt, optax.scale(hparams[MULTIPLIER])) if tune_multiplier else lopt
+        return multiplied(loaded.lopt.transform(theta, num_steps=protocol.num_rounds), hparams)
 
     details = {
         "checkpoint": path,
@@ -74,6 +71,20 @@ def learned(
     workers = None if local is None else lambda hparams: local
     own_units = loaded.lopt.config.get("nominal") == "none"
     return contender(name, protocol, transform, grid, workers, details, kind="learned", own_units=own_units)
+
+
+def multipliers(protocol: EvalProtocol) -> Grid:
+    """The factors that are tried on a step that has nothing else to tune, as many as a baseline has settings."""
+    return budgeted({MULTIPLIER: GridAxis(log_spaced(0.1, 10.0, TUNING_BUDGETS["full"]))}, protocol.tuning)
+
+
+def multiplied(transform: optax.GradientTransformation, hparams: Mapping[str, Any]) -> optax.GradientTransformation:
+    """A transform with the factor of these hyper-parameters on its updates; as it is where they have none.
+
+    An average of the parameters that the transform keeps itself, as `auto_diloco` does, looks ahead by its own step,
+    without the factor.
+    """
+    return optax.chain(transform, optax.scale(hparams[MULTIPLIER])) if MULTIPLIER in hparams else transform
 
 
 def local_transform(path: str, loaded: Checkpoint) -> optax.GradientTransformation | None:

@@ -34,7 +34,7 @@ def participants(
       checkpoints: files or names of pretrained optimizers, or NAME=FILE to choose the name in tables.
       baselines: names and groups of `eval.compare.baselines`.
       contenders: hand-made ones, and references of others, see `named_contender`.
-      tune_multiplier: tune a factor on the learned updates with the budget of a baseline.
+      tune_multiplier: tune a factor on the learned updates, and one on their anchors', with the budget of a baseline.
       one_setting: file of calibrated settings, or "shipped": adds a row with that setting for every tuned baseline
         that it has; None for no such rows.
 
@@ -55,7 +55,7 @@ def participants(
     taken = [c.name for c in everyone]
     named = named_checkpoints(checkpoints, tune_multiplier, taken)
     everyone += [learned(path, protocol, tune_multiplier=tune_multiplier, name=name) for name, path in named]
-    everyone += anchors(named, protocol)
+    everyone += anchors(named, protocol, tune_multiplier)
     names = [c.name for c in everyone]
     for name in names:
         if names.count(name) > 1:

@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from eval.compare.contenders import Contender
 from eval.compare.grids import settings
 from eval.compare.initial_states import InitialStates
 from eval.compare.parameter_average import parameter_average
 from eval.compare.split_metrics import diverged_is_inf
+from eval.diagnostics.table import SENT, round_measure
 from eval.protocol import EvalProtocol
 from learned_opt.algorithms.round import simulate
 from learned_opt.base import LocalAlgorithm
@@ -47,10 +48,11 @@ class Runs(NamedTuple):
 
     Attributes:
       params: final parameters as they are evaluated (they may hold NaN): the average of the protocol's `ema`, if any.
-      snapshots: parameters after every `eval_every` rounds, leaves [runs, points, ...]; None if not asked for.
+      snapshots: parameters after every `eval_every` rounds, leaves [runs, points, ...]; None if not recorded.
       minibatch_loss: [runs, rounds] mean over workers and local steps of the round's minibatch losses, inf where it
         is not finite.
-      diagnostics: name -> [runs, points], see eval/diagnostics/worker_agreement.py; empty where they were not recorded.
+      diagnostics: name -> [runs, points], of the last of every `eval_every` rounds, see
+        eval/diagnostics/worker_agreement.py; nan if not recorded.
       counts: name of COUNTED -> [runs, points], how many so far; of algorithms that choose their number themselves.
     """
 
@@ -65,8 +67,8 @@ class Runner(NamedTuple):
     """One contender, traced.
 
     Attributes:
-      train: (settings, starts, progress, keep_snapshots) -> Runs; run i has setting i // seeds and seed i % seeds;
-        `progress(done, total)` counts runs.
+      train: (settings, starts, progress, record) -> Runs; run i has setting i // seeds and seed i % seeds;
+        `progress(done, total)` counts runs; `record`: keep the snapshots, and measure the protocol's diagnostics.
       cost: () -> `compile_seconds`, `seconds_per_round` of the last call's runs (gradients and batches included; a
         wave of runs counts as one), `state_bytes` of server and worker state together, `memory_bytes` of temporaries
         on one device; None where unknown.
@@ -104,17 +106,19 @@ def make_runner(
     chunk = _chunk_size(protocol, starts, -(-num_runs // mesh.size))
     wave_size = mesh.size * chunk
 
-    def device_wave(hparams, starts, data):
+    def device_wave(hparams, starts, data, record):
         def one(inputs):
             hparams, start = inputs
             algorithm = simulate(contender.make(hparams), protocol.num_workers)
-            return _train_one(family, algorithm, protocol, start, data)
+            return _train_one(family, algorithm, protocol, start, data, record)
 
         return jax.lax.map(one, (hparams, starts), batch_size=chunk if chunk > 1 else None)
 
     split, replicated = PartitionSpec(RUNS), PartitionSpec()
     wave = jax.jit(
-        jax.shard_map(device_wave, mesh=mesh, in_specs=(split, split, replicated), out_specs=split, check_vma=False)
+        jax.shard_map(
+            device_wave, mesh=mesh, in_specs=(split, split, replicated, replicated), out_specs=split, check_vma=False
+        )
     )
     data = jax.device_put(dict(data), NamedSharding(mesh, replicated))
     over_runs = NamedSharding(mesh, split)
@@ -125,7 +129,7 @@ def make_runner(
         hparams = {name: column[run // num_seeds] for name, column in hparams.items()}
         return jax.device_put((hparams, jax.tree.map(lambda x: x[run % num_seeds], starts)), over_runs)
 
-    lowered = wave.lower(*inputs(grid_settings[:1], starts, np.zeros(wave_size, np.int64)), data)
+    lowered = wave.lower(*inputs(grid_settings[:1], starts, np.zeros(wave_size, np.int64)), data, np.False_)
     compiled = _submit(pool, lambda: _timed_compile(lowered))
     state_bytes = _state_bytes(contender, grid_settings[0], protocol, starts)
     pace: list[float] = []
@@ -134,7 +138,7 @@ def make_runner(
         settings_: Sequence[Hparams],
         starts: InitialStates,
         progress: Callable[[int, int], None],
-        keep_snapshots: bool = False,
+        record: bool = False,
     ) -> Runs:
         total = len(settings_) * len(starts.batch_keys)
         progress(0, total)
@@ -146,9 +150,9 @@ def make_runner(
             # compiled shape.
             run = np.minimum(np.arange(first, first + wave_size), total - 1)
             start = time.monotonic()
-            runs = jax.block_until_ready(program(*inputs(settings_, starts, run), data))
+            runs = jax.block_until_ready(program(*inputs(settings_, starts, run), data, np.bool_(record)))
             pace.append((time.monotonic() - start) / protocol.num_rounds)
-            waves.append(jax.device_get(runs if keep_snapshots else runs._replace(snapshots=None)))
+            waves.append(jax.device_get(runs if record else runs._replace(snapshots=None)))
             progress(min(first + wave_size, total), total)
         runs = jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *waves)
         counts = {name: np.cumsum(values, axis=1) for name, values in runs.counts.items()}
@@ -215,21 +219,27 @@ def _train_one(
     protocol: EvalProtocol,
     start: InitialStates,
     data: Mapping[str, PyTree],
+    record: Bool[Array, ""],
 ) -> Runs:
     task = family.task(start.task_config, data)
     batch_shape = (protocol.num_workers, protocol.num_local_steps, protocol.batch_size)
 
     average = parameter_average(protocol.ema)
+    measure = round_measure(protocol.diagnostics, protocol.num_workers)
+    is_point = jnp.arange(protocol.eval_every) == protocol.eval_every - 1
 
-    def one_round(carry, keys):
-        state, averaged = carry
+    def one_round(carry, inputs):
+        (state, averaged), (keys, is_point) = carry, inputs
         batch_key, round_key = map(jax.random.wrap_key_data, keys)
         batches = task.sample_batch(batch_key, "train", batch_shape)
         state, info = algorithm.round(task.loss, state, round_key, batches)
-        return (state, average.add(averaged, algorithm.params(state))), (jnp.mean(info.losses), info.diagnostics)
+        diagnostics = dict(info.diagnostics)
+        if SENT in diagnostics and measure is not None:
+            diagnostics |= _measured_if(record & is_point, measure, diagnostics.pop(SENT))
+        return (state, average.add(averaged, algorithm.params(state))), (jnp.mean(info.losses), diagnostics)
 
     def segment(carry, keys):
-        carry, (losses, diagnostics) = jax.lax.scan(one_round, carry, keys)
+        carry, (losses, diagnostics) = jax.lax.scan(one_round, carry, (keys, is_point))
         counts = {name: jnp.sum(diagnostics.pop(name)) for name in COUNTED if name in diagnostics}
         return carry, (losses, evaluated(carry), jax.tree.map(lambda x: x[-1], diagnostics), counts)
 
@@ -241,3 +251,11 @@ def _train_one(
     carry = (algorithm.init(start.params), average.init(start.params))
     carry, (losses, snapshots, diagnostics, counts) = jax.lax.scan(segment, carry, segments)
     return Runs(evaluated(carry), snapshots, losses.reshape(-1), diagnostics, counts)
+
+
+def _measured_if(wanted: Bool[Array, ""], measure: Callable[[Any], dict[str, Array]], sent: PyTree) -> dict[str, Array]:
+    """Of a round's pseudo-gradients; nan, and no work, where it is not wanted: some cost more than a round."""
+    shapes = jax.eval_shape(measure, sent)
+    return jax.lax.cond(
+        wanted, measure, lambda sent: {name: jnp.full(x.shape, jnp.nan, x.dtype) for name, x in shapes.items()}, sent
+    )

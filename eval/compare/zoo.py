@@ -26,8 +26,8 @@ from eval.compare.baselines import make_baselines
 from eval.compare.checkpoints import read_checkpoint
 from eval.compare.contenders import Contender, contender
 from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
-from eval.compare.learned import MULTIPLIER, local_transform
-from eval.protocol import TUNING_BUDGETS, EvalProtocol
+from eval.compare.learned import MULTIPLIER, local_transform, multiplied, multipliers
+from eval.protocol import EvalProtocol
 from learned_opt.algorithms.data_parallel import data_parallel
 from learned_opt.base import LearnedOptimizer
 from learned_opt.published.import_weights import import_weights
@@ -132,7 +132,7 @@ def rows_of(member: Member, protocol: EvalProtocol, everything: bool = True) -> 
 
     def transform(h: Mapping[str, Any]) -> optax.GradientTransformation:
         num_steps = jnp.maximum(1, jnp.round(h[HORIZON] * protocol.num_rounds)).astype(jnp.int32)
-        return optax.chain(member.lopt.transform(member.theta, num_steps=num_steps), optax.scale(h[MULTIPLIER]))
+        return multiplied(member.lopt.transform(member.theta, num_steps=num_steps), h)
 
     worker = member.local
     local = None if worker is None else lambda h: worker
@@ -142,8 +142,7 @@ def rows_of(member: Member, protocol: EvalProtocol, everything: bool = True) -> 
     )
     if not everything:
         return [plain]
-    multipliers = budgeted({MULTIPLIER: GridAxis(log_spaced(0.1, 10.0, TUNING_BUDGETS["full"]))}, protocol.tuning)
-    rows = [plain, plain._replace(name=f"{member.name}_tuned", grid=_settings() | multipliers)]
+    rows = [plain, plain._replace(name=f"{member.name}_tuned", grid=_settings() | multipliers(protocol))]
     if told:
         rows += [
             plain._replace(name=f"{member.name}_{name}", grid=_settings(factor)) for name, factor in MISSTATED.items()

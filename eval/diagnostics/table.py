@@ -114,8 +114,17 @@ def measurable(references: Sequence[str], family: TaskFamily) -> tuple[Diagnosti
     return tuple(diagnostic for diagnostic in chosen(references) if diagnostic.name in kept)
 
 
+SENT = "sent"
+"""Name under which an algorithm hands what its workers sent to those who measure it, see `round_measure`."""
+
+
+def handed_over(worker_updates: Any) -> dict[str, Any]:
+    """The `measure` of an algorithm that is measured from outside, where what is wanted in a round is known."""
+    return {SENT: worker_updates}
+
+
 def round_measure(references: Sequence[str], num_workers: int) -> Callable[[Any], dict[str, jax.Array]] | None:
-    """What every round measures of the workers' pseudo-gradients; None for nothing, and for a single worker."""
+    """What is measured of the workers' pseudo-gradients of a round; None for nothing, and for a single worker."""
     measured = [diagnostic for diagnostic in chosen(references) if diagnostic.needs == "round"]
     if not measured or num_workers < 2:
         return None

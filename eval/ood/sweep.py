@@ -5,10 +5,10 @@ of it on shifted data (Naganuma et al. 2023, TMLR, "Empirical Study on Optimizer
 Generalization"). So it is the whole sweep that is measured, not only its best setting: a line through the runs of an
 optimizer, accuracy on shifted test images against accuracy on the test images.
 
-A learned optimizer has nothing to tune; its sweep is that of a factor on its updates (`NAME_tuned`), and its anchor,
-which has none, takes no part. Settings are
-compared by the inner-validation split; on the test split, shifted or not, nothing is chosen. Runs that learned next to
-nothing say nothing of a slope, and are left out of it: those below LEARNED times the accuracy of a guess.
+A learned optimizer has nothing to tune; its sweep is that of a factor on its updates (`NAME_tuned`), and so is that of
+its anchor beside it (`NAME_tuned_anchor`). Settings are compared by the inner-validation split; on the test split,
+shifted or not, nothing is chosen. Runs that learned next to nothing say nothing of a slope, and are left out of it:
+those below LEARNED times the accuracy of a guess.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,9 +31,11 @@ from tasks.base import TaskFamily
 from tasks.check import check_family
 
 OOD_PROTOCOL = EvalProtocol(
-    task="fmnist8_mlp32", num_rounds=300, batch_size=16, num_seeds=2, tuning="coarse", eval_every=300
+    task="fmnist8_mlp32", num_rounds=300, batch_size=16, num_seeds=3, tuning="coarse", eval_every=300
 )
 """Of `python -m eval ood`, changed by its flags."""
+CHECKPOINTS = ("lopt_generalist", "lagg_any")
+"""Who takes part in it where no checkpoint is named: what was made for any task and any number of workers."""
 
 LEARNED = 2.0
 """Times the accuracy of a guess that a run must have to count in a slope."""
@@ -120,7 +122,6 @@ def prepare(
     everyone = participants(
         protocol, checkpoints=checkpoints, baselines=baselines, contenders=contenders, tune_multiplier=True
     )
-    everyone = [contender for contender in everyone if contender.kind != "anchor"]
     if not everyone:
         raise ValueError("nobody takes part: name a checkpoint or baselines, e.g. sgd,adam")
     family = make_family(protocol.task) if family is None else family

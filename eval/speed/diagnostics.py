@@ -1,9 +1,10 @@
 """What every diagnostic costs, in percent of the training it explains: `python -m eval.speed.diagnostics [NAME ...]`.
 
 The comparison is the protocol `demo` (8x8 Fashion-MNIST, MLP of 2,410 parameters, K = 8, H = 4, batch 32, 300 rounds)
-at the default interval: diagnostics of a round in every round, those of a snapshot at 10 points and 128 examples.
-CPU seconds of all threads, each at its least over a few turns, compilation left out; a run trains once in each turn, so
-that the ratio does not depend on the machine's mood. Tuning, which is not diagnosed, would make the shares smaller.
+at the default interval: diagnostics of a round in every round, which is a point of the curve; those of a snapshot at 10
+points and 128 examples. CPU seconds of all threads, each at its least over a few turns, compilation left out; a run
+trains once in each turn, so that the ratio does not depend on the machine's mood. The shares would be smaller with
+tuning, which is not diagnosed, and those of a round with fewer points (`eval_every`).
 """
 
 import dataclasses
@@ -40,7 +41,7 @@ def training(family: TaskFamily, protocol: EvalProtocol, starts: InitialStates) 
     data = {"train": family.data["train"]}
     one = contender("local_sgd", protocol, lambda h: fedavg(), {}, lambda h: optax.sgd(LOCAL_RATE))
     runner = make_runner(family, one, protocol, data, starts)
-    run = lambda: runner.train([{}], starts, lambda done, total: None, keep_snapshots=True)  # noqa: E731
+    run = lambda: runner.train([{}], starts, lambda done, total: None, record=True)  # noqa: E731
     run()
     return run
 

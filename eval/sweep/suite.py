@@ -76,7 +76,7 @@ def suite_plan(
       checkpoints: files, pretrained names, or NAME=FILE to choose the name in tables.
       baselines: names and groups of `eval.compare.baselines`.
       contenders: references of who takes part beside them, see `eval.compare.participants.named_contender`.
-      tune_multiplier: tune a factor on the learned updates with a baseline's budget.
+      tune_multiplier: tune a factor on the learned updates, and one on their anchors', with a baseline's budget.
       one_setting: file of calibrated settings, or "shipped": adds a row with that setting for every baseline in it.
       baselines_from: run folder whose tuned baselines are used where it has the same cell.
 

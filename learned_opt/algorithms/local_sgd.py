@@ -53,7 +53,7 @@ def local_sgd(
     upload: optax.GradientTransformation | None = None,
     *,
     bytes_sent: Callable[[Params], int] = dense_bytes,
-    measure: Callable[[Any], dict[str, jax.Array]] | None = None,
+    measure: Callable[[Any], dict[str, Any]] | None = None,
 ) -> LocalAlgorithm:
     """Builds the algorithm of one worker; drive it with `simulate` or `spread`. H is the leading axis of the batches.
 
@@ -64,7 +64,8 @@ def local_sgd(
       upload: transform of a worker's own pseudo-gradient before it is sent (compression, clipping, noise), with a state
         of its own; receives `key`. None sends it as it is.
       bytes_sent: params -> bytes of what `upload` sends, encoded.
-      measure: what was sent by all workers [K, *shape] -> scalars by name, for `RoundInfo.diagnostics`.
+      measure: what was sent by all workers [K, *shape] -> scalars by name, for `RoundInfo.diagnostics`; or what was
+        sent itself, by a name, to be measured outside.
 
     Raises:
       ValueError: something that is no optax transform; by `round`, a loss that is not (params, key, batch) -> scalar,

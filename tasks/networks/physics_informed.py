@@ -11,7 +11,7 @@ only reverse pass. The collocation points are fixed in number and place, as in t
 from them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from tasks.base import Batch, Data, Params, Task
-from tasks.batches import sample_rows, split_of
+from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
+from tasks.batches import sample_rows, split_of, whole_rows
 
 Solution = Callable[[Float[Array, "batch points dim"]], Float[Array, "batch points"]]
 """Points (t, x, ...) -> u there."""
@@ -50,6 +50,28 @@ class CoordinateNetwork(nn.Module):
             h = jnp.tanh(nn.Dense(size, kernel_init=nn.initializers.glorot_normal())(h))
         last = nn.Dense(1, kernel_init=nn.initializers.variance_scaling(0.01, "fan_avg", "truncated_normal"))
         return last(h)[..., 0]
+
+
+def coordinate_network(
+    hidden_sizes: Sequence[int], lower: tuple[float, ...], upper: tuple[float, ...]
+) -> CoordinateNetwork:
+    """The network of a box.
+
+    Raises:
+      ValueError: no hidden layer, or a width below 1.
+    """
+    if not hidden_sizes or min(hidden_sizes) < 1:
+        raise ValueError(f"hidden_sizes={tuple(hidden_sizes)}: use one width of at least 1 or more")
+    return CoordinateNetwork(tuple(hidden_sizes), lower, upper)
+
+
+def network_solution(model: nn.Module, reads: tuple[str, ...] = ()) -> Callable[[Params, Batch], Solution]:
+    """(params, batch) -> the function u that a network of points is, given the leaves `reads` of the batch too."""
+
+    def solution(params: Params, batch: Batch) -> Solution:
+        return lambda points: model.apply({"params": params}, points, *(batch[leaf] for leaf in reads))  # pyright: ignore[reportReturnType]
+
+    return solution
 
 
 def first_derivative(
@@ -124,3 +146,39 @@ def physics_informed_task(
         }
 
     return Task(init, loss, sample_batch, metrics)
+
+
+def physics_informed_family(
+    name: str,
+    data: Data,
+    model: nn.Module,
+    residual: Callable[[Solution, Float[Array, "batch points dim"]], Float[Array, "batch points"]],
+    uninformed_loss: float,
+    reads: tuple[str, ...] = (),
+) -> TaskFamily:
+    """The family of one differential equation.
+
+    Args:
+      name: the family's name.
+      data: as for `physics_informed_task`.
+      model: points [B, P, dim], and the leaves `reads` -> u [B, P].
+      residual: as for `physics_informed_task`.
+      uninformed_loss: of the zero function.
+      reads: leaves of a row that say which solution is meant, such as samples of its initial condition.
+    """
+    points, *read = (data["train"][leaf].shape[1:] for leaf in ("interior", *reads))
+    shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((1, 1, *points), *((1, *shape) for shape in read))]
+
+    def sample(key: Key[Array, ""]) -> TaskConfig:
+        del key
+        return {}
+
+    def task(task_config: TaskConfig, data: Data) -> Task:
+        del task_config
+
+        def init(key: Key[Array, ""]) -> Params:
+            return model.lazy_init(key, *shapes)["params"]
+
+        return physics_informed_task(init, network_solution(model, reads), residual, data)
+
+    return TaskFamily(name, data, sample, task, uninformed_loss, whole_rows)

@@ -1,10 +1,16 @@
 """Task families by reference: what is built, with which data, and what mistakes say."""
 
+import importlib
+import inspect
+import pkgutil
+
 import jax
 import numpy as np
 import pytest
 
-from eval.task_families import make_family, written_out
+import tasks.families.images
+import tasks.families.sequences
+from eval.task_families import IMAGE_FAMILIES, TEXT_FAMILIES, make_family, written_out
 from tasks.check import check_form
 from tests.eval.toy import toy_family
 
@@ -49,6 +55,11 @@ def shapes(family):
         ("my_letters:autoencoder4", "my_letters_autoencoder4", [(4, 36), (36, 4)]),
         ("my_text:gru4,row_length=9", "my_text_gru4", None),
         ("text_transformer,dataset=my_text,hidden_size=8", "my_text_text_transformer", None),
+        ("block_images,dataset=my_letters", "my_letters_block_images", [(32, 5), (72, 32)]),
+        ("ghost_norm_mlp,dataset=my_letters,hidden_sizes=(4,)", "my_letters_ghost_norm_mlp", [(4, 5), (36, 4)]),
+        ("width_mlp,dataset=my_letters,width=8,base_width=4", "my_letters_width_mlp", [(8, 5), (8, 8), (36, 8)]),
+        ("barlow_twins,dataset=my_letters,hidden=4,size=3", "my_letters_barlow_twins", [(4, 3), (36, 4)]),
+        ("sparse_rnn,dataset=my_text,hidden_size=4", "my_text_sparse_rnn", None),
         ("fmnist8_mlp32", "fmnist8_mlp32", [(32, 10), (64, 32)]),
         (f"{__file__}:toy", "toy", [(4, 3)]),
     ],
@@ -61,6 +72,18 @@ def test_what_a_reference_builds(reference, name, expected):
         assert shapes(family) == expected
     if "my_text" in reference:
         assert family.data["train"]["tokens"].max() == 3
+
+
+def test_whatever_takes_data_can_be_given_any():
+    """Every module of these folders that holds a constructor of its own name, with data as its first argument."""
+    found = {}
+    for folder, first in ((tasks.families.images, ["data"]), (tasks.families.sequences, ["data", "vocab_size"])):
+        found[folder] = set()
+        for module in pkgutil.iter_modules(folder.__path__):
+            make = getattr(importlib.import_module(f"{folder.__name__}.{module.name}"), module.name)
+            if list(inspect.signature(make).parameters)[: len(first)] == first:
+                found[folder].add(make)
+    assert found == {tasks.families.images: set(IMAGE_FAMILIES), tasks.families.sequences: set(TEXT_FAMILIES)}
 
 
 def test_a_shorthand_is_a_constructor_written_out():

@@ -88,23 +88,23 @@ def decoding(code: Float[Array, "n n"], is_here: Bool[Array, "n"]) -> Float[Arra
     return jnp.where(is_here, factors, 0)
 
 
-class Encoder(NamedTuple):
-    """What workers do with a code.
+class Coder(NamedTuple):
+    """What workers and server do with a code.
 
     Attributes:
-      matrix: B, float32.
       load: parts of the data that a worker computes gradients of, at most.
       sent: (loss_fn, params, key, batches of a worker) -> (coded loss, coded gradient in float32) of the worker; raises
         ValueError for another number of workers than the code has. To be used inside the named axis "workers".
+      decoded: (what all workers sent, leaves [n, *shape]; whose has arrived [n]) -> its mean over the parts.
     """
 
-    matrix: Float[Array, "n n"]
     load: int
     sent: Callable[..., Any]
+    decoded: Callable[..., Any]
 
 
-def make_encoder(code: np.ndarray) -> Encoder:
-    """The encoder of a code [n, n].
+def make_coder(code: np.ndarray) -> Coder:
+    """The coder of a code [n, n].
 
     Raises:
       ValueError: a code that is not square.
@@ -132,7 +132,38 @@ def make_encoder(code: np.ndarray) -> Encoder:
         zeros = (jnp.float32(0), jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params))
         return jax.lax.scan(part, zeros, parts[worker_index()])[0]
 
-    return Encoder(matrix, load, sent)
+    def decoded(all_sent, has_arrived):
+        return weighted_sum(decoding(matrix, has_arrived) / code.shape[0], all_sent)
+
+    return Coder(load, sent, decoded)
+
+
+def is_late(chain: GilbertElliott, key: jax.Array, was_late: Bool[Array, ""]) -> Bool[Array, ""]:
+    """Whether this worker is late in the round of a key, whose first n are those of the parts' losses."""
+    chain_key = jax.random.fold_in(jax.random.fold_in(key, num_workers()), worker_index())
+    return next_state(chain, chain_key, was_late)
+
+
+def coded_step(
+    opt: optax.GradientTransformationExtraArgs, opt_state: Any, params: Any, decoded: tuple[Any, Any]
+) -> tuple[Any, Any]:
+    """(parameters, state of the optimizer) after its step by a decoded loss and gradient."""
+    loss, gradient = decoded
+    gradient = jax.tree.map(lambda g, p: g.astype(p.dtype), gradient, params)
+    updates, opt_state = opt.update(gradient, opt_state, params, value=loss)
+    return optax.apply_updates(params, updates), opt_state
+
+
+def coded_algorithm(init: Callable[..., Any], round_fn: Callable[..., Any], coder: Coder) -> LocalAlgorithm:
+    """An algorithm whose workers send a coded loss and gradient a round, and that waits for nobody."""
+    return LocalAlgorithm(
+        init,
+        round_fn,
+        lambda state: state.shared.params,
+        lambda params: dense_bytes(params) + 4,
+        gradients=lambda num_steps: float(coder.load * num_steps),
+        waits=False,
+    )
 
 
 def coded_data_parallel(
@@ -153,7 +184,7 @@ def coded_data_parallel(
       ValueError: a code that is not square; by `round`, one for another number of workers.
     """
     check_transform(opt, "opt")
-    encoder = make_encoder(code)
+    coder = make_coder(code)
     opt, process = optax.with_extra_args_support(opt), GilbertElliott() if chain is None else chain
 
     def init(params):
@@ -162,27 +193,15 @@ def coded_data_parallel(
     def round_fn(loss_fn, state, key, batches):
         params, opt_state = state.shared
         num_steps = jax.tree.leaves(batches)[0].shape[0]
-        sent = encoder.sent(loss_fn, params, key, batches)
-        # Beyond the keys of the parts.
-        chain_key = jax.random.fold_in(jax.random.fold_in(key, num_workers()), worker_index())
-        is_slow = next_state(process, chain_key, state.worker.is_slow)
+        sent = coder.sent(loss_fn, params, key, batches)
+        is_slow = is_late(process, key, state.worker.is_slow)
         all_sent, is_here = gather((sent, ~is_slow))
-        factors = decoding(encoder.matrix, is_here) / num_workers()
-        loss, gradient = weighted_sum(factors, all_sent)
-        gradient = jax.tree.map(lambda g, p: g.astype(p.dtype), gradient, params)
-        updates, opt_state = opt.update(gradient, opt_state, params, value=loss)
-        shared = Shared(optax.apply_updates(params, updates), opt_state)
-        info = RoundInfo(jnp.full((num_steps,), loss), {"num_late": jnp.sum((~is_here).astype(jnp.int32))})
+        decoded = coder.decoded(all_sent, is_here)
+        shared = Shared(*coded_step(opt, opt_state, params, decoded))
+        info = RoundInfo(jnp.full((num_steps,), decoded[0]), {"num_late": jnp.sum((~is_here).astype(jnp.int32))})
         return RoundState(shared, Worker(is_slow)), info
 
-    return LocalAlgorithm(
-        init,
-        round_fn,
-        lambda state: state.shared.params,
-        lambda params: dense_bytes(params) + 4,
-        gradients=lambda num_steps: float(encoder.load * num_steps),
-        waits=False,
-    )
+    return coded_algorithm(init, round_fn, coder)
 
 
 def _check_stragglers(num_workers, num_stragglers):

@@ -15,16 +15,15 @@ here: it takes the gradient at the parameters of B rounds before,  x_{t+1} = opt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.algorithms.round import dense_bytes, gather, num_workers, worker_index
-from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott, next_state
-from learned_opt.algorithms.stragglers.gradient_coding import decoding, make_encoder
-from learned_opt.algorithms.weighted_sum import weighted_sum
+from learned_opt.algorithms.round import gather, num_workers, worker_index
+from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott
+from learned_opt.algorithms.stragglers.gradient_coding import coded_algorithm, coded_step, is_late, make_coder
 from learned_opt.argument_checks import check_count, check_transform
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
@@ -83,8 +82,8 @@ def sequential_coded_data_parallel(
     """
     check_transform(opt, "opt")
     check_count(delay, "delay")
-    encoder = make_encoder(code)
-    num_stragglers = encoder.load - 1
+    coder = make_coder(code)
+    num_stragglers = coder.load - 1
     opt, process = optax.with_extra_args_support(opt), GilbertElliott() if chain is None else chain
 
     def init(params):
@@ -96,25 +95,18 @@ def sequential_coded_data_parallel(
     def round_fn(loss_fn, state, key, batches):
         (params, opt_state, num_rounds), worker = state
         num_steps = jax.tree.leaves(batches)[0].shape[0]
-        sent = encoder.sent(loss_fn, params, key, batches)
-        # Beyond the keys of the parts.
-        chain_key = jax.random.fold_in(jax.random.fold_in(key, num_workers()), worker_index())
-        is_slow = next_state(process, chain_key, worker.is_slow)
+        sent = coder.sent(loss_fn, params, key, batches)
+        is_slow = is_late(process, key, worker.is_slow)
         repeaters = who_repeats(gather(worker.has_arrived[0]), num_stragglers)
         repeats = repeaters[worker_index()]
         oldest = (jax.tree.map(lambda x: x[0], worker.coded), worker.has_arrived[0] | (repeats & ~is_slow))
-        all_coded, all_arrived = gather(oldest)
-        loss, gradient = weighted_sum(decoding(encoder.matrix, all_arrived) / num_workers(), all_coded)
-        gradient = jax.tree.map(lambda g, p: g.astype(p.dtype), gradient, params)
-        updates, new_opt_state = opt.update(gradient, opt_state, params, value=loss)
-        moved: Any = (optax.apply_updates(params, updates), new_opt_state)
+        moved = coded_step(opt, opt_state, params, coder.decoded(*gather(oldest)))
         params, opt_state = jax.tree.map(
             lambda new, old: jnp.where(num_rounds >= delay, new, old), moved, (params, opt_state)
         )
         coded = jax.tree.map(lambda x, new: jnp.concatenate([x[1:], new[None]]), worker.coded, sent)
         has_arrived = jnp.append(worker.has_arrived[1:], ~repeats & ~is_slow)
-        is_here = jnp.ones(num_workers(), bool)
-        now = weighted_sum(decoding(encoder.matrix, is_here) / num_workers(), gather(sent[0]))
+        now = coder.decoded(gather(sent[0]), jnp.ones(num_workers(), bool))
         diagnostics = {
             "num_late": jnp.sum(gather(is_slow).astype(jnp.int32)),
             "num_repeated": jnp.sum(repeaters.astype(jnp.int32)),
@@ -124,11 +116,4 @@ def sequential_coded_data_parallel(
             jnp.full((num_steps,), now), diagnostics
         )
 
-    return LocalAlgorithm(
-        init,
-        round_fn,
-        lambda state: state.shared.params,
-        lambda params: dense_bytes(params) + 4,
-        gradients=lambda num_steps: float(encoder.load * num_steps),
-        waits=False,
-    )
+    return coded_algorithm(init, round_fn, coder)

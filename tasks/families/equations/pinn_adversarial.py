@@ -24,9 +24,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
-from tasks.batches import whole_rows
-from tasks.families.equations.pinn_burgers import UNINFORMED_LOSS, burgers_data, burgers_residual
-from tasks.networks.physics_informed import CoordinateNetwork, Solution, physics_informed_task
+from tasks.families.equations.pinn_burgers import LOWER, UNINFORMED_LOSS, UPPER, burgers_data, burgers_residual
+from tasks.networks.physics_informed import coordinate_network, network_solution, physics_informed_family
 
 
 def with_candidates(data: Data, num_candidates: int, seed: int = 1) -> Data:
@@ -57,25 +56,13 @@ def pinn_adversarial(
     """
     if num_candidates < 1:
         raise ValueError(f"num_candidates={num_candidates}: use at least 1")
-    if not hidden_sizes or min(hidden_sizes) < 1:
-        raise ValueError(f"hidden_sizes={tuple(hidden_sizes)}: use one width of at least 1 or more")
-    model = CoordinateNetwork(tuple(hidden_sizes), lower=(0.0, -1.0), upper=(1.0, 1.0))
-
-    def sample(key: Key[Array, ""]) -> TaskConfig:
-        del key
-        return {}
+    model = coordinate_network(hidden_sizes, lower=LOWER, upper=UPPER)
+    solution = network_solution(model)
+    data = with_candidates(burgers_data(), num_candidates)
+    family = physics_informed_family(name, data, model, burgers_residual, UNINFORMED_LOSS)
 
     def task(task_config: TaskConfig, data: Data) -> Task:
-        del task_config
-
-        def init(key: Key[Array, ""]) -> Params:
-            return model.lazy_init(key, jax.ShapeDtypeStruct((1, 2), "float32"))["params"]
-
-        def solution(params: Params, batch: Batch) -> Solution:
-            del batch
-            return lambda points: model.apply({"params": params}, points)  # pyright: ignore[reportReturnType]
-
-        uniform = physics_informed_task(init, solution, burgers_residual, data)
+        uniform = family.task(task_config, data)
 
         def squared_residuals(params: Params, batch: Batch) -> Float[Array, "batch candidates"]:
             return burgers_residual(solution(params, batch), batch["candidates"]) ** 2
@@ -96,4 +83,4 @@ def pinn_adversarial(
 
         return uniform._replace(loss=loss, metrics=metrics)
 
-    return TaskFamily(name, with_candidates(burgers_data(), num_candidates), sample, task, UNINFORMED_LOSS, whole_rows)
+    return family._replace(task=task)

@@ -10,22 +10,22 @@ random points of its own for each validation split and on a regular grid for `te
 import math
 from collections.abc import Sequence
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
-from tasks.batches import whole_rows
+from tasks.base import Data, TaskFamily
 from tasks.networks.cole_hopf import burgers_solution, sine_series
 from tasks.networks.physics_informed import (
-    CoordinateNetwork,
     Solution,
+    coordinate_network,
     first_derivative,
-    physics_informed_task,
+    physics_informed_family,
     second_derivative,
 )
 
 VISCOSITY = 0.01 / math.pi
+LOWER, UPPER = (0.0, -1.0), (1.0, 1.0)
+"""Corners of the box of (t, x)."""
 NUM_ROWS = {"train": 8192, "inner_valid": 2048, "outer_valid": 2048}
 TEST_GRID = (33, 127)
 """Numbers of times in [0, 1] and of places in [-1, 1]."""
@@ -75,24 +75,5 @@ def pinn_burgers(hidden_sizes: Sequence[int] = (32, 32, 32, 32), name: str = "pi
     Raises:
       ValueError: no hidden layer, or a width below 1.
     """
-    if not hidden_sizes or min(hidden_sizes) < 1:
-        raise ValueError(f"hidden_sizes={tuple(hidden_sizes)}: use one width of at least 1 or more")
-    model = CoordinateNetwork(tuple(hidden_sizes), lower=(0.0, -1.0), upper=(1.0, 1.0))
-
-    def sample(key: Key[Array, ""]) -> TaskConfig:
-        del key
-        return {}
-
-    def task(task_config: TaskConfig, data: Data) -> Task:
-        del task_config
-
-        def init(key: Key[Array, ""]) -> Params:
-            return model.lazy_init(key, jax.ShapeDtypeStruct((1, 2), "float32"))["params"]
-
-        def solution(params: Params, batch: Batch) -> Solution:
-            del batch
-            return lambda points: model.apply({"params": params}, points)  # pyright: ignore[reportReturnType]
-
-        return physics_informed_task(init, solution, burgers_residual, data)
-
-    return TaskFamily(name, burgers_data(), sample, task, UNINFORMED_LOSS, whole_rows)
+    model = coordinate_network(hidden_sizes, lower=LOWER, upper=UPPER)
+    return physics_informed_family(name, burgers_data(), model, burgers_residual, UNINFORMED_LOSS)

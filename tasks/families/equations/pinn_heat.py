@@ -16,15 +16,14 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
-from tasks.batches import whole_rows
+from tasks.base import Data, TaskFamily
 from tasks.networks.physics_informed import (
-    CoordinateNetwork,
     Solution,
+    coordinate_network,
     first_derivative,
-    physics_informed_task,
+    physics_informed_family,
     second_derivative,
 )
 
@@ -54,20 +53,20 @@ def heat_solution(points: Float[np.ndarray, "n dim"]) -> Float[np.ndarray, "n"]:
     return np.exp(-DIFFUSIVITY * (kx**2 + ky**2) * t) * np.sin(kx * x) * np.sin(ky * y)
 
 
-def heat_rows(interior: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """One row for each interior point: the exact solution there, and random points of the other two kinds."""
+def heat_points(interior: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """`interior` [n, 3], and as many random points of the other two kinds."""
     n = len(interior)
     initial, boundary = rng.uniform(0, 1, (2, n, 3))
     initial[:, 0] = 0
     # Each boundary point is moved to one of the four edges.
     boundary[np.arange(n), rng.integers(1, 3, n)] = rng.integers(0, 2, n)
-    rows = {
-        "interior": interior,
-        "initial": initial,
-        "boundary": boundary,
-        "u_initial": heat_solution(initial),
-        "u_interior": heat_solution(interior),
-    }
+    return {"interior": interior, "initial": initial, "boundary": boundary}
+
+
+def heat_rows(interior: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """One row for each interior point: the exact solution there, and random points of the other two kinds."""
+    rows = heat_points(interior, rng)
+    rows |= {f"u_{kind}": heat_solution(rows[kind]) for kind in ("initial", "interior")}
     return {name: leaf.astype(np.float32) for name, leaf in rows.items()}
 
 
@@ -89,24 +88,5 @@ def pinn_heat(hidden_sizes: Sequence[int] = (32, 32, 32), name: str = "pinn_heat
     Raises:
       ValueError: no hidden layer, or a width below 1.
     """
-    if not hidden_sizes or min(hidden_sizes) < 1:
-        raise ValueError(f"hidden_sizes={tuple(hidden_sizes)}: use one width of at least 1 or more")
-    model = CoordinateNetwork(tuple(hidden_sizes), lower=(0.0, 0.0, 0.0), upper=(1.0, 1.0, 1.0))
-
-    def sample(key: Key[Array, ""]) -> TaskConfig:
-        del key
-        return {}
-
-    def task(task_config: TaskConfig, data: Data) -> Task:
-        del task_config
-
-        def init(key: Key[Array, ""]) -> Params:
-            return model.lazy_init(key, jax.ShapeDtypeStruct((1, 3), "float32"))["params"]
-
-        def solution(params: Params, batch: Batch) -> Solution:
-            del batch
-            return lambda points: model.apply({"params": params}, points)  # pyright: ignore[reportReturnType]
-
-        return physics_informed_task(init, solution, heat_residual, data)
-
-    return TaskFamily(name, heat_data(), sample, task, UNINFORMED_LOSS, whole_rows)
+    model = coordinate_network(hidden_sizes, lower=(0.0, 0.0, 0.0), upper=(1.0, 1.0, 1.0))
+    return physics_informed_family(name, heat_data(), model, heat_residual, UNINFORMED_LOSS)

@@ -22,13 +22,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
-from tasks.batches import whole_rows
+from tasks.base import Data, TaskFamily
 from tasks.families.equations.pinn_burgers import burgers_residual
 from tasks.networks.cole_hopf import burgers_solution, sine_series
-from tasks.networks.physics_informed import Solution, physics_informed_task
+from tasks.networks.physics_informed import Solution, physics_informed_family
 
 VISCOSITY = 0.05 / math.pi
 NUM_MODES = 3
@@ -136,23 +135,7 @@ def pit_burgers(width: int = 32, name: str = "pit_burgers") -> TaskFamily:
         raise ValueError(f"width={width}: use at least 1")
     model = PhysicsInformedTransformer(width, tuple((float(x),) for x in sensor_places()))
 
-    def sample(key: Key[Array, ""]) -> TaskConfig:
-        del key
-        return {}
+    def residual(u: Solution, points: jax.Array) -> jax.Array:
+        return burgers_residual(u, points, VISCOSITY)
 
-    def task(task_config: TaskConfig, data: Data) -> Task:
-        del task_config
-
-        def init(key: Key[Array, ""]) -> Params:
-            shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((1, 1, 2), (1, NUM_SENSORS))]
-            return model.lazy_init(key, *shapes)["params"]
-
-        def solution(params: Params, batch: Batch) -> Solution:
-            return lambda points: model.apply({"params": params}, points, batch["samples"])  # pyright: ignore[reportReturnType]
-
-        def residual(u: Solution, points: jax.Array) -> jax.Array:
-            return burgers_residual(u, points, VISCOSITY)
-
-        return physics_informed_task(init, solution, residual, data)
-
-    return TaskFamily(name, pit_data(), sample, task, UNINFORMED_LOSS, whole_rows)
+    return physics_informed_family(name, pit_data(), model, residual, UNINFORMED_LOSS, reads=("samples",))

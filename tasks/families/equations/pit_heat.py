@@ -14,15 +14,13 @@ over initial conditions that were never trained on.
 
 import math
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Float
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
-from tasks.batches import whole_rows
-from tasks.families.equations.pinn_heat import DIFFUSIVITY, heat_residual
+from tasks.base import Data, TaskFamily
+from tasks.families.equations.pinn_heat import DIFFUSIVITY, heat_points, heat_residual
 from tasks.families.equations.pit_burgers import PhysicsInformedTransformer, splits_of_conditions
-from tasks.networks.physics_informed import Solution, physics_informed_task
+from tasks.networks.physics_informed import physics_informed_family
 
 NUM_MODES = 2
 NUM_SENSORS = 5
@@ -54,20 +52,11 @@ def pit_heat_rows(num_conditions: int, queries: int, rng: np.random.Generator) -
     """`queries` rows for each of `num_conditions` random initial conditions, at random points of the three kinds."""
     n = num_conditions * queries
     coefficients = np.repeat(MODE_SCALES * rng.normal(size=(num_conditions, len(MODE_SCALES))), queries, axis=0)
-    interior, initial, boundary = rng.uniform(0, 1, (3, n, 3))
-    initial[:, 0] = 0
-    # Each boundary point is moved to one of the four edges.
-    boundary[np.arange(n), rng.integers(1, 3, n)] = rng.integers(0, 2, n)
+    rows = heat_points(rng.uniform(0, 1, (n, 3)), rng)
     places = np.insert(sensor_places(), 0, 0.0, axis=1)
     samples = [heat_series(coefficients, np.broadcast_to(place, (n, 3))) for place in places]
-    rows = {
-        "interior": interior,
-        "initial": initial,
-        "boundary": boundary,
-        "samples": np.stack(samples, axis=1),
-        "u_initial": heat_series(coefficients, initial),
-        "u_interior": heat_series(coefficients, interior),
-    }
+    rows["samples"] = np.stack(samples, axis=1)
+    rows |= {f"u_{kind}": heat_series(coefficients, rows[kind]) for kind in ("initial", "interior")}
     return {name: leaf.astype(np.float32) for name, leaf in rows.items()}
 
 
@@ -90,20 +79,4 @@ def pit_heat(width: int = 32, name: str = "pit_heat") -> TaskFamily:
         raise ValueError(f"width={width}: use at least 1")
     model = PhysicsInformedTransformer(width, tuple((float(x), float(y)) for x, y in sensor_places()))
 
-    def sample(key: Key[Array, ""]) -> TaskConfig:
-        del key
-        return {}
-
-    def task(task_config: TaskConfig, data: Data) -> Task:
-        del task_config
-
-        def init(key: Key[Array, ""]) -> Params:
-            shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((1, 1, 3), (1, NUM_SENSORS**2))]
-            return model.lazy_init(key, *shapes)["params"]
-
-        def solution(params: Params, batch: Batch) -> Solution:
-            return lambda points: model.apply({"params": params}, points, batch["samples"])  # pyright: ignore[reportReturnType]
-
-        return physics_informed_task(init, solution, heat_residual, data)
-
-    return TaskFamily(name, pit_heat_data(), sample, task, UNINFORMED_LOSS, whole_rows)
+    return physics_informed_family(name, pit_heat_data(), model, heat_residual, UNINFORMED_LOSS, reads=("samples",))

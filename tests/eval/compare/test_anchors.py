@@ -24,14 +24,14 @@ def checkpoint(path, lopt, local_opt=None):
     return str(path)
 
 
-def trained(contender, protocol, num_rounds=4):
+def trained(contender, protocol, num_rounds=4, hparams=None):
     """Parameters after some rounds on a noisy quadratic."""
 
     def loss(params, key, batch):
         noise = jax.random.normal(key, params["w"].shape)
         return jnp.mean(jnp.square(params["w"][None] - batch["x"])) + 0.1 * jnp.vdot(noise, params["w"])
 
-    algorithm = simulate(contender.make({}), protocol.num_workers)
+    algorithm = simulate(contender.make(hparams or {}), protocol.num_workers)
     state = algorithm.init({"w": jnp.arange(6.0)})
     rng = np.random.default_rng(0)
     shape = (protocol.num_workers, protocol.num_local_steps, 4, 6)
@@ -91,3 +91,16 @@ def test_equal_anchors_take_part_once_and_published_forms_have_none(tmp_path):
     assert [c.name for c in everyone] == ["a", "b", "c", "d", "a_anchor", "c_anchor"]
     assert everyone[4].details["anchor_of"] == ["a", "b"] and everyone[5].details["anchor_of"] == ["c"]
     assert "DiLoCo's step (server learning rate 0.7" in everyone[4].details["recipe"]
+
+
+def test_the_anchor_of_a_tuned_optimizer_has_the_same_factor_to_tune(tmp_path):
+    lopt = lopt_a(hidden_size=2, nominal="average")
+    path = checkpoint(tmp_path / "a.safetensors", lopt, local_opt={"name": "sgd", "learning_rate": 0.3})
+    ours, theirs = participants(TOY, checkpoints=[f"mine={path}"], baselines=(), tune_multiplier=True)
+    assert (ours.name, theirs.name) == ("mine", "mine_anchor")
+    assert theirs.grid == ours.grid and len(theirs.grid["multiplier"].values) == 27
+    start = np.arange(6.0)
+    once, thrice = (trained(theirs, TOY, 1, {"multiplier": factor}) - start for factor in (1.0, 3.0))
+    np.testing.assert_allclose(thrice, 3 * once, rtol=1e-5)
+    # Nothing is learned yet: at every factor they are the same.
+    np.testing.assert_allclose(trained(ours, TOY, 1, {"multiplier": 3.0}) - start, thrice, rtol=1e-5)

@@ -14,6 +14,8 @@ from eval.compare.curves import evenly_spaced, make_curves, some_points
 from eval.compare.grids import GridAxis
 from eval.compare.initial_states import FINAL, TUNING, draw_initial_states
 from eval.compare.runner import make_runner
+from eval.diagnostics.base import Diagnostic
+from eval.diagnostics.table import DIAGNOSTICS
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.post_local_sgd import post_local_sgd
 from learned_opt.algorithms.server import fedavg
@@ -32,10 +34,10 @@ LOCAL_SGD = Contender(
 )
 
 
-def train(protocol, settings, keep_snapshots=True, stage=FINAL) -> Any:
+def train(protocol, settings, record=True, stage=FINAL) -> Any:
     starts = draw_initial_states(FAMILY, protocol, TRAIN, stage, protocol.num_seeds)
     runner = make_runner(FAMILY, LOCAL_SGD, protocol, TRAIN, starts)
-    return runner.train(settings, starts, quiet, keep_snapshots), starts
+    return runner.train(settings, starts, quiet, record), starts
 
 
 def curve_of(protocol, runs, starts):
@@ -144,16 +146,49 @@ def test_a_run_does_not_depend_on_its_company():
         np.testing.assert_array_equal(whole[6:9], part)
 
 
-@pytest.mark.parametrize("keep_snapshots", [True, False])
-def test_runs_vmapped_in_chunks_agree(monkeypatch, keep_snapshots):
+@pytest.mark.parametrize("record", [True, False])
+def test_runs_vmapped_in_chunks_agree(monkeypatch, record):
     settings = [{"lr": lr} for lr in (0.1, 0.2, 0.3, 0.4)] * 6
     protocol = dataclasses.replace(TOY, tuning_seeds=6)
-    one_by_one, _ = train(protocol, settings, keep_snapshots)
+    one_by_one, _ = train(protocol, settings, record)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    chunked, _ = train(protocol, settings, keep_snapshots)
-    assert (chunked.snapshots is None) != keep_snapshots
+    chunked, _ = train(protocol, settings, record)
+    assert (chunked.snapshots is None) != record
     for first, second in zip(jax.tree.leaves(one_by_one), jax.tree.leaves(chunked), strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("vmapped", [False, True])
+def test_a_round_is_diagnosed_where_that_is_recorded_and_nowhere_else(monkeypatch, vmapped):
+    """Neither while tuning nor between the points of a curve, whether runs are vmapped or not."""
+    calls = []
+
+    def measure(worker_updates):
+        jax.debug.callback(lambda: calls.append(1))
+        return jnp.sum(worker_updates["Dense_0"]["kernel"][0])
+
+    monkeypatch.setitem(DIAGNOSTICS, "counted", Diagnostic("counted", "round", measure))
+    if vmapped:
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    protocol = dataclasses.replace(TOY, eval_every=3, diagnostics=("counted",), tuning_seeds=9)
+    made = contender("a", protocol, lambda h: fedavg(), LOCAL_SGD.grid, lambda h: optax.sgd(h["lr"]))
+    starts = draw_initial_states(FAMILY, protocol, TRAIN, FINAL, 3)
+    runner = make_runner(FAMILY, made, protocol, TRAIN, starts)
+    assert (runner.wave_size > len(jax.devices())) == vmapped
+    found = {}
+    for record in (False, True):
+        calls.clear()
+        runs = runner.train([{"lr": 0.3}], starts, quiet, record)
+        jax.effects_barrier()
+        # Two points, on every device: a wave is filled up with runs, and vmapped ones call once.
+        assert len(calls) == (2 * len(jax.devices()) if record else 0)
+        found[record] = runs.diagnostics["counted"]
+        assert found[record].shape == (3, 2) and np.all(np.isfinite(found[record]) == record)
+    if vmapped:
+        return
+    each_round = dataclasses.replace(protocol, eval_every=1)
+    runs = make_runner(FAMILY, made, each_round, TRAIN, starts).train([{"lr": 0.3}], starts, quiet, True)
+    np.testing.assert_allclose(found[True], runs.diagnostics["counted"][:, 2::3], rtol=1e-5)
 
 
 def test_every_snapshot_is_measured_on_the_task_of_its_seed():

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from eval.compare.grids import settings
 from eval.ood.shifts import COLOUR_SHIFTS, SHIFTS, blur, noise, rotation, shifted_versions
-from eval.ood.sweep import OodSweep, best_setting, line, prepare, run
+from eval.ood.sweep import CHECKPOINTS, OodSweep, best_setting, line, prepare, run
 from eval.ood.table import ood_record, ood_table
 from tests.eval.toy import TOY, toy_data, toy_family
 
@@ -97,6 +98,13 @@ def test_a_sweep_of_the_toy_task_measures_every_setting():
     assert sweep.in_distribution.max() > 0.6
     record = json.loads(ood_record([sweep], protocol, {}))
     assert np.shape(record["sweeps"][0]["in_distribution"]) == (9, 2)
+
+
+def test_a_learned_optimizer_stands_beside_its_anchor_with_as_many_settings():
+    prepared = prepare(dataclasses.replace(TOY, tuning="coarse"), CHECKPOINTS, ("sgd",), (), toy_family())
+    names = ["lopt_generalist_tuned", "lagg_any_tuned"]
+    assert [c.name for c in prepared.contenders] == ["sgd", *names, *(f"{name}_anchor" for name in names)]
+    assert {len(settings(c.grid)) for c in prepared.contenders} == {9}
 
 
 def test_families_without_images_are_refused():
