@@ -13,8 +13,9 @@ the workers' own, and l the mean loss of the round:
     small ones go somewhere, about 0 and below where they are noise or undo each other), the share q of them in force,
     q c, and cos(D, u'): less than cos(D, m) says that less of the step before should have been orthogonal
     a running mean of the effective rank of D over the largest possible: small where few directions hold its energy
-    q log rms(D) / max(rms(p), floor) and q times the longer loss trend: what speaks for a smaller rate where steps are
-    orthogonal, whose noise the cosine of D and D' hardly shows, is long rounds without progress
+    q log rms(D) / max(rms(p), floor), and q times the lack of progress, which is 0 where the longer loss trend is -1 or
+    below and 1 where the loss stands still: what speaks for a smaller rate where steps are orthogonal, whose noise the
+    cosine of D and D' hardly shows, is large rounds without progress
 
 Logarithms and ages are divided by constants that bring them to about +-1. A number that is undefined (no round before,
 a single worker, no losses) is 0.
@@ -131,6 +132,7 @@ def round_features(
     progress = jnp.float32(0) if num_steps is None else jnp.minimum(age / jnp.asarray(num_steps, jnp.float32), 1)
     size = jnp.clip(jnp.log(jnp.maximum(size, 1e-7)) / 4 + 0.5, -2, 2)
     longer = _trend(losses[1], losses[2])
+    lack_of_progress = jnp.maximum(longer, -1) + 1
     of_tensors = [
         _cosine(sums.dp, sums.dd, sums.pp),
         _cosine(sums.dm, sums.dd, sums.mm),
@@ -156,7 +158,7 @@ def round_features(
         jnp.float32(0 if num_steps is None else 1),
     ]
     of_steps = [step_cosines, shares, shares * step_cosines, _cosine(sums.du, sums.dd, sums.uu), ranks]
-    of_steps += [shares * size, shares * longer]
+    of_steps += [shares * size, shares * lack_of_progress]
     columns = of_tensors + [jnp.broadcast_to(x, tensors) for x in of_round] + of_steps
     # A NaN is a number that does not exist yet.
     return jnp.nan_to_num(jnp.stack(columns, axis=-1), nan=0.0, posinf=0.0, neginf=0.0)
