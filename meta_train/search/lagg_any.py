@@ -50,9 +50,9 @@ ENTRIES = (
 """How much of the step of a matrix is the orthogonal one, for K workers, H local steps and the directions that hold the
 energy of the pseudo-gradient; what speaks against it round by round: that successive orthogonal steps do not agree, and
 that less of the last one should have been orthogonal (the derivative of the next loss with respect to the share, to
-first order); and the rate where steps are orthogonal. The starts are the numbers of the shipped `lagg_any`: the result of 36
-generations of 10, rounded, whose last feature was the loss trend itself, which asks for ever larger rates where losses
-fall without end. 16 generations from them on found nothing better on META_VALID."""
+first order); and the rate where steps are orthogonal. The starts are the numbers of the shipped `lagg_any`: the
+result of 36 generations of 10, rounded, whose last feature was the loss trend itself, which asks for ever larger rates
+where losses fall without end. 16 generations from them on found nothing better on META_VALID."""
 
 LOPT = lagg_set(controller_size=0, hidden_size=0)
 RECIPE = {"name": "relative_rmsprop", "learning_rate": WORKER_LEARNING_RATE, "floor": WORKER_FLOOR}
