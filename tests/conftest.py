@@ -115,5 +115,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     is_quick = item.get_closest_marker("optimized") is None
     if is_quick != jax.config.values["jax_disable_most_optimizations"]:
         jax.config.update("jax_disable_most_optimizations", is_quick)
+        # For the processes that the test starts.
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(is_quick))
         # Programs in memory do not know how they were compiled.
         jax.clear_caches()
