@@ -67,18 +67,20 @@ def test_losses_against_closed_form(rate):
 
 def test_tasks_are_the_same_every_time_and_other_with_another_seed():
     families = {"mine": regression_family(), "other": regression_family()}
-    measure = built(families)
+    config = dataclasses.replace(CONFIG, validation=(Component("mine"), Component("other")))
+    measure = built(families, config)
     first = measure(1.0)
-    assert measure(0.9) != first and measure(1.0) == first and built(families)(1.0) == first
-    assert first["valid_loss/from_half"] != first["valid_loss/other"]
-    one = dataclasses.replace(CONFIG, validation=CONFIG.validation[:1])
-    name, (other_seed, alone) = (
-        "valid_loss/from_half",
-        (built(families, dataclasses.replace(one, **change))(1.0) for change in ({"seed": 1}, {"num_tasks": 1})),
-    )
-    assert other_seed[name] != first[name]
+    assert measure(0.9) != first and measure(1.0) == first and built(families, config)(1.0) == first
+    mine, other = (first[f"valid_loss/{name}"] for name in ("mine", "other"))
+    assert mine != other
+
+    def changed(**change):
+        alone = dataclasses.replace(config, validation=config.validation[:1], **change)
+        return built(families, alone)(1.0)["valid_loss"]
+
+    assert changed(seed=1) != mine
     # Several tasks are not one task several times.
-    assert abs(alone[name] - first[name]) > 1e-3
+    assert abs(changed(num_tasks=1) - mine) > 1e-3
 
 
 def test_what_is_validated_on():

@@ -97,13 +97,14 @@ def test_an_extension_that_is_interrupted_has_the_bits_of_one_that_is_not(tmp_pa
     shutil.copytree(tmp_path / "whole", tmp_path / "killed")
 
     def die(step, info):
-        if step == 5:
+        # After the checkpoint of meta-step 6, so that it goes on from a state of the extension.
+        if step == 7:
             raise _Killed
 
-    resume(tmp_path / "whole", **mine, meta_steps=7)
+    resume(tmp_path / "whole", **mine, meta_steps=8)
     with pytest.raises(_Killed):
-        resume(tmp_path / "killed", **mine, meta_steps=7, callback=die)
-    assert resume(tmp_path / "killed", **mine).step == 7
+        resume(tmp_path / "killed", **mine, meta_steps=8, callback=die)
+    assert resume(tmp_path / "killed", **mine).step == 8
     assert result_of(tmp_path / "killed") == result_of(tmp_path / "whole")
 
 
