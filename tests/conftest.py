@@ -4,6 +4,7 @@ Annotations are checked by jaxtyping and beartype whenever a function of one of 
 passes for a float, as type checkers have it.
 """
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 import jax
 import jaxtyping
 import pytest
+from jax._src import compiler
 
 ROOT = Path(__file__).parent
 TYPE_CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
@@ -47,10 +49,32 @@ if importlib.util.find_spec("beartype"):
     check_annotations()
 
 
+def compile_quickly() -> None:
+    """From now on XLA's optimizations can be left out, by the setting `jax_disable_most_optimizations`.
+
+    JAX's own reading of it leaves the longest part in: the fusion emitters of the CPU compiler lower every kernel
+    through MLIR. The older ones do the same arithmetic in a third of the time. There is no public door to the options
+    of all programs alike, and XLA's environment variable is read once per process, so that it would hold for the tests
+    that compile as users do, too.
+    """
+    of_users = compiler.get_compile_options
+
+    def get_compile_options(*args, **kwargs):
+        options = of_users(*args, **kwargs)
+        if jax.config.values["jax_disable_most_optimizations"]:
+            # Splitting a program for several threads pays for large ones only.
+            quick = [("xla_cpu_use_fusion_emitters", False), ("xla_cpu_parallel_codegen_split_count", 1)]
+            options.env_option_overrides = [*options.env_option_overrides, *quick]
+        return options
+
+    compiler.get_compile_options = get_compile_options
+
+
 def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_num_cpu_devices", 8)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
+    compile_quickly()
     # Compiled programs are kept between runs (`pytest --cache-clear` drops them). Tracing still
     # happens every time, so tests that count traces see the truth. Subprocesses inherit the folder
     # through the environment.
@@ -59,6 +83,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def pytest_collection_finish() -> None:
+    """The modules and tests stay until the end, so that the garbage collector need not look through them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -85,5 +115,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     is_quick = item.get_closest_marker("optimized") is None
     if is_quick != jax.config.values["jax_disable_most_optimizations"]:
         jax.config.update("jax_disable_most_optimizations", is_quick)
+        # For the processes that the test starts.
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(is_quick))
         # Programs in memory do not know how they were compiled.
         jax.clear_caches()

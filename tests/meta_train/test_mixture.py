@@ -183,8 +183,8 @@ TINY = {
     "meta_steps": 5,
     "checkpoint_every": 2,
     "components": (
-        Component("fmnist8_mlp32"),
-        Component("fmnist8_mlp32", name="adam", num_tasks=4, local_optimizer="adam,learning_rate=0.01"),
+        Component("quadratics32"),
+        Component("quadratics32", name="adam", num_tasks=4, local_optimizer="adam,learning_rate=0.01"),
     ),
     "components_per_step": 1,
 }
@@ -211,7 +211,7 @@ def test_resumed_mixture_equals_the_uninterrupted(tmp_path):
     step, bits, rows = result_of(Path(whole.run_dir))
     assert (step, bits, rows) == result_of(Path(resumed.run_dir))
     drawn = [[name[10:] for name in row if name.startswith("meta_loss/")] for row in rows]
-    assert [["fmnist8_mlp32_k2_h1", "adam"][i] for (i,) in (draw_components(0, s, 2, 1) for s in range(5))] == [
+    assert [["quadratics32_k2_h1", "adam"][i] for (i,) in (draw_components(0, s, 2, 1) for s in range(5))] == [
         name for (name,) in drawn
     ]
     assert any("particles/adam/inner/round_state/worker/local_state" in name for name in bits)

@@ -41,18 +41,19 @@ LOPT = LearnedOptimizer(
 )
 
 
-def measured(theta, families, config=CONFIG):
-    """With families that are found by their names."""
+def built(families, config=CONFIG):
+    """Rate -> losses, with families that are found by their names."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(meta_train.validation, "find_family", lambda task, given: families[task])
-        return build_validation(config, LOPT)(np.asarray(theta, np.float32))
+        measure = build_validation(config, LOPT)
+    return lambda rate: measure(np.asarray([rate], np.float32))
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.5])
 def test_losses_against_closed_form(rate):
     """A local step multiplies w - 1 by 3/4; held out, the target is 0."""
     families = {"mine": constant_target_family(0.5), "other": constant_target_family(-1.0, uninformed_loss=8.0)}
-    found = measured([rate], families)
+    found = built(families)(rate)
 
     def expected(start, rounds, uninformed_loss):
         factor = 1 + rate * (0.75 - 1)
@@ -66,13 +67,20 @@ def test_losses_against_closed_form(rate):
 
 def test_tasks_are_the_same_every_time_and_other_with_another_seed():
     families = {"mine": regression_family(), "other": regression_family()}
-    first = measured([1.0], families)
-    assert measured([1.0], families) == first and measured([0.9], families) != first
-    assert first["valid_loss/from_half"] != first["valid_loss/other"]
-    assert measured([1.0], families, dataclasses.replace(CONFIG, seed=1)) != first
+    config = dataclasses.replace(CONFIG, validation=(Component("mine"), Component("other")))
+    measure = built(families, config)
+    first = measure(1.0)
+    assert measure(0.9) != first and measure(1.0) == first and built(families, config)(1.0) == first
+    mine, other = (first[f"valid_loss/{name}"] for name in ("mine", "other"))
+    assert mine != other
+
+    def changed(**change):
+        alone = dataclasses.replace(config, validation=config.validation[:1], **change)
+        return built(families, alone)(1.0)["valid_loss"]
+
+    assert changed(seed=1) != mine
     # Several tasks are not one task several times.
-    alone = measured([1.0], families, dataclasses.replace(CONFIG, num_tasks=1))
-    assert abs(alone["valid_loss"] - first["valid_loss"]) > 1e-3
+    assert abs(changed(num_tasks=1) - mine) > 1e-3
 
 
 def test_what_is_validated_on():

@@ -64,7 +64,6 @@ def test_all_runs_are_here():
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.optimized
 def test_compiled_updates(case):
     lopt, theta = learned_opt.import_weights(
         case.kind, recordings.theta_of(case), arguments=recordings.arguments_of(case)

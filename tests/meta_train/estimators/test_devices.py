@@ -134,6 +134,7 @@ def test_wrong_layouts_are_named():
 
 
 @pytest.mark.slow
+@pytest.mark.optimized
 @pytest.mark.parametrize("task", ["fmnist8_mlp32", "fmnist8_cnn", "markov_transformer"])
 @pytest.mark.parametrize("local", ["sgd,learning_rate=0.1", "adam,learning_rate=0.01"])
 def test_one_hash_in_processes_of_1_to_16_devices(task, local):

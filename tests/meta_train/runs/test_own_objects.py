@@ -1,6 +1,7 @@
 """The Python interface: an own LearnedOptimizer on an own TaskFamily, watched, extended, with a true card."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,10 @@ from learned_opt import LearnedOptimizer
 from learned_opt.checkpoint import load_checkpoint
 from meta_train.component import Component
 from meta_train.config import MetaTrainConfig
+from meta_train.references import Given
 from meta_train.runs.run import resume, run
 from meta_train.runs.run_store import read_rows
-from meta_train.trainer import warmup_cosine
+from meta_train.trainer import build_trainer, warmup_cosine
 from tests.meta_train.toy_families import regression_family
 from tests.meta_train.toy_trainer import result_of
 
@@ -90,18 +92,19 @@ class _Killed(Exception):
 
 @pytest.mark.optimized
 def test_an_extension_that_is_interrupted_has_the_bits_of_one_that_is_not(tmp_path):
-    for name in ("whole", "killed"):
-        config, mine = own(tmp_path / name)
-        run(config, **mine)
+    config, mine = own(tmp_path / "whole")
+    run(config, **mine)
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
 
     def die(step, info):
-        if step == 5:
+        # After the checkpoint of meta-step 6, so that it goes on from a state of the extension.
+        if step == 7:
             raise _Killed
 
-    resume(tmp_path / "whole", **mine, meta_steps=7)
+    resume(tmp_path / "whole", **mine, meta_steps=8)
     with pytest.raises(_Killed):
-        resume(tmp_path / "killed", **mine, meta_steps=7, callback=die)
-    assert resume(tmp_path / "killed", **mine).step == 7
+        resume(tmp_path / "killed", **mine, meta_steps=8, callback=die)
+    assert resume(tmp_path / "killed", **mine).step == 8
     assert result_of(tmp_path / "killed") == result_of(tmp_path / "whole")
 
 
@@ -118,10 +121,10 @@ def test_card_of_a_mixture(tmp_path):
     assert (card["task"], card["num_workers"], card["num_local_steps"], card["batch_size"]) == ("a + b", [2, 4], 1, 4)
     # The same local optimizer in all of them is one recipe, whatever the run's own setting is.
     alike = tuple(dataclasses.replace(c, local_optimizer="adam_b1_0,learning_rate=0.01") for c in components)
-    config, mine = own(tmp_path / "alike", components=alike, meta_steps=1)
-    checkpoint = load_checkpoint(run(config, **mine).optimizer_path, {"mine": my_optimizer})
-    assert checkpoint.local_opt == {"name": "adam_b1_0", "learning_rate": 0.01}
-    assert "local_optimizers" not in checkpoint.card
+    config, mine = own(tmp_path / "alike", components=alike)
+    trainer = build_trainer(config, Given(**mine))
+    assert trainer.local_opt == {"name": "adam_b1_0", "learning_rate": 0.01}
+    assert "local_optimizers" not in trainer.card
 
 
 @pytest.mark.parametrize(

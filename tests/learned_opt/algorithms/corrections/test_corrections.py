@@ -48,6 +48,7 @@ def test_fedprox_against_a_loop():
     assert_close(train(fedprox(SGD, mu), BATCHES)[0], path)
 
 
+@pytest.mark.optimized
 def test_fedprox_without_its_term_is_local_sgd():
     found, _, _ = train(fedprox(SGD, 0.0, diloco()), BATCHES)
     np.testing.assert_array_equal(found, train(local_sgd(SGD, diloco()), BATCHES)[0])
