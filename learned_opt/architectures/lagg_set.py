@@ -14,8 +14,7 @@ and sets
 
 with every z = (its bound) tanh(output) and u = orth(v) the orthogonal matrix of v with the Frobenius norm of v, so that
 the rule for the rates holds for any share. What says whether orthogonal steps are right is the cosine of successive
-ones, and how many directions hold the energy of D (`round_features`), so their share follows the rounds as the rate
-does. A per-parameter MLP, fed the
+ones (`round_features`), so their share follows the rounds as the rate does. A per-parameter MLP, fed the
 pseudo-gradient, the momentum, their statistics over the workers and the controller's hidden units (its features where
 it has none), adds a correction in units of the pseudo-gradient's root mean square,
 
@@ -50,7 +49,7 @@ from learned_opt.algorithms.auto_diloco import (
 )
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.entry_correction import NUM_CHANNELS, channels, correction, worker_statistics
-from learned_opt.per_parameter.newton_schulz import effective_ranks, orthogonal_of_equal_norm
+from learned_opt.per_parameter.newton_schulz import orthogonal_of_equal_norm
 from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, round_features, tensor_sums
 
 if TYPE_CHECKING:
@@ -61,8 +60,6 @@ BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2, 1.0, 0.25)
 LARGEST_OFFSET = 3.0
 """Largest absolute value of log r."""
 SECOND_MOMENT_DECAY = 0.9
-RANK_DECAY = 0.9
-"""Largest decay per round of the running mean of the effective rank."""
 
 
 class LaggSetState(NamedTuple):
@@ -78,7 +75,6 @@ class LaggSetState(NamedTuple):
       withdrawals: w of each tensor.
       shares: q of each tensor; 0 for vectors and scalars.
       orthogonal: u of the round before, float32; v where the tensor is no matrix.
-      ranks: running mean of the relative effective rank of D of each tensor; 1 for vectors and scalars.
       step_cosines: cos(u, u') of each tensor over the last two rounds; NaN before.
       losses: running means of the loss; NaN before the first.
       local_rates: what the workers multiply their local updates of each tensor by.
@@ -94,7 +90,6 @@ class LaggSetState(NamedTuple):
     withdrawals: Float[Array, "tensors"]
     shares: Float[Array, "tensors"]
     orthogonal: PyTree
-    ranks: Float[Array, "tensors"]
     step_cosines: Float[Array, "tensors"]
     losses: Float[Array, "means"]
     local_rates: PyTree
@@ -161,7 +156,6 @@ def lagg_set(
                 withdrawals=jnp.zeros(tensors),
                 shares=jnp.zeros(tensors),
                 orthogonal=optax.tree.zeros_like(params, dtype=jnp.float32),
-                ranks=jnp.ones(tensors),
                 step_cosines=jnp.full(tensors, jnp.nan, jnp.float32),
                 losses=jnp.full(len(LOSS_DECAYS), jnp.nan, jnp.float32),
                 local_rates=jax.tree.map(lambda p: jnp.float32(1), params),
@@ -186,9 +180,6 @@ def lagg_set(
             log_rate = next_log_rate(state.log_rate, cosine, kappa, tau)
             running = _running(state.losses, value)
             sums = tensor_sums(leaves, previous, momenta, before, xs, worker_mean)
-            age = state.num_updates.astype(jnp.float32)
-            share = 1 - jnp.minimum(RANK_DECAY, age / (1 + age))
-            ranks = state.ranks + share * (effective_ranks(leaves) - state.ranks)
             features = round_features(
                 sums,
                 cosine,
@@ -201,7 +192,6 @@ def lagg_set(
                 floor,
                 state.step_cosines,
                 state.shares,
-                ranks,
             )
             hidden, outputs = _apply(theta["controller"], features)
             z = jnp.asarray(BOUNDS)[None] * jnp.tanh(outputs)
@@ -247,7 +237,6 @@ def lagg_set(
                 withdrawals,
                 shares,
                 treedef.unflatten(orthogonal),
-                ranks,
                 step_cosines,
                 running,
                 treedef.unflatten([o["rate"] for o in own]),

@@ -6,10 +6,6 @@ Muon).
 Its cost per entry grows with the shorter side. In blocks of `BLOCK_ROWS` rows of the shorter side, each of them
 orthogonal by itself (as between the full steps of MuonBP, Khaled et al. 2025), it does not; an MLP 576-128-10 and an
 autoencoder did as well with blocks of 16 or 32 rows.
-
-The effective rank of a gradient says whether such steps are worth it: where its energy lies in few directions, as
-behind the activations of networks, and not where it is spread over all. Davis & Drusvyatskiy (2025, arXiv 2512.04299)
-compare the gradient's nuclear rank with the stable rank of the activations, which a round does not show.
 """
 
 from __future__ import annotations
@@ -50,63 +46,34 @@ def orthogonal_of_equal_norm(tensors: Sequence[Float[Array, "..."]]) -> list[Flo
     channels). Matrices of one shape are computed, and compiled, together; a tensor of zeros stays one.
     """
     results = list(tensors)
-    for members, unit, largest in _matrices(tensors):
-        blocks, restored = _blocks(unit)
-        step = restored(newton_schulz(blocks))
-        steps = step * (largest * _norm(unit) / jnp.maximum(_norm(step), _SMALLEST))
-        for i, step in zip(members, steps, strict=True):
-            results[i] = jnp.reshape(step, tensors[i].shape)
-    return results
-
-
-def effective_ranks(tensors: Sequence[Float[Array, "..."]]) -> Float[Array, "tensors"]:
-    """Effective rank of each tensor over the largest possible, in the blocks of `orthogonal_of_equal_norm`.
-
-    (sum_i s_i^2)^2 / sum_i s_i^4 over the singular values s_i of a block, which is the participation ratio of their
-    squares, over its rows; blocks weighted by sum_i s_i^4. It is 1 for orthogonal rows of one length and 1 / rows where
-    all rows are parallel; 1 for vectors, scalars and zeros, which have no directions to tell apart.
-    """
-    results = [jnp.float32(1)] * len(tensors)
-    for members, unit, _ in _matrices(tensors):
-        blocks, _ = _blocks(unit)
-        gram = blocks @ jnp.swapaxes(blocks, -2, -1)
-        traces = jnp.sum(jnp.square(blocks), axis=(-2, -1))
-        fourth = jnp.sum(jnp.square(gram), axis=(-3, -2, -1))
-        ranks = jnp.sum(jnp.square(traces), axis=-1) / (blocks.shape[-2] * jnp.maximum(fourth, _SMALLEST))
-        ranks = jnp.where(fourth > 0, ranks, 1)
-        for j, i in enumerate(members):
-            results[i] = ranks[j]
-    return jnp.stack(results)
-
-
-def _matrices(tensors):
-    """(indices, matrices [count, rows, columns] in units of their largest entry, the units) for each shape."""
     alike: dict[tuple[int, int], list[int]] = {}
     for i, x in enumerate(tensors):
         if x.ndim > 1 and x.size:
             alike.setdefault((math.prod(x.shape[:-1]), x.shape[-1]), []).append(i)
     for shape, members in alike.items():
         stacked = jnp.stack([jnp.reshape(tensors[i], shape) for i in members])
-        # The square of the largest entry is then neither zero nor infinite.
+        # In units of the largest entry, whose square is neither zero nor infinite.
         largest = jnp.maximum(jnp.max(jnp.abs(stacked), axis=(-2, -1), keepdims=True), _SMALLEST)
-        yield members, stacked / largest, largest
+        unit = stacked / largest
+        step = _blockwise(unit)
+        steps = step * (largest * _norm(unit) / jnp.maximum(_norm(step), _SMALLEST))
+        for i, step in zip(members, steps, strict=True):
+            results[i] = jnp.reshape(step, tensors[i].shape)
+    return results
 
 
-def _blocks(x):
-    """Blocks of rows, or of columns where they are fewer, as even as zeros at the end allow, and the way back."""
+def _blockwise(x):
+    """`newton_schulz` of blocks of rows, or of columns where they are fewer, as even as zeros at the end allow."""
     is_tall = x.shape[-2] > x.shape[-1]
     if is_tall:
         x = jnp.swapaxes(x, -2, -1)
     batch, rows, columns = x.shape
-    count = -(-rows // BLOCK_ROWS)
-    each = -(-rows // count)
-    padded = jnp.pad(x, ((0, 0), (0, count * each - rows), (0, 0)))
-
-    def restored(blocks):
-        found = jnp.reshape(blocks, padded.shape)[:, :rows]
-        return jnp.swapaxes(found, -2, -1) if is_tall else found
-
-    return jnp.reshape(padded, (batch, count, each, columns)), restored
+    blocks = -(-rows // BLOCK_ROWS)
+    each = -(-rows // blocks)
+    padded = jnp.pad(x, ((0, 0), (0, blocks * each - rows), (0, 0)))
+    found = newton_schulz(jnp.reshape(padded, (batch, blocks, each, columns)))
+    found = jnp.reshape(found, padded.shape)[:, :rows]
+    return jnp.swapaxes(found, -2, -1) if is_tall else found
 
 
 def _norm(x):

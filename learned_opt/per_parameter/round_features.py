@@ -12,10 +12,6 @@ the workers' own, and l the mean loss of the round:
     c = cos(u, u') of the last two orthogonal steps, which weighs all directions of a matrix alike (far from 0 where the
     small ones go somewhere, about 0 and below where they are noise or undo each other), the share q of them in force,
     q c, and cos(D, u'): less than cos(D, m) says that less of the step before should have been orthogonal
-    a running mean of the effective rank of D over the largest possible: small where few directions hold its energy
-    q log rms(D) / max(rms(p), floor), and q times the lack of progress, which is 0 where the longer loss trend is -1 or
-    below and 1 where the loss stands still: what speaks for a smaller rate where steps are orthogonal, whose noise the
-    cosine of D and D' hardly shows, is large rounds without progress
 
 Logarithms and ages are divided by constants that bring them to about +-1. A number that is undefined (no round before,
 a single worker, no losses) is 0.
@@ -33,7 +29,7 @@ if TYPE_CHECKING:
 
 LOSS_DECAYS = (0.5, 0.85, 0.96)
 """Decays per round of the running means of the loss: over about 2, 7 and 25 rounds."""
-NUM_FEATURES = 27
+NUM_FEATURES = 24
 _SMALLEST = 1e-30
 
 
@@ -100,7 +96,6 @@ def round_features(
     floor: float,
     step_cosines: Float[Array, "tensors"],
     shares: Float[Array, "tensors"],
-    ranks: Float[Array, "tensors"],
 ) -> Float[Array, "tensors features"]:
     """The features, [tensors, NUM_FEATURES].
 
@@ -116,7 +111,6 @@ def round_features(
       floor: smallest root mean square that a tensor counts with.
       step_cosines: c of the rounds before; NaN where there are none.
       shares: q in the round that ended.
-      ranks: running mean of the relative effective rank of D, this round's included.
     """
     tensors = sums.size.shape
     age = count.astype(jnp.float32)
@@ -130,16 +124,13 @@ def round_features(
         num_local_steps = losses_in_round.shape[0]
         within = _trend(losses_in_round[-1], losses_in_round[0])
     progress = jnp.float32(0) if num_steps is None else jnp.minimum(age / jnp.asarray(num_steps, jnp.float32), 1)
-    size = jnp.clip(jnp.log(jnp.maximum(size, 1e-7)) / 4 + 0.5, -2, 2)
-    longer = _trend(losses[1], losses[2])
-    lack_of_progress = jnp.maximum(longer, -1) + 1
     of_tensors = [
         _cosine(sums.dp, sums.dd, sums.pp),
         _cosine(sums.dm, sums.dd, sums.mm),
         agreement,
         _log_ratio(sums.dd, sums.pp),
         _log_ratio(sums.dd, sums.mm),
-        size,
+        jnp.clip(jnp.log(jnp.maximum(size, 1e-7)) / 4 + 0.5, -2, 2),
         log_rates / 3,
         sums.is_vector,
     ]
@@ -147,7 +138,7 @@ def round_features(
         cosine,
         jnp.mean(log_rates) / 3,
         _trend(losses[0], losses[1]),
-        longer,
+        _trend(losses[1], losses[2]),
         within,
         jnp.log2(jnp.float32(num_workers)) / 5,
         jnp.log2(jnp.float32(num_local_steps)) / 5,
@@ -157,8 +148,7 @@ def round_features(
         progress,
         jnp.float32(0 if num_steps is None else 1),
     ]
-    of_steps = [step_cosines, shares, shares * step_cosines, _cosine(sums.du, sums.dd, sums.uu), ranks]
-    of_steps += [shares * size, shares * lack_of_progress]
+    of_steps = [step_cosines, shares, shares * step_cosines, _cosine(sums.du, sums.dd, sums.uu)]
     columns = of_tensors + [jnp.broadcast_to(x, tensors) for x in of_round] + of_steps
     # A NaN is a number that does not exist yet.
     return jnp.nan_to_num(jnp.stack(columns, axis=-1), nan=0.0, posinf=0.0, neginf=0.0)

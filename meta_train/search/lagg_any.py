@@ -15,10 +15,10 @@ from learned_opt.architectures.lagg_set import BOUNDS, lagg_set
 from learned_opt.base import LocalAlgorithm
 from learned_opt.per_parameter.round_features import NUM_FEATURES
 
-COSINE_WITH_MOMENTUM, WORKERS, LOCAL_STEPS = 1, 13, 14
-COSINE_OF_STEPS, SHARE_IN_FORCE, SHARED_COSINE, COSINE_WITH_STEP, RANK, SHARED_SIZE, SHARED_LACK = range(20, 27)
-"""Columns of `round_features`: cos(D, m), log2 K / 5, log2 H / 5; c, q, q c, cos(D, u'), the relative effective rank of
-D, q log rms(D) / rms(p), q times the lack of progress."""
+COSINE_WITH_MOMENTUM, WORKERS, LOCAL_STEPS, COSINE_OF_STEPS, SHARE_IN_FORCE, SHARED_COSINE, COSINE_WITH_STEP = (
+    1, 13, 14, 20, 21, 22, 23,
+)  # fmt: skip
+"""Columns of `round_features`: cos(D, m), log2 K / 5, log2 H / 5, c, q, q c, cos(D, u')."""
 OFFSET, SHARE, EVIDENCE = 0, 5, 6
 """Outputs of the controller: z_0, z_5, z_6."""
 
@@ -34,25 +34,20 @@ class Entry(NamedTuple):
 
 
 ENTRIES = (
-    Entry(SHARE, None, 0.7, 1.5),
-    Entry(SHARE, WORKERS, 1.0, 4.2),
-    Entry(SHARE, LOCAL_STEPS, 1.0, -0.6),
-    Entry(SHARE, RANK, 5.0, -1.1),
-    Entry(EVIDENCE, None, 0.5, 1.0),
+    Entry(SHARE, None, 0.7, 0.6),
+    Entry(SHARE, WORKERS, 1.0, 2.9),
+    Entry(SHARE, LOCAL_STEPS, 1.0, -0.7),
+    Entry(EVIDENCE, None, 0.5, -0.4),
     Entry(EVIDENCE, COSINE_OF_STEPS, 1.0, 1.0),
-    Entry(EVIDENCE, COSINE_WITH_STEP, 1.0, 0.7),
-    Entry(EVIDENCE, COSINE_WITH_MOMENTUM, 1.0, -0.6),
-    Entry(OFFSET, SHARE_IN_FORCE, 0.04, 0.2),
-    Entry(OFFSET, SHARED_COSINE, 0.08, 0.3),
-    Entry(OFFSET, SHARED_SIZE, 0.1, 0.6),
-    Entry(OFFSET, SHARED_LACK, 0.1, -0.6),
+    Entry(EVIDENCE, COSINE_WITH_STEP, 1.0, 0.5),
+    Entry(EVIDENCE, COSINE_WITH_MOMENTUM, 1.0, -0.5),
+    Entry(OFFSET, SHARE_IN_FORCE, 0.04, 0.0),
+    Entry(OFFSET, SHARED_COSINE, 0.08, 0.0),
 )
-"""How much of the step of a matrix is the orthogonal one, for K workers, H local steps and the directions that hold the
-energy of the pseudo-gradient; what speaks against it round by round: that successive orthogonal steps do not agree, and
-that less of the last one should have been orthogonal (the derivative of the next loss with respect to the share, to
-first order); and the rate where steps are orthogonal. The starts are the numbers of the shipped `lagg_any`: the
-result of 36 generations of 10, rounded, whose last feature was the loss trend itself, which asks for ever larger rates
-where losses fall without end. 16 generations from them on found nothing better on META_VALID."""
+"""How much of the step of a matrix is the orthogonal one, for K workers and H local steps; what speaks against it: that
+successive orthogonal steps do not agree, and that less of the last one should have been orthogonal (the derivative of
+the next loss with respect to the share, to first order); and the rate where steps are orthogonal. The first three begin
+where an earlier search over them alone had ended."""
 
 LOPT = lagg_set(controller_size=0, hidden_size=0)
 RECIPE = {"name": "relative_rmsprop", "learning_rate": WORKER_LEARNING_RATE, "floor": WORKER_FLOOR}

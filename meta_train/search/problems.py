@@ -46,8 +46,6 @@ META_TRAIN_PROBLEMS = (
     Problem("matrix_quadratics", 1, 8, 8, 160),
     Problem("coordinate_regression", 8, 4, 16, 120),
     Problem("coordinate_regression", 2, 16, 16, 80),
-    Problem("teacher_student_exact", 8, 4, 16, 160),
-    Problem("fmnist8_mlp64x64", 2, 64, 8, 40),
 )
 """Of META_TRAIN, with few and many workers and local steps."""
 

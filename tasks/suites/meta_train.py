@@ -111,13 +111,6 @@ META_TRAIN: dict[str, SuiteEntry] = {
         architecture="relu_regression",
         num_params=8_836,
     ),
-    "teacher_student_exact": SuiteEntry(
-        make=lambda: teacher_student(student_size=24, teacher_size=8, noise=(1e-5, 1e-4), name="teacher_student_exact"),
-        description="The same, small and with hardly any noise",
-        dataset="random_teacher",
-        architecture="relu_regression",
-        num_params=892,
-    ),
     "quadratics32_exact": SuiteEntry(
         make=lambda: quadratics(32, (0.5, 2.0), noise_floor=1e-6, name="quadratics32_exact"),
         description="quadratics32 with hardly any noise",

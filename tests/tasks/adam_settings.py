@@ -27,7 +27,6 @@ ADAM = {
     "fmnist16_mlp64": AdamSetting(0.01, 0.45),
     "teacher_student": AdamSetting(0.003, 0.56),
     "teacher_student_wide": AdamSetting(0.003, 0.55),
-    "teacher_student_exact": AdamSetting(0.01, 0.59),
     "quadratics32_exact": AdamSetting(0.1, 0.66),
     "matrix_quadratics": AdamSetting(0.1, 0.66),
     "coordinate_regression": AdamSetting(0.03, 0.63),

@@ -1,15 +1,10 @@
-"""Orthogonal steps and effective ranks, against singular value decompositions by NumPy."""
+"""Orthogonal steps, against singular value decompositions by NumPy."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt.per_parameter.newton_schulz import (
-    BLOCK_ROWS,
-    effective_ranks,
-    newton_schulz,
-    orthogonal_of_equal_norm,
-)
+from learned_opt.per_parameter.newton_schulz import BLOCK_ROWS, newton_schulz, orthogonal_of_equal_norm
 
 
 @pytest.mark.parametrize("shape", [(3, 8), (8, 3), (5, 5), (1, 4)])
@@ -63,36 +58,3 @@ def test_larger_matrices_are_orthogonal_in_blocks(is_tall):
     expected = np.concatenate(halves)
     expected *= np.linalg.norm(x) / np.linalg.norm(expected)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
-
-
-def rank_by_svd(x):
-    squares = np.linalg.svd(np.asarray(x, np.float64), compute_uv=False) ** 2
-    return squares.sum() ** 2 / (squares**2).sum()
-
-
-@pytest.mark.parametrize("shape", [(3, 8), (8, 3), (2, 3, 4), (1, 4)])
-def test_effective_rank_by_singular_values(shape):
-    x = np.random.default_rng(4).normal(size=shape).astype(np.float32)
-    matrix = x.reshape(-1, shape[-1])
-    (found,) = effective_ranks([jnp.asarray(x)])
-    np.testing.assert_allclose(found, rank_by_svd(matrix) / min(matrix.shape), rtol=1e-5)
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
-def test_effective_rank_of_orthogonal_and_of_parallel_rows_at_any_scale(scale):
-    rows, scale = np.eye(4, 6, dtype=np.float32), np.float32(scale)
-    parallel = np.outer(np.arange(1, 5), np.arange(6)).astype(np.float32)
-    tensors = [scale * rows, scale * parallel, np.ones(3), 2.0, np.zeros((2, 3)), np.zeros((0, 3))]
-    found = effective_ranks([jnp.asarray(x, jnp.float32) for x in tensors])
-    np.testing.assert_allclose(found, [1, 0.25, 1, 1, 1, 1], rtol=1e-5)
-
-
-def test_effective_rank_of_larger_matrices_is_that_of_their_blocks():
-    rows = BLOCK_ROWS + 4
-    x = np.random.default_rng(5).normal(size=(rows, 2 * rows)).astype(np.float32)
-    x[rows // 2 :] = 5 * np.outer(np.ones(rows // 2), x[0])
-    (found,) = effective_ranks([jnp.asarray(x.T)])
-    halves = [x[: rows // 2], x[rows // 2 :]]
-    weights = [np.linalg.norm(half @ half.T) ** 2 for half in halves]
-    expected = np.average([rank_by_svd(half) for half in halves], weights=weights) / (rows // 2)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
