@@ -42,6 +42,7 @@ OPTIMIZERS: dict[str, Callable[[], LearnedOptimizer]] = {
     "lopt_a, 32 units": learned_opt.lopt_a,
     "lagg_a, 32 units, K = 8": learned_opt.lagg_a,
     "lagg_set": learned_opt.lagg_set,
+    "lagg_set, as lagg_any": lambda: learned_opt.lagg_set(controller_size=0, hidden_size=0),
 }
 """Every architecture, by the name of its row."""
 

@@ -97,10 +97,11 @@ def test_earlier_tuned_baselines_are_trained_again_for_other_seeds(compared, tmp
 def test_earlier_results_under_the_same_protocol_are_taken_over(compared, tmp_path):
     earlier, folder = compared
 
-    def make(hparams):
+    def one_round(*arguments):
         raise AssertionError("trained again")
 
-    again = Contender("local_sgd", make, GRID, kind="baseline")
+    made = local_sgd(optax.sgd(0.1), fedavg())._replace(round=one_round)
+    again = Contender("local_sgd", lambda hparams: made, GRID, kind="baseline")
     source = folder / "results.json"
     results = compare(TOY, [], tmp_path, baselines=(), contenders=[again], baselines_from=source, family=toy_family())
     np.testing.assert_array_equal(results.contenders[0].train_loss, earlier.contenders[0].train_loss)
