@@ -30,7 +30,7 @@ from meta_train.config import MIXTURES, MetaTrainConfig
 from meta_train.estimators import ESTIMATORS
 from meta_train.estimators.base import Estimator
 from tasks.base import TaskFamily
-from tasks.check import check_family
+from tasks.check import check_family, check_is_family
 from tasks.suites import FAMILIES
 
 T = TypeVar("T")
@@ -62,9 +62,7 @@ def check_given(given: Given) -> Given:
     if not isinstance(given.families, Mapping):
         raise ValueError(f"families={str(given.families)[:60]}: use a dict, {{'mine': family}} for task='mine'")
     for name, family in given.families.items():
-        if not isinstance(family, TaskFamily):
-            call = "call it first; " if callable(family) else ""
-            raise ValueError(f"families[{name!r}]={str(family)[:60]}: {call}use a tasks.base.TaskFamily")
+        check_is_family(family, f"families[{name!r}]")
     return given
 
 

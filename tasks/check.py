@@ -19,6 +19,13 @@ BATCH_SIZE = 4
 """Examples of the small run."""
 
 
+def check_is_family(value: Any, name: str) -> None:
+    """ValueError, with the name of the argument, for what is no task family."""
+    if not isinstance(value, TaskFamily):
+        call = "call it first; " if callable(value) else ""
+        raise ValueError(f"{name}={str(value)[:60]}: {call}use a tasks.base.TaskFamily")
+
+
 def check_family(family: TaskFamily) -> None:
     """`check_form`, and that a first loss is a finite number.
 
@@ -42,9 +49,7 @@ def check_form(family: TaskFamily) -> str:
     Raises:
       as `check_family`.
     """
-    if not isinstance(family, TaskFamily):
-        call = "call it first; " if callable(family) else ""
-        raise ValueError(f"family={str(family)[:60]}: {call}use a tasks.base.TaskFamily")
+    check_is_family(family, "family")
     where = f"task family {family.name}"
     if not isinstance(family.uninformed_loss, int | float) or not 0 < family.uninformed_loss < math.inf:
         raise ValueError(f"{where}: uninformed_loss={family.uninformed_loss!r}: use a constant guess's loss, above 0")
