@@ -28,13 +28,15 @@ import optax
 from learned_opt.optimizers.relative_rmsprop import relative_rmsprop
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int, PyTree
+    from jaxtyping import Array, Bool, Float, Int, PyTree
 
 LEARNING_RATE, MOMENTUM, KAPPA, TAU, AVERAGE = 1.23, 0.867, 0.072, 0.045, 0.915
 WORKER_LEARNING_RATE, WORKER_FLOOR = 0.0172, 0.022
 """Tuned together over 15 meta-training tasks by CMA-ES (16 generations of 10, the last two thirds of a training weighed
 double): one setting for all problems."""
 LOWEST_LOG_RATE, HIGHEST_LOG_RATE = -7.0, 2.0
+NO_COSINE = 2.0
+"""Stands for a cosine that there is not: no cosine reaches it, and unlike NaN it does not stop `jax_debug_nans`."""
 _SMALLEST_SQUARE = 1e-30
 
 
@@ -159,19 +161,24 @@ def squared_norm(tree: Any) -> Float[Array, ""]:
 
 
 def cosine_of(a: Any, b: Any) -> Float[Array, ""]:
-    """Cosine of two trees as vectors; NaN where one of them is zero, which says that there is none."""
+    """Cosine of two trees as vectors; `NO_COSINE` where one of them is zero."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     product = jnp.asarray(sum(jnp.sum(x * y) for x, y in pairs), jnp.float32)
     size_a, size_b = squared_norm(a), squared_norm(b)
     # One root after the other: the product of two small squares would be zero.
     cosine = product * jax.lax.rsqrt(jnp.maximum(size_a, _SMALLEST_SQUARE))
     cosine = cosine * jax.lax.rsqrt(jnp.maximum(size_b, _SMALLEST_SQUARE))
-    return jnp.where((size_a > 0) & (size_b > 0), cosine, jnp.nan)
+    return jnp.where((size_a > 0) & (size_b > 0), cosine, NO_COSINE)
+
+
+def is_cosine(x: Float[Array, "*S"]) -> Bool[Array, "*S"]:
+    """Where x is a cosine: neither `NO_COSINE` nor NaN."""
+    return x < NO_COSINE
 
 
 def next_log_rate(
     log_rate: Float[Array, ""], cosine: Float[Array, ""], kappa: float | Array, tau: float | Array
 ) -> Float[Array, ""]:
-    """log s after a round whose cosine with the one before is given; it stays where there is none (NaN)."""
-    moved = jnp.where(jnp.isnan(cosine), 0, kappa * (cosine - tau))
+    """log s after a round whose cosine with the one before is given; it stays where there is none."""
+    moved = jnp.where(is_cosine(cosine), kappa * (cosine - tau), 0)
     return jnp.clip(log_rate + moved, LOWEST_LOG_RATE, HIGHEST_LOG_RATE)

@@ -38,11 +38,13 @@ from learned_opt.algorithms.auto_diloco import (
     KAPPA,
     LEARNING_RATE,
     MOMENTUM,
+    NO_COSINE,
     TAU,
     WORKER_FLOOR,
     averaged_with,
     copied,
     cosine_of,
+    is_cosine,
     next_log_rate,
     squared_norm,
     surviving_mean,
@@ -75,8 +77,8 @@ class LaggSetState(NamedTuple):
       withdrawals: w of each tensor.
       shares: q of each tensor; 0 for vectors and scalars.
       orthogonal: u of the round before, float32; v where the tensor is no matrix.
-      step_cosines: cos(u, u') of each tensor over the last two rounds; NaN before.
-      losses: running means of the loss; NaN before the first.
+      step_cosines: cos(u, u') of each tensor over the last two rounds; `NO_COSINE` before.
+      losses: running means of the loss; infinite before the first.
       local_rates: what the workers multiply their local updates of each tensor by.
       averaged_params: the average of the global parameters, float32, which is evaluated.
     """
@@ -156,8 +158,8 @@ def lagg_set(
                 withdrawals=jnp.zeros(tensors),
                 shares=jnp.zeros(tensors),
                 orthogonal=optax.tree.zeros_like(params, dtype=jnp.float32),
-                step_cosines=jnp.full(tensors, jnp.nan, jnp.float32),
-                losses=jnp.full(len(LOSS_DECAYS), jnp.nan, jnp.float32),
+                step_cosines=jnp.full(tensors, NO_COSINE, jnp.float32),
+                losses=jnp.full(len(LOSS_DECAYS), jnp.inf, jnp.float32),
                 local_rates=jax.tree.map(lambda p: jnp.float32(1), params),
                 averaged_params=copied(params),
             )
@@ -199,7 +201,7 @@ def lagg_set(
             rates = jnp.exp(log_rate) * jnp.exp(offsets + z[:, 1])
             servers = learning_rate * jnp.exp(z[:, 2])
             decays = momentum + (1 - momentum) * (1 - jnp.exp(z[:, 3]))
-            evidence = jnp.where(jnp.isnan(state.step_cosines), 0, z[:, 6])
+            evidence = jnp.where(is_cosine(state.step_cosines), z[:, 6], 0)
             withdrawals = jnp.clip(state.withdrawals + evidence, -1, 0)
             shares = jnp.where(sums.is_vector > 0, 0, jnp.clip(z[:, 5] + withdrawals, 0, 1))
             finite = jnp.isfinite(squared_norm(delta)) & jnp.all(jnp.isfinite(outputs))
@@ -307,5 +309,5 @@ def _running(means, value):
         return means
     decays = jnp.asarray(LOSS_DECAYS)
     value = value.astype(jnp.float32)
-    moved = jnp.where(jnp.isnan(means), value, decays * means + (1 - decays) * value)
+    moved = jnp.where(jnp.isfinite(means), decays * means + (1 - decays) * value, value)
     return jnp.where(jnp.isfinite(value), moved, means)

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from learned_opt.algorithms.auto_diloco import is_cosine
+
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
 
@@ -101,15 +103,15 @@ def round_features(
 
     Args:
       sums: of every tensor.
-      cosine: of D and D' over all tensors; NaN where there is none.
+      cosine: of D and D' over all tensors; `NO_COSINE` where there is none.
       log_rates: logarithms of the workers' rates in the round that ended.
-      losses: running means of the loss with `LOSS_DECAYS`; NaN where no loss was given.
+      losses: running means of the loss with `LOSS_DECAYS`; infinite where no loss was given.
       losses_in_round: mean over the workers of the losses of the local steps, [H]; None where none were given.
       num_workers: K.
       count: rounds before this one.
       num_steps: rounds of the whole training; None: not known.
       floor: smallest root mean square that a tensor counts with.
-      step_cosines: c of the rounds before; NaN where there are none.
+      step_cosines: c of the rounds before; `NO_COSINE` where there are none.
       shares: q in the round that ended.
     """
     tensors = sums.size.shape
@@ -135,7 +137,7 @@ def round_features(
         sums.is_vector,
     ]
     of_round = [
-        cosine,
+        jnp.where(is_cosine(cosine), cosine, 0),
         jnp.mean(log_rates) / 3,
         _trend(losses[0], losses[1]),
         _trend(losses[1], losses[2]),
@@ -148,9 +150,10 @@ def round_features(
         progress,
         jnp.float32(0 if num_steps is None else 1),
     ]
-    of_steps = [step_cosines, shares, shares * step_cosines, _cosine(sums.du, sums.dd, sums.uu)]
+    known = jnp.where(is_cosine(step_cosines), step_cosines, 0)
+    of_steps = [known, shares, shares * known, _cosine(sums.du, sums.dd, sums.uu)]
     columns = of_tensors + [jnp.broadcast_to(x, tensors) for x in of_round] + of_steps
-    # A NaN is a number that does not exist yet.
+    # Of a round that is not finite, which moves nothing.
     return jnp.nan_to_num(jnp.stack(columns, axis=-1), nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -166,4 +169,6 @@ def _log_ratio(a, b):
 
 
 def _trend(new, old):
+    known = jnp.isfinite(new) & jnp.isfinite(old)
+    new, old = jnp.where(known, new, 0), jnp.where(known, old, 0)
     return (new - old) / jnp.maximum(jnp.abs(new) + jnp.abs(old), _SMALLEST) * 4

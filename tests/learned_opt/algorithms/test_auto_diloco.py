@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt.algorithms.auto_diloco import HIGHEST_LOG_RATE, LOWEST_LOG_RATE, auto_diloco, cosine_of
+from learned_opt.algorithms.auto_diloco import HIGHEST_LOG_RATE, LOWEST_LOG_RATE, auto_diloco, cosine_of, is_cosine
 from learned_opt.algorithms.local_sgd import Shared, local_sgd
 from learned_opt.algorithms.round import local_rates, simulate
 from learned_opt.algorithms.server import diloco
@@ -94,9 +94,11 @@ def test_the_rate_stays_within_its_bounds_and_does_not_depend_on_the_scale():
             np.testing.assert_allclose(state.log_rate, bound, rtol=1e-6)
 
 
-def test_cosine_of_nothing_is_not_a_number():
+def test_there_is_no_cosine_of_nothing():
     zeros = jax.tree.map(jnp.zeros_like, PARAMS)
-    assert jnp.isnan(cosine_of(zeros, PARAMS)) and jnp.isnan(cosine_of(PARAMS, zeros))
+    for pair in ((zeros, PARAMS), (PARAMS, zeros)):
+        assert not is_cosine(cosine_of(*pair)) and np.isfinite(cosine_of(*pair))
+    assert is_cosine(cosine_of(PARAMS, PARAMS)) and not is_cosine(jnp.float32(jnp.nan))
     np.testing.assert_allclose(cosine_of(PARAMS, PARAMS), 1, rtol=1e-6)
 
 

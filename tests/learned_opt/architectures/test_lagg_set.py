@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt.algorithms.auto_diloco import auto_diloco
+from learned_opt.algorithms.auto_diloco import NO_COSINE, auto_diloco
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.round import local_rates, simulate
 from learned_opt.architectures import from_config
@@ -184,23 +184,26 @@ def test_features_of_a_known_round():
     np.testing.assert_allclose(found[:, 20:], [[0, 0, 0, 0.5], [0.4, 0.5, 0.2, 0.5]], rtol=1e-6)
 
 
-def test_undefined_features_are_zero():
+@pytest.mark.parametrize(("no_cosine", "no_loss"), [(NO_COSINE, np.inf), (np.nan, np.nan)])
+def test_undefined_features_are_zero(no_cosine, no_loss):
+    """NaN stood for both in the states of earlier versions."""
     zeros = jnp.zeros(1)
     sums = TensorSums(jnp.ones(1), *10 * [zeros])
     found = round_features(
         sums,
-        jnp.float32(jnp.nan),
+        jnp.float32(no_cosine),
         zeros,
-        jnp.full(3, jnp.nan),
+        jnp.full(3, no_loss),
         None,
         1,
         jnp.int32(0),
         None,
         0.03,
-        jnp.full(1, jnp.nan),
-        zeros,
+        jnp.full(1, no_cosine),
+        zeros + 0.5,
     )
     assert np.all(np.isfinite(found))
+    np.testing.assert_array_equal(found[0, [8, 10, 11, 12, 20, 21, 22]], [0, 0, 0, 0, 0, 0.5, 0])
 
 
 def test_config_and_bad_sizes():
