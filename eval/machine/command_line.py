@@ -92,8 +92,9 @@ def check_flags(known: list[str], program: str, arguments: list[str]) -> None:
     for argument in arguments:
         name = argument.partition("=")[0].replace("_", "-")
         if name.startswith("--") and name not in (*known, "--help"):
-            within = [flag for flag in known if len(name) > 5 and name[2:] in flag]
-            close = within or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+            meant = re.sub(r"(?<=-)lr(?=-|$)", "learning-rate", name)
+            within = [flag for flag in known if len(meant) > 5 and meant[2:] in flag]
+            close = within or difflib.get_close_matches(meant, known, n=1, cutoff=0.7)
             hint = f"did you mean {close[0]}? " if close else ""
             raise ValueError(f"{name}: unknown flag; {hint}'{program} --help' lists them all")
 

@@ -60,6 +60,7 @@ def test_flags_of_a_dataclass_are_those_of_its_fields_and_groups():
     ("arguments", "message"),
     [
         (["--rat", "3"], "^--rat: unknown flag; did you mean --rate[?] 'run --help' lists them all$"),
+        (["--lr", "3"], "^--lr: unknown flag; 'run --help' lists them all$"),
         (["--xyz=3"], "^--xyz: unknown flag; 'run --help' lists them all$"),
         (["--rate", "fast"], "^Error parsing --rate: 'fast' is no number; see run --help$"),
         (["--times", "many"], "^Error parsing --times: 'many' is no whole number"),
