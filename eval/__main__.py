@@ -24,7 +24,7 @@ from eval.commands import (
     Suite,
     Zoo,
 )
-from eval.machine.command_line import fail, parse_command
+from eval.machine.command_line import fail, fail_in_user_code, parse_command
 
 USER_OS_ERRORS = (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError)
 """What a mistyped path raises."""
@@ -34,8 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit code.
 
     0 done, 1 the machine failed (disk full) or a cell of a sweep did, 2 a user's mistake, 130 interrupted; all but 0
-    print one line on standard error. Mistakes are found before the work begins: a ValueError after that is a fault, and
-    leaves with its traceback.
+    print one line on standard error, after the lines of a user's own file where that is at fault. Other mistakes are
+    found before the work begins: a ValueError after that is a fault, and leaves with its traceback.
     """
     try:
         try:
@@ -44,12 +44,17 @@ def main(arguments: list[str] | None = None) -> int:
             )
             work = prepare(command)
         except (ValueError, *USER_OS_ERRORS) as error:
-            return fail("eval", error, 2)
+            return fail_in_user_code("eval", error) or fail("eval", error, 2)
         return work()
     except OSError as error:
-        return fail("eval", error, 1)
+        return fail_in_user_code("eval", error) or fail("eval", error, 1)
     except KeyboardInterrupt:
         return fail("eval", "interrupted", 130)
+    except Exception as error:
+        code = fail_in_user_code("eval", error)
+        if code is None:
+            raise
+        return code
 
 
 def prepare(command: Command) -> Callable[[], int]:

@@ -18,10 +18,11 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from learned_opt.user_code import failure_in_user_code
 
 
 class Reference(NamedTuple):
@@ -164,9 +165,8 @@ def _with_line(error: Exception) -> str:
     text = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {text}"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename]
-    user = [f for f in frames if f.filename != __file__]
-    return f"{user[-1].filename}, line {user[-1].lineno}: {text}" if user else text
+    failure = failure_in_user_code(error)
+    return f"{failure.place}: {text}" if failure else text
 
 
 def _literal(text: str) -> Any:

@@ -1,7 +1,7 @@
 """Command line: `python -m meta_train PRESET [--field value]`, `resume RUN_DIR`, `launch ...`, `plan PRESET`, `list`.
 
-Exit codes: 0 done, 1 the machine or this program failed, 2 a usage error, 3 diverged, 75 saved after a signal
-(EX_TEMPFAIL, so that a scheduler requeues). `--help` and `list` answer without importing JAX.
+Exit codes: 0 done, 1 the machine or this program failed, 2 a mistake in the flags or in a user's own file, 3 diverged,
+75 saved after a signal (EX_TEMPFAIL, so that a scheduler requeues). `--help` and `list` answer without importing JAX.
 """
 
 import inspect
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.machine.command_line import fail, parse_flags
+from eval.machine.command_line import fail, fail_in_user_code, parse_flags
 from meta_train.command_line import PROGRAM, UsageError, parse_preset, without_option
 from meta_train.config import MetaTrainConfig
 from meta_train.presets import PRESETS
@@ -50,15 +50,21 @@ def main(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
     except (UsageError, ValueError, FileNotFoundError) as error:
-        return fail("meta_train", error, 2)
+        return fail_in_user_code("meta_train", error) or fail("meta_train", error, 2)
     except BrokenPipeError:
         # Whoever read the output has seen enough; the interpreter must not write to it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return fail("meta_train", f"{error}; checkpoints saved before are intact", 1)
+        code = fail_in_user_code("meta_train", error)
+        return code or fail("meta_train", f"{error}; checkpoints saved before are intact", 1)
     except KeyboardInterrupt:
         return fail("meta_train", "interrupted", 130)
+    except Exception as error:
+        code = fail_in_user_code("meta_train", error)
+        if code is None:
+            raise
+        return code
 
 
 def _dispatch(arguments: list[str]) -> int:

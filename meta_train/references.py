@@ -10,7 +10,6 @@ import functools
 import hashlib
 import inspect
 import math
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -25,6 +24,7 @@ from learned_opt.argument_checks import check_learned_optimizer
 from learned_opt.base import LearnedOptimizer
 from learned_opt.names import hint, parse, resolve
 from learned_opt.optimizers import LOCAL_OPTIMIZERS, check_not_ambiguous
+from learned_opt.user_code import failure_in_user_code
 from meta_train.component import Component
 from meta_train.config import MIXTURES, MetaTrainConfig
 from meta_train.estimators import ESTIMATORS
@@ -94,7 +94,8 @@ def make(reference: str, table: Mapping[str, Callable[..., Any]], what: str, kin
     except Exception as error:
         if not is_own and not isinstance(error, ValueError | TypeError):
             raise
-        place = _place(error, function) if is_own else ""
+        failure = failure_in_user_code(error) if is_own else None
+        place = f"{failure.place}: " if failure else ""
         raise ValueError(f"{what}: {reference!r}: {place}{_one_line(error, is_own)}") from error
     if not isinstance(made, kind):
         raise ValueError(f"{what}: {reference!r} returned {type(made).__name__}: return a {kind.__name__}")
@@ -242,15 +243,6 @@ def _split_file(reference: str) -> tuple[str, str]:
 def _absolute(reference: str) -> str:
     source, rest = _split_file(reference)
     return f"{Path(source).absolute()}{rest}" if source else reference
-
-
-def _place(error: Exception, function: Callable[..., Any]) -> str:
-    """Where in the user's file it happened; its deepest line there, or the very deepest."""
-    function = function.func if isinstance(function, functools.partial) else function
-    file = inspect.getsourcefile(function)
-    frames = traceback.extract_tb(error.__traceback__)[1:]
-    own = [frame for frame in frames if frame.filename == file] or frames
-    return f"{own[-1].filename}, line {own[-1].lineno}: " if own else ""
 
 
 def _one_line(error: Exception, with_type: bool) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import eval.__main__
 import learned_opt
+import meta_train.__main__
 from learned_opt.names import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,6 +75,14 @@ COMPARE = [
 ELSEWHERE = ["--out-dir", "runs/wrong"]
 
 
+WRONG_LINES = {
+    "family": ("    x = np.random", "    {}['images']; x = np.random", "in family: KeyError: 'images'"),
+    "sample_batch": ("split_of(data, split)", "data[split + 's']", "in <lambda>: KeyError: 'trains'"),
+    "loss": ('params["w"] -', 'params["v"] -', "in loss: KeyError: 'v'"),
+}
+"""What is wrong in a user's task: the text, what stands in its place, and how the error ends."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("elsewhere")
@@ -130,3 +140,25 @@ def test_mistakes_are_one_line_and_leave_nothing(folder, module, arguments, mess
     done = run(folder, module, *arguments)
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     assert not (folder / "runs" / "wrong").exists()
+
+
+@pytest.mark.parametrize("program", [meta_train.__main__, eval.__main__], ids=["meta_train", "eval"])
+@pytest.mark.parametrize("where", WRONG_LINES)
+def test_an_error_in_a_users_file_is_told_by_its_line_and_function(program, where, tmp_path, monkeypatch, capsys):
+    text, wrong, end = WRONG_LINES[where]
+    (tmp_path / "wrong.py").write_text(TASK.replace(text, wrong))
+    line = 1 + TASK[: TASK.index(text)].count("\n")
+    monkeypatch.chdir(tmp_path)
+    name, command = {
+        meta_train.__main__: ("meta_train", ["demo", "--run-dir", "new"]),
+        eval.__main__: ("eval", ["compare", "demo", "--out-dir", "new"]),
+    }[program]
+    assert program.main([*command, "--task", "wrong.py:family"]) == 2
+    *code, message = capsys.readouterr().err.splitlines()
+    assert message.startswith(f"{name}: error: ")
+    assert message.endswith(f"{tmp_path}/wrong.py, line {line}, {end}")
+    if code:
+        assert any(wrong.strip() in shown for shown in code) and not any("tasks/check.py" in shown for shown in code)
+    else:
+        # What a reference names is part of the message.
+        assert "wrong.py:family': " in message

@@ -10,6 +10,7 @@ import io
 import itertools
 import re
 import sys
+import traceback
 import typing
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -119,6 +120,20 @@ def fail(program: str, error: object, code: int) -> int:
     """Prints one line on standard error; returns the exit code."""
     print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
     return code
+
+
+def fail_in_user_code(program: str, error: BaseException) -> int | None:
+    """Prints the lines of a user's own code where an error happened, and one line that names the deepest of them;
+    returns the exit code, or None for an error that passed through none."""
+    from learned_opt.user_code import failure_in_user_code
+
+    failure = failure_in_user_code(error)
+    if failure is None:
+        return None
+    if failure.place in str(error):
+        return fail(program, error, 2)
+    print("".join(traceback.format_list(failure.frames)), end="", file=sys.stderr)
+    return fail(program, f"{failure.place}: {type(failure.error).__name__}: {failure.error}", 2)
 
 
 def _in_one_line(parse: Callable[[], T], program: str) -> T:

@@ -133,14 +133,14 @@ def test_odd_tasks_of_ones_own(tmp_path, capsys, function, message):
     assert message in captured.err and captured.err.count("\n") == 1
 
 
-def test_an_error_inside_jax_is_a_fault_with_its_traceback_not_a_usage_error(tmp_path):
+def test_an_error_inside_jax_is_told_by_the_line_of_the_users_file(tmp_path):
     (tmp_path / "mine.py").write_text(FAMILY_FILE)
     command = [sys.executable, "-m", "eval", "compare", "--task", f"{tmp_path / 'mine.py'}:broken", *SMALL]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr and "mine.py" in done.stderr and "matmul" in done.stderr
-    assert "RuntimeError: task family toy: its functions fail on its own data (ValueError: " in done.stderr
+    assert done.returncode == 2
+    assert f"eval: error: {tmp_path}/mine.py, line " in done.stderr and "matmul" in done.stderr
+    assert "Traceback" not in done.stderr and "tasks/check.py" not in done.stderr
 
 
 def test_a_fault_during_the_work_leaves_with_its_traceback(tmp_path, monkeypatch):
