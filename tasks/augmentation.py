@@ -22,7 +22,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
+from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
 from tasks.batches import gather_images
 
 TRAIN = "train"
@@ -252,7 +252,7 @@ def with_dtype(family: TaskFamily, dtype: DTypeLike) -> TaskFamily:
             ),
         )
 
-    return _wrapped(family, name, lambda key: {}, change)
+    return _wrapped(family, name, samples_nothing, change)
 
 
 def _wrapped(

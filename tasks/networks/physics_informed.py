@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
+from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
 from tasks.batches import sample_rows, split_of, whole_rows
 
 Solution = Callable[[Float[Array, "batch points dim"]], Float[Array, "batch points"]]
@@ -169,10 +169,6 @@ def physics_informed_family(
     points, *read = (data["train"][leaf].shape[1:] for leaf in ("interior", *reads))
     shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((1, 1, *points), *((1, *shape) for shape in read))]
 
-    def sample(key: Key[Array, ""]) -> TaskConfig:
-        del key
-        return {}
-
     def task(task_config: TaskConfig, data: Data) -> Task:
         del task_config
 
@@ -181,4 +177,4 @@ def physics_informed_family(
 
         return physics_informed_task(init, network_solution(model, reads), residual, data)
 
-    return TaskFamily(name, data, sample, task, uninformed_loss, whole_rows)
+    return TaskFamily(name, data, samples_nothing, task, uninformed_loss, whole_rows)

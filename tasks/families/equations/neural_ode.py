@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from tasks.base import SPLITS, Batch, Data, Params, Task, TaskConfig, TaskFamily
+from tasks.base import SPLITS, Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
 from tasks.batches import sample_rows, split_of, whole_rows
 
 Regularisation = Literal["none", "local", "global"]
@@ -107,10 +107,6 @@ def neural_ode(
     weight = 0.0 if regularisation == "none" else penalty
     dim = 2 + NUM_ADDED
 
-    def sample(key: Key[Array, ""]) -> TaskConfig:
-        del key
-        return {}
-
     def task(task_config: TaskConfig, data: Data) -> Task:
         del task_config
 
@@ -160,7 +156,7 @@ def neural_ode(
         return Task(init, loss, sample_batch, metrics)
 
     # A constant guess needs no flow, hence has no solver's error.
-    return TaskFamily(name, spirals(), sample, task, math.log(2), whole_rows)
+    return TaskFamily(name, spirals(), samples_nothing, task, math.log(2), whole_rows)
 
 
 def spirals(seed: int = 0) -> Data:

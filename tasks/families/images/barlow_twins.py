@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
+from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
 from tasks.families.images.self_supervised import (
     Encoder,
     feature_metrics,
@@ -58,10 +58,6 @@ def barlow_twins(
     encoder, weight = Encoder(hidden, size), 1 / size if redundancy is None else redundancy
     image_shape = data["train"]["image"].shape[1:]
 
-    def sample(key: Key[Array, ""]) -> TaskConfig:
-        del key
-        return {}
-
     def task(task_config: TaskConfig, data: Data) -> Task:
         del task_config
 
@@ -86,4 +82,4 @@ def barlow_twins(
         return Task(init, loss, sample_batch, metrics)
 
     # Constant features have no correlation at all.
-    return TaskFamily(name, with_seeds(data), sample, task, float(size), whole_with_seeds)
+    return TaskFamily(name, with_seeds(data), samples_nothing, task, float(size), whole_with_seeds)

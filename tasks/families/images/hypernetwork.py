@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
+from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
 from tasks.batches import sample_images, split_of, whole_split
 
 Parametrisation = Literal["mip", "plain"]
@@ -140,10 +140,6 @@ def hypernetwork(
     if num_classes < 2:
         raise ValueError(f"num_classes={num_classes}: use at least 2")
 
-    def sample(key: Key[Array, ""]) -> TaskConfig:
-        del key
-        return {}
-
     def task(task_config: TaskConfig, data: Data) -> Task:
         del task_config
         num_pixels = math.prod(data["train"]["image"].shape[1:])
@@ -179,4 +175,4 @@ def hypernetwork(
     def eval_batch(data: Data, split: str) -> Batch:
         return whole_split(data, split) | {"g": jnp.asarray(split_of(data, split)["g"])}
 
-    return TaskFamily(name, with_hyper_parameters(data), sample, task, math.log(num_classes), eval_batch)
+    return TaskFamily(name, with_hyper_parameters(data), samples_nothing, task, math.log(num_classes), eval_batch)

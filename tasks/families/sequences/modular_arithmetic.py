@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tasks.base import SPLITS, Batch, Data, Params, Task, TaskConfig, TaskFamily
+from tasks.base import SPLITS, Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
 from tasks.batches import sample_rows, split_of, whole_rows
 from tasks.networks.classification import cross_entropy
 
@@ -83,10 +83,6 @@ def modular_arithmetic(
     model = TwoHotMLP(modulus, tuple(hidden_sizes))
     example_loss = stablemax_cross_entropy if stablemax else cross_entropy
 
-    def sample(key: jax.Array) -> TaskConfig:
-        del key
-        return {}
-
     def task(task_config: TaskConfig, data: Data) -> Task:
         del task_config
 
@@ -117,7 +113,7 @@ def modular_arithmetic(
         return Task(init, loss, sample_batch, metrics)
 
     # Every residue is the sum of exactly p pairs: the best constant guess is uniform.
-    return TaskFamily(name, split_pairs(modulus), sample, task, math.log(modulus), whole_rows)
+    return TaskFamily(name, split_pairs(modulus), samples_nothing, task, math.log(modulus), whole_rows)
 
 
 def split_pairs(modulus: int) -> Data:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tasks.base import SPLITS, Batch, Data, Params, Task, TaskConfig, TaskFamily
+from tasks.base import SPLITS, Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
 from tasks.batches import sample_rows, split_of, whole_rows
 
 
@@ -64,10 +64,6 @@ def sparse_parity(
     model = BitNetwork(tuple(hidden_sizes))
     data = distinct_examples(num_parity_bits, num_parity_bits + num_noise_bits, num_train)
 
-    def sample(key: jax.Array) -> TaskConfig:
-        del key
-        return {}
-
     def task(task_config: TaskConfig, data: Data) -> Task:
         del task_config
 
@@ -96,7 +92,7 @@ def sparse_parity(
         return Task(init, loss, sample_batch, metrics)
 
     # Both labels are equally likely: output 0.
-    return TaskFamily(name, data, sample, task, math.log(2), whole_rows)
+    return TaskFamily(name, data, samples_nothing, task, math.log(2), whole_rows)
 
 
 def distinct_examples(num_parity_bits: int, num_bits: int, num_train: int) -> Data:

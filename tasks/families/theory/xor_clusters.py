@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tasks.base import SPLITS, Batch, Data, Params, Task, TaskConfig, TaskFamily
+from tasks.base import SPLITS, Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
 from tasks.batches import sample_rows, split_of, whole_rows
 
 
@@ -64,10 +64,6 @@ def xor_clusters(
         raise ValueError(f"flip_rate={flip_rate}: use a fraction in [0, 0.5)")
     data = clusters(num_features, separation, flip_rate, num_train)
 
-    def sample(key: jax.Array) -> TaskConfig:
-        del key
-        return {}
-
     def task(task_config: TaskConfig, data: Data) -> Task:
         del task_config
 
@@ -97,7 +93,7 @@ def xor_clusters(
         return Task(init, loss, sample_batch, metrics)
 
     # The best constant guess knows only that both labels are equally likely: output 0.
-    return TaskFamily(name, data, sample, task, math.log(2), whole_rows)
+    return TaskFamily(name, data, samples_nothing, task, math.log(2), whole_rows)
 
 
 def clusters(num_features: int, separation: float, flip_rate: float, num_train: int) -> Data:
