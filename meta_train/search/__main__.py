@@ -55,10 +55,7 @@ def search(options: Search) -> None:
     for row in rows:
         # The strategy is a function of its seed and what it was told.
         found.tell([(found.ask(), total) for total in row["totals"]])
-    programs = {
-        problem: (build_curves(problem, lagg_any.algorithm), build_curves(problem, lagg_any.anchor))
-        for problem in META_TRAIN_PROBLEMS
-    }
+    programs = {problem: build_curves(problem, lagg_any.algorithm, lagg_any.anchor) for problem in META_TRAIN_PROBLEMS}
     start = time.monotonic()
     for generation in range(len(rows), options.generations):
         candidates = np.stack([found.ask() for _ in range(options.population)])
@@ -137,9 +134,9 @@ def validate(options: Search) -> dict[str, float]:
     candidate = result(options)[0][None]
     scores = {}
     for problem in META_VALID_PROBLEMS:
-        logs = build_curves(problem, lagg_any.algorithm)(candidate, VALID_SEEDS)
-        reference = build_curves(problem, lagg_any.anchor)(np.zeros((1, 1)), VALID_SEEDS)
-        scores[problem.name] = float(score(logs, reference).mean())
+        curves, reference = build_curves(problem, lagg_any.algorithm, lagg_any.anchor)
+        logs = curves(candidate, VALID_SEEDS)
+        scores[problem.name] = float(score(logs, reference(np.zeros((1, 1)), VALID_SEEDS)).mean())
         print(f"{problem.name}: {scores[problem.name]:+.4f}", flush=True)
     scores["mean"] = float(np.mean(list(scores.values())))
     (options.run_dir / "validation.json").write_text(json.dumps(scores, indent=2) + "\n")

@@ -10,6 +10,7 @@ import numpy as np
 from learned_opt.algorithms.round import simulate
 from learned_opt.base import LocalAlgorithm
 from meta_train.search.problems import Problem
+from tasks.base import Batch, Data, TaskFamily
 from tasks.suites import make_family
 
 ROUNDS_PER_POINT = 4
@@ -26,18 +27,25 @@ Curves = Callable[[np.ndarray, list[int]], np.ndarray]
 """(candidates [P, D], seeds [S]) -> log normalised losses [P, S, points] of the parameters that are evaluated."""
 
 
-def build_curves(problem: Problem, algorithm: Callable[[Any], LocalAlgorithm]) -> Curves:
-    """Builds the measurement, which compiles when it is called for the first time.
+def build_curves(problem: Problem, *algorithms: Callable[[Any], LocalAlgorithm]) -> list[Curves]:
+    """Builds the measurements on one problem, each of which compiles when it is called for the first time.
 
     Args:
       problem: what is trained.
-      algorithm: candidate [D] -> the algorithm for one worker.
+      *algorithms: candidate [D] -> the algorithm for one worker; each has a measurement of its own.
     """
     family = make_family(problem.family)
     rows = len(jax.tree.leaves(family.data["train"])[0])
     shown = np.linspace(0, rows - 1, min(NUM_EXAMPLES, rows)).astype(int)
     examples = jax.tree.map(lambda x: np.asarray(x)[shown], family.data["train"])
     batch = family.eval_batch({"train": examples}, "train")
+    data = jax.device_put(family.data)
+    return [_curves_of(algorithm, problem, family, data, batch) for algorithm in algorithms]
+
+
+def _curves_of(
+    algorithm: Callable[[Any], LocalAlgorithm], problem: Problem, family: TaskFamily, data: Data, batch: Batch
+) -> Curves:
     points = problem.num_rounds // ROUNDS_PER_POINT
     shape = (problem.num_workers, problem.num_local_steps, problem.batch_size)
 
@@ -61,7 +69,6 @@ def build_curves(problem: Problem, algorithm: Callable[[Any], LocalAlgorithm]) -
     run = jax.jit(
         lambda xs, seeds, data, batch: jax.lax.map(lambda each: train(each[0], each[1], data, batch), (xs, seeds))
     )
-    data = jax.device_put(family.data)
 
     def curves(candidates, seeds):
         xs = np.repeat(np.asarray(candidates, np.float32), len(seeds), axis=0)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+import meta_train.search.curves
 from learned_opt.checkpoint import load_checkpoint
 from meta_train.search import __main__ as command
 from meta_train.search import lagg_any
@@ -29,8 +30,8 @@ def test_problems_are_of_their_suites():
 
 def test_zeros_are_the_anchor():
     zeros = np.zeros((1, len(lagg_any.ENTRIES)))
-    found = build_curves(TINY, lagg_any.algorithm)(zeros, [3, 4])
-    reference = build_curves(TINY, lagg_any.anchor)(zeros, [3, 4])
+    curves, anchor = build_curves(TINY, lagg_any.algorithm, lagg_any.anchor)
+    found, reference = curves(zeros, [3, 4]), anchor(zeros, [3, 4])
     assert found.shape == (1, 2, 2)
     np.testing.assert_allclose(found, reference, atol=1e-5)
 
@@ -81,7 +82,11 @@ def test_the_result_is_averaged_over_the_last_third(tmp_path):
     assert generations == 7
 
 
-def test_a_result_is_scored_on_meta_valid(tmp_path):
+def test_a_result_is_scored_on_meta_valid(tmp_path, monkeypatch):
+    made, make_family = [], meta_train.search.curves.make_family
+    monkeypatch.setattr(meta_train.search.curves, "make_family", lambda name: made.append(name) or make_family(name))
     assert command.main(["--run-dir", str(tmp_path), "--generations", "1", "--population", "4"]) == 0
     scores = json.loads((tmp_path / "validation.json").read_text())
     assert set(scores) == {TINY.name, "mean"} and scores["mean"] == scores[TINY.name] != 0
+    # Once for the search and once here, for the optimizer and the anchor together.
+    assert made == 2 * [TINY.family]
