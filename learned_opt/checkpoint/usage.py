@@ -65,16 +65,19 @@ def usage_lines(name: str, checkpoint: Checkpoint) -> list[str]:
 
 
 def _trained_at(card: dict[str, Any]) -> str:
-    """E.g. "K = 8, H = 1, 4, 16, batch 32"; where components have values of their own, all of them."""
+    """E.g. "K = 8; H = 1, 4, 16; batch 32"; where components have values of their own, or a search went over several,
+    all of them, more than three as "1 to 32"."""
     settings = card.get("meta_train_config")
     listed = settings.get("components") if isinstance(settings, dict) else None
     components = [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
     parts = []
     for label, field in (("K = ", "num_workers"), ("H = ", "num_local_steps"), ("batch ", "batch_size")):
         values = [component.get(field) or card.get(field) for component in components or [card]]
-        numbers = sorted({value for value in values if isinstance(value, int)})
+        each = [number for value in values for number in (value if isinstance(value, list) else [value])]
+        numbers = sorted({number for number in each if isinstance(number, int)})
         if numbers:
-            parts.append(label + ", ".join(map(str, numbers)))
+            several = ", ".join(map(str, numbers)) if len(numbers) <= 3 else f"{numbers[0]} to {numbers[-1]}"
+            parts.append(label + several)
     return "; ".join(parts)
 
 
