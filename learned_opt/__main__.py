@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -65,6 +66,11 @@ def main(arguments: Sequence[str]) -> int:
             print(model_card(command.name).rstrip())
         else:
             print(f"wrote {export_folder(command.name, command.folder)}")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the interpreter must not write to it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError) as error:
         print(f"learned_opt: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

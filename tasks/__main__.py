@@ -56,10 +56,15 @@ def main(arguments: list[str]) -> int:
     header, row = (TIMED_HEADER, timed_row) if command.time else (HEADER, listed_row)
     width = max(map(len, names))
     suite = None
-    for name in names:
-        if suite != (suite := next(suite for suite, entries in SUITES.items() if name in entries)):
-            print(f"\n{suite}\n{'name':<{width}} {header}")
-        print(f"{name:<{width}} {row(name)}", flush=True)
+    try:
+        for name in names:
+            if suite != (suite := next(suite for suite, entries in SUITES.items() if name in entries)):
+                print(f"\n{suite}\n{'name':<{width}} {header}")
+            print(f"{name:<{width}} {row(name)}", flush=True)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the interpreter must not write to it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 

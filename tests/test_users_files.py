@@ -162,3 +162,12 @@ def test_an_error_in_a_users_file_is_told_by_its_line_and_function(program, wher
     else:
         # What a reference names is part of the message.
         assert "wrong.py:family': " in message
+
+
+@pytest.mark.parametrize("command", ["tasks", "learned_opt optimizers"])
+def test_output_that_nobody_reads_to_its_end_is_no_error(command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed:
+        done = subprocess.run([sys.executable, "-m", *command.split()], cwd=ROOT, stdout=closed, stderr=subprocess.PIPE)
+    assert done.returncode == 1 and done.stderr == b""
