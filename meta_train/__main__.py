@@ -158,11 +158,13 @@ def _in_group(setting: str | None, action: Callable[[], int]) -> int:
     except (ValueError, OSError):
         # Raised in every process alike.
         raise
-    except BaseException:
+    except BaseException as error:
         # The others wait for this one: an orderly exit would wait for them in turn.
-        traceback.print_exc()
+        code = fail_in_user_code("meta_train", error) if isinstance(error, Exception) else None
+        if code is None:
+            traceback.print_exc()
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(code or 1)
 
 
 def _launch(arguments: list[str]) -> int:

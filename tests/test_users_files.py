@@ -164,6 +164,22 @@ def test_an_error_in_a_users_file_is_told_by_its_line_and_function(program, wher
         assert "wrong.py:family': " in message
 
 
+def test_one_process_of_several_ends_with_exit_code_2_so_that_none_is_restarted(tmp_path, monkeypatch, capsys):
+    (tmp_path / "wrong.py").write_text("def fails():\n    return {}['x']\n")
+    fails = resolve(f"{tmp_path}/wrong.py:fails", {}, "task")
+
+    def leave(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr("os._exit", leave)
+    monkeypatch.setattr("meta_train.processes.distributed.join", lambda group: None)
+    monkeypatch.setattr("meta_train.__main__._run", lambda config: fails())
+    with pytest.raises(SystemExit) as stop:
+        meta_train.__main__.main(["demo", "--distributed", "127.0.0.1:2911,2,0"])
+    assert stop.value.code == 2
+    assert f"{tmp_path}/wrong.py, line 2, in fails: KeyError: 'x'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["tasks", "learned_opt optimizers"])
 def test_output_that_nobody_reads_to_its_end_is_no_error(command):
     reader, writer = os.pipe()
