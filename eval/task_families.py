@@ -24,6 +24,7 @@ from tasks.datasets.load import load_dataset
 from tasks.datasets.text import load_text
 from tasks.families.images.barlow_twins import barlow_twins
 from tasks.families.images.block_images import block_images
+from tasks.families.images.contrastive import contrastive
 from tasks.families.images.ghost_norm_mlp import ghost_norm_mlp
 from tasks.families.images.hypernetwork import hypernetwork
 from tasks.families.images.image_autoencoder import image_autoencoder
@@ -54,6 +55,7 @@ IMAGE_FAMILIES = (
     ghost_norm_mlp,
     width_mlp,
     barlow_twins,
+    contrastive,
 )
 """Constructors whose data are any images: all of tasks/families/images."""
 TEXT_FAMILIES = (text_rnn, text_transformer, sparse_rnn)

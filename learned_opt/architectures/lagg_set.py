@@ -9,6 +9,7 @@ and sets
     a'      = a exp(z_2)                the tensor's server rate
     b'      = b + (1 - b)(1 - exp(z_3)) its momentum: 1 - b' = (1 - b) exp(z_3)
     c'      = c + (1 - c)(1 - exp(z_4)) decay of the average that is evaluated (z_4: mean over tensors)
+    kappa'  = kappa exp(z_7)            how fast the rule's rate follows the rounds (z_7: mean over tensors)
     w      <- clip(w + z_6, -1, 0)      what the rounds have said against orthogonal steps of the tensor
     q       = clip(z_5 + w, 0, 1)       share of the orthogonal step (Jordan et al. 2024, Muon) in that of a matrix
 
@@ -57,8 +58,8 @@ from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
 
-BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2, 1.0, 0.25)
-"""Largest absolute value of z_0 .. z_6. A share above 1 makes single machines with small batches diverge."""
+BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2, 1.0, 0.25, 2.5)
+"""Largest absolute value of z_0 .. z_7. A share above 1 makes single machines with small batches diverge."""
 LARGEST_OFFSET = 3.0
 """Largest absolute value of log r."""
 SECOND_MOMENT_DECAY = 0.9
@@ -179,7 +180,6 @@ def lagg_set(
             )
             xs = [x.astype(jnp.float32) for x in xs]
             cosine = cosine_of(delta, state.previous)
-            log_rate = next_log_rate(state.log_rate, cosine, kappa, tau)
             running = _running(state.losses, value)
             sums = tensor_sums(leaves, previous, momenta, before, xs, worker_mean)
             features = round_features(
@@ -197,6 +197,7 @@ def lagg_set(
             )
             hidden, outputs = _apply(theta["controller"], features)
             z = jnp.asarray(BOUNDS)[None] * jnp.tanh(outputs)
+            log_rate = next_log_rate(state.log_rate, cosine, kappa * jnp.exp(jnp.mean(z[:, 7])), tau)
             offsets = jnp.clip(state.offsets + z[:, 0], -LARGEST_OFFSET, LARGEST_OFFSET)
             rates = jnp.exp(log_rate) * jnp.exp(offsets + z[:, 1])
             servers = learning_rate * jnp.exp(z[:, 2])

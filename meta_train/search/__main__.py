@@ -7,8 +7,10 @@ losses from the anchor's, same initial parameters and batches; every generation 
 
 import dataclasses
 import json
+import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,8 @@ from cmaes import CMA
 from eval.machine.command_line import fail, parse_flags
 from learned_opt.checkpoint import save
 from meta_train.search import lagg_any
-from meta_train.search.curves import build_curves, score
-from meta_train.search.problems import META_TRAIN_PROBLEMS, META_VALID_PROBLEMS
+from meta_train.search.curves import Curves, build_curves, score
+from meta_train.search.problems import META_TRAIN_PROBLEMS, META_VALID_PROBLEMS, Problem
 
 VALID_SEEDS = [500_001, 500_002]
 
@@ -55,17 +57,12 @@ def search(options: Search) -> None:
     for row in rows:
         # The strategy is a function of its seed and what it was told.
         found.tell([(found.ask(), total) for total in row["totals"]])
-    programs = {problem: build_curves(problem, lagg_any.algorithm, lagg_any.anchor) for problem in META_TRAIN_PROBLEMS}
+    programs = programs_of(META_TRAIN_PROBLEMS)
     start = time.monotonic()
     for generation in range(len(rows), options.generations):
         candidates = np.stack([found.ask() for _ in range(options.population)])
         seeds = [options.seed * 100_000 + 1_000 + generation]
-        scores = {
-            f"{problem.name} T={problem.num_rounds}": score(
-                curves(candidates, seeds), reference(np.zeros((1, 1)), seeds)
-            )[:, 0]
-            for problem, (curves, reference) in programs.items()
-        }
+        scores = scores_of(programs, candidates, seeds)
         totals = np.mean(list(scores.values()), axis=0)
         found.tell(list(zip(candidates, totals.tolist(), strict=True)))
         row = {
@@ -81,6 +78,23 @@ def search(options: Search) -> None:
             file.write(json.dumps(row) + "\n")
         print(f"generation {generation}: best {totals.min():+.4f}, mean {totals.mean():+.4f}", flush=True)
     export(options)
+
+
+def programs_of(problems: tuple[Problem, ...]) -> dict[Problem, list[Curves]]:
+    """The measurements of candidates and of their anchor."""
+    return {p: build_curves(p, lagg_any.algorithm, lagg_any.anchor) for p in problems}
+
+
+def scores_of(programs: dict[Problem, list[Curves]], candidates: np.ndarray, seeds: list[int]) -> dict[str, np.ndarray]:
+    """Scores [P] of every problem by its name; several problems at a time, as a small training fills one core."""
+
+    def scored(problem: Problem) -> np.ndarray:
+        curves, reference = programs[problem]
+        return score(curves(candidates, seeds), reference(np.zeros((1, 1)), seeds)).mean(axis=-1)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(scored, programs))
+    return {f"{p.name} T={p.num_rounds}": scores for p, scores in zip(programs, found, strict=True)}
 
 
 def check(options: Search) -> None:
@@ -131,13 +145,10 @@ def export(options: Search) -> None:
 
 def validate(options: Search) -> dict[str, float]:
     """Scores of the result on META_VALID, and their mean."""
-    candidate = result(options)[0][None]
-    scores = {}
-    for problem in META_VALID_PROBLEMS:
-        curves, reference = build_curves(problem, lagg_any.algorithm, lagg_any.anchor)
-        logs = curves(candidate, VALID_SEEDS)
-        scores[problem.name] = float(score(logs, reference(np.zeros((1, 1)), VALID_SEEDS)).mean())
-        print(f"{problem.name}: {scores[problem.name]:+.4f}", flush=True)
+    found = scores_of(programs_of(META_VALID_PROBLEMS), result(options)[0][None], VALID_SEEDS)
+    scores = {name: float(x[0]) for name, x in found.items()}
+    for name, x in scores.items():
+        print(f"{name}: {x:+.4f}")
     scores["mean"] = float(np.mean(list(scores.values())))
     (options.run_dir / "validation.json").write_text(json.dumps(scores, indent=2) + "\n")
     return scores

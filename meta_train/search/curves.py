@@ -10,6 +10,7 @@ import numpy as np
 from learned_opt.algorithms.round import simulate
 from learned_opt.base import LocalAlgorithm
 from meta_train.search.problems import Problem
+from tasks.augmentation import with_dirichlet_workers
 from tasks.base import Batch, Data, TaskFamily
 from tasks.suites import make_family
 
@@ -18,8 +19,8 @@ NUM_EXAMPLES = 384
 """Training examples that a point of a curve is measured on."""
 LARGEST_RATIO, SMALLEST_RATIO = 1.5, 1e-9
 """Losses over that of a constant guess are clipped to these; one that is not finite counts as the largest."""
-LARGEST_GAIN, LARGEST_LOSS = 0.7, 1.5
-"""Of log losses at a point, so that one problem decides no generation; what diverges counts twice what is won."""
+LARGEST_GAIN, LARGEST_LOSS = 0.4, 1.0
+"""Of log losses at a point, so that one problem decides no generation; what diverges counts more than what is won."""
 EARLY_SHARE = 1 / 3
 """Of the points, which are not judged: where a training ends is what counts."""
 
@@ -35,6 +36,8 @@ def build_curves(problem: Problem, *algorithms: Callable[[Any], LocalAlgorithm])
       *algorithms: candidate [D] -> the algorithm for one worker; each has a measurement of its own.
     """
     family = make_family(problem.family)
+    if problem.dirichlet_alpha is not None:
+        family = with_dirichlet_workers(family, problem.dirichlet_alpha, problem.num_workers)
     rows = len(jax.tree.leaves(family.data["train"])[0])
     shown = np.linspace(0, rows - 1, min(NUM_EXAMPLES, rows)).astype(int)
     examples = jax.tree.map(lambda x: np.asarray(x)[shown], family.data["train"])

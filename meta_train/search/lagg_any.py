@@ -15,12 +15,12 @@ from learned_opt.architectures.lagg_set import BOUNDS, lagg_set
 from learned_opt.base import LocalAlgorithm
 from learned_opt.per_parameter.round_features import NUM_FEATURES
 
-COSINE_WITH_MOMENTUM, WORKERS, LOCAL_STEPS, COSINE_OF_STEPS, SHARE_IN_FORCE, SHARED_COSINE, COSINE_WITH_STEP = (
-    1, 13, 14, 20, 21, 22, 23,
-)  # fmt: skip
-"""Columns of `round_features`: cos(D, m), log2 K / 5, log2 H / 5, c, q, q c, cos(D, u')."""
-OFFSET, SHARE, EVIDENCE = 0, 5, 6
-"""Outputs of the controller: z_0, z_5, z_6."""
+COSINE_WITH_MOMENTUM, AGREEMENT, IS_VECTOR, TREND, WORKERS, LOCAL_STEPS, ROOT_OF_AGE = 1, 2, 7, 10, 13, 14, 16
+COSINE_OF_STEPS, SHARE_IN_FORCE, SHARED_COSINE, COSINE_WITH_STEP = 20, 21, 22, 23
+"""Columns of `round_features`: cos(D, m), the workers' agreement, 1 for vectors, the loss's trend, log2 K / 5,
+log2 H / 5, 1 / sqrt(1 + age), c, q, q c, cos(D, u')."""
+OFFSET, RATE, SERVER, MOMENTUM, AVERAGE, SHARE, EVIDENCE, KAPPA = range(8)
+"""Outputs of the controller: z_0 .. z_7."""
 
 
 class Entry(NamedTuple):
@@ -34,20 +34,38 @@ class Entry(NamedTuple):
 
 
 ENTRIES = (
-    Entry(SHARE, None, 0.7, 0.6),
-    Entry(SHARE, WORKERS, 1.0, 2.9),
-    Entry(SHARE, LOCAL_STEPS, 1.0, -0.7),
-    Entry(EVIDENCE, None, 0.5, -0.4),
-    Entry(EVIDENCE, COSINE_OF_STEPS, 1.0, 1.0),
-    Entry(EVIDENCE, COSINE_WITH_STEP, 1.0, 0.5),
-    Entry(EVIDENCE, COSINE_WITH_MOMENTUM, 1.0, -0.5),
-    Entry(OFFSET, SHARE_IN_FORCE, 0.04, 0.0),
-    Entry(OFFSET, SHARED_COSINE, 0.08, 0.0),
+    Entry(SHARE, None, 0.7, 0.94),
+    Entry(SHARE, WORKERS, 1.0, 3.26),
+    Entry(SHARE, LOCAL_STEPS, 1.0, -0.65),
+    Entry(EVIDENCE, None, 0.5, -0.49),
+    Entry(EVIDENCE, COSINE_OF_STEPS, 1.0, 0.78),
+    Entry(EVIDENCE, COSINE_WITH_STEP, 1.0, 0.71),
+    Entry(EVIDENCE, COSINE_WITH_MOMENTUM, 1.0, -0.24),
+    Entry(EVIDENCE, AGREEMENT, 0.5, 0.0),
+    Entry(EVIDENCE, TREND, 0.5, 0.0),
+    Entry(OFFSET, None, 0.02, 0.0),
+    Entry(OFFSET, AGREEMENT, 0.04, 0.0),
+    Entry(OFFSET, SHARE_IN_FORCE, 0.04, -0.07),
+    Entry(OFFSET, SHARED_COSINE, 0.08, -0.4),
+    Entry(KAPPA, None, 0.5, 0.0),
+    Entry(KAPPA, ROOT_OF_AGE, 1.0, 0.5),
+    Entry(KAPPA, SHARE_IN_FORCE, 0.5, 0.0),
+    Entry(MOMENTUM, None, 0.5, 0.0),
+    Entry(MOMENTUM, WORKERS, 1.0, 0.0),
+    Entry(MOMENTUM, LOCAL_STEPS, 1.0, 0.0),
+    Entry(MOMENTUM, AGREEMENT, 1.0, 0.0),
+    Entry(MOMENTUM, SHARE_IN_FORCE, 0.5, 0.0),
+    Entry(SERVER, None, 0.3, 0.0),
+    Entry(SERVER, SHARE_IN_FORCE, 0.3, 0.0),
+    Entry(RATE, IS_VECTOR, 0.5, 0.0),
+    Entry(AVERAGE, None, 0.5, 0.0),
 )
 """How much of the step of a matrix is the orthogonal one, for K workers and H local steps; what speaks against it: that
-successive orthogonal steps do not agree, and that less of the last one should have been orthogonal (the derivative of
-the next loss with respect to the share, to first order); and the rate where steps are orthogonal. The first three begin
-where an earlier search over them alone had ended."""
+successive orthogonal steps do not agree, that less of the last one should have been orthogonal (the derivative of the
+next loss with respect to the share, to first order), and what the workers and the loss say; rates, where steps are
+orthogonal and elsewhere; how fast they follow the rounds, faster at first; the momentum for K workers, H local steps
+and their agreement; the server's rate, that of vectors, and the average. The share and what speaks against it begin
+where an earlier search over nine numbers had ended."""
 
 LOPT = lagg_set(controller_size=0, hidden_size=0)
 RECIPE = {"name": "relative_rmsprop", "learning_rate": WORKER_LEARNING_RATE, "floor": WORKER_FLOOR}

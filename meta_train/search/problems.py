@@ -9,6 +9,7 @@ class Problem(NamedTuple):
     Attributes:
       family: its name.
       num_workers, num_local_steps, batch_size, num_rounds: of a training.
+      dirichlet_alpha: how alike the workers' labels are (`tasks.augmentation.with_dirichlet_workers`); None: alike.
     """
 
     family: str
@@ -16,11 +17,13 @@ class Problem(NamedTuple):
     num_local_steps: int
     batch_size: int
     num_rounds: int
+    dirichlet_alpha: float | None = None
 
     @property
     def name(self) -> str:
         """E.g. "fmnist8_mlp32 K=8 H=4 B=16"."""
-        return f"{self.family} K={self.num_workers} H={self.num_local_steps} B={self.batch_size}"
+        data = "" if self.dirichlet_alpha is None else f" alpha={self.dirichlet_alpha:g}"
+        return f"{self.family} K={self.num_workers} H={self.num_local_steps} B={self.batch_size}{data}"
 
 
 META_TRAIN_PROBLEMS = (
@@ -46,6 +49,16 @@ META_TRAIN_PROBLEMS = (
     Problem("matrix_quadratics", 1, 8, 8, 160),
     Problem("coordinate_regression", 8, 4, 16, 120),
     Problem("coordinate_regression", 2, 16, 16, 80),
+    Problem("fmnist8_mlp32", 8, 4, 16, 120, 0.1),
+    Problem("fmnist8_mlp64x64", 4, 8, 8, 100, 0.5),
+    Problem("fmnist8_mlp32_few", 8, 4, 16, 100),
+    Problem("fmnist8_mlp32_few", 2, 4, 8, 160),
+    Problem("fmnist8_linear", 8, 4, 16, 100),
+    Problem("fmnist8_contrastive", 8, 4, 16, 100),
+    Problem("fmnist8_contrastive", 2, 8, 16, 100),
+    Problem("tensor_factors", 8, 4, 16, 120),
+    Problem("tensor_factors", 1, 8, 16, 120),
+    Problem("waves_rnn", 8, 4, 16, 100),
 )
 """Of META_TRAIN, with few and many workers and local steps."""
 
@@ -58,5 +71,10 @@ META_VALID_PROBLEMS = (
     Problem("fmnist24_mlp128", 8, 4, 8, 120),
     Problem("matrix_quadratics_exact", 8, 4, 8, 160),
     Problem("coordinate_regression_wide", 8, 4, 16, 160),
+    Problem("fmnist8_mlp128", 8, 4, 16, 160, 0.2),
+    Problem("fmnist8_mlp64x64_few", 8, 4, 16, 100),
+    Problem("fmnist8_contrastive_wide", 8, 4, 16, 100),
+    Problem("tensor_factors_wide", 8, 4, 16, 120),
+    Problem("waves_rnn_wide", 8, 4, 16, 100),
 )
 """Of META_VALID: what a finished search is chosen by."""

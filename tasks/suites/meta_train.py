@@ -2,15 +2,19 @@
 
 from tasks.augmentation import with_label_noise, with_reduced_batches, with_reparametrisation
 from tasks.base import TaskFamily
+from tasks.datasets.fewer_examples import fewer_examples
 from tasks.datasets.image_size import enlarged
 from tasks.datasets.markov_text import markov_chain, markov_text
+from tasks.families.images.contrastive import contrastive
 from tasks.families.images.image_cnn import image_cnn
 from tasks.families.images.image_mlp import image_mlp
 from tasks.families.sequences.text_transformer import text_transformer
+from tasks.families.sequences.waves_rnn import waves_rnn
 from tasks.families.theory.coordinate_regression import coordinate_regression
 from tasks.families.theory.matrix_quadratics import matrix_quadratics
 from tasks.families.theory.quadratics import quadratics
 from tasks.families.theory.teacher_student import teacher_student
+from tasks.families.theory.tensor_factors import tensor_factors
 from tasks.networks.variants import Variants
 from tasks.suites.entry import SuiteEntry, fashion_mnist_8
 
@@ -131,5 +135,41 @@ META_TRAIN: dict[str, SuiteEntry] = {
         dataset="random_waves",
         architecture="tanh_coordinate_network",
         num_params=1_185,
+    ),
+    "fmnist8_mlp32_few": SuiteEntry(
+        make=lambda: image_mlp(fewer_examples(fashion_mnist_8(), 256), (32,), "fmnist8_mlp32_few"),
+        description="fmnist8_mlp32 with 256 training images, all of which it can fit",
+        dataset="fashion_mnist",
+        architecture="mlp",
+        num_params=2_410,
+    ),
+    "fmnist8_linear": SuiteEntry(
+        make=lambda: image_mlp(fashion_mnist_8(), (), "fmnist8_linear"),
+        description="Fashion-MNIST at 8x8, softmax regression",
+        dataset="fashion_mnist",
+        architecture="softmax_regression",
+        num_params=650,
+    ),
+    "fmnist8_contrastive": SuiteEntry(
+        make=lambda: contrastive(fashion_mnist_8(), name="fmnist8_contrastive"),
+        description="Fashion-MNIST at 8x8 without labels, alignment and uniformity of the features of an MLP",
+        dataset="fashion_mnist",
+        architecture="contrastive_mlp",
+        num_params=5_216,
+        paper="Wang & Isola 2020, arXiv 2005.10242",
+    ),
+    "tensor_factors": SuiteEntry(
+        make=tensor_factors,
+        description="Completion of a 12 x 12 x 12 tensor of rank 3 by five factors, no noise",
+        dataset="tensor_entries",
+        architecture="tensor_factors",
+        num_params=180,
+    ),
+    "waves_rnn": SuiteEntry(
+        make=waves_rnn,
+        description="The next value of a sum of three waves, Elman network of width 24, no noise",
+        dataset="waves",
+        architecture="elman_rnn",
+        num_params=649,
     ),
 }

@@ -59,6 +59,7 @@ def shapes(family):
         ("ghost_norm_mlp,dataset=my_letters,hidden_sizes=(4,)", "my_letters_ghost_norm_mlp", [(4, 5), (36, 4)]),
         ("width_mlp,dataset=my_letters,width=8,base_width=4", "my_letters_width_mlp", [(8, 5), (8, 8), (36, 8)]),
         ("barlow_twins,dataset=my_letters,hidden=4,size=3", "my_letters_barlow_twins", [(4, 3), (36, 4)]),
+        ("contrastive,dataset=my_letters,hidden_sizes=(4,),size=3", "my_letters_contrastive", [(4, 3), (36, 4)]),
         ("sparse_rnn,dataset=my_text,hidden_size=4", "my_text_sparse_rnn", None),
         ("fmnist8_mlp32", "fmnist8_mlp32", [(32, 10), (64, 32)]),
         (f"{__file__}:toy", "toy", [(4, 3)]),

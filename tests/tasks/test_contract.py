@@ -39,6 +39,8 @@ BATCH_NORMALISED = {
     "omniglot8_barlow_twins",
     "omniglot8_ghost_norm",
     "monge_map",
+    "fmnist8_contrastive",
+    "fmnist8_contrastive_wide",
 }
 """Families whose loss is a function of the whole batch."""
 QUICK = (
