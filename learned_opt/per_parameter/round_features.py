@@ -12,6 +12,7 @@ the workers' own, and l the mean loss of the round:
     c = cos(u, u') of the last two orthogonal steps, which weighs all directions of a matrix alike (far from 0 where the
     small ones go somewhere, about 0 and below where they are noise or undo each other), the share q of them in force,
     q c, and cos(D, u'): less than cos(D, m) says that less of the step before should have been orthogonal
+    log2 of the shorter side of a matrix
 
 Logarithms and ages are divided by constants that bring them to about +-1. A number that is undefined (no round before,
 a single worker, no losses) is 0.
@@ -19,6 +20,7 @@ a single worker, no losses) is 0.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 LOSS_DECAYS = (0.5, 0.85, 0.96)
 """Decays per round of the running means of the loss: over about 2, 7 and 25 rounds."""
-NUM_FEATURES = 24
+NUM_FEATURES = 25
 _SMALLEST = 1e-30
 
 
@@ -45,6 +47,7 @@ class TensorSums(NamedTuple):
       uu, du: sum of squares of u', inner product of D with it.
       workers: mean over the workers of their sums of squares; equals `dd` for a single one.
       is_vector: 1 where the tensor has fewer than two dimensions.
+      shorter_side: of the tensor as a matrix whose columns are its last axis; 1 for vectors.
     """
 
     size: Float[Array, "tensors"]
@@ -58,6 +61,7 @@ class TensorSums(NamedTuple):
     du: Float[Array, "tensors"]
     workers: Float[Array, "tensors"]
     is_vector: Float[Array, "tensors"]
+    shorter_side: Float[Array, "tensors"]
 
 
 def tensor_sums(leaves, previous, momenta, orthogonal, xs, worker_mean) -> TensorSums:
@@ -83,6 +87,7 @@ def tensor_sums(leaves, previous, momenta, orthogonal, xs, worker_mean) -> Tenso
         du=sums(leaves, orthogonal),
         workers=workers,
         is_vector=jnp.asarray([float(x.ndim < 2) for x in xs], jnp.float32),
+        shorter_side=jnp.asarray([_shorter_side(x.shape) for x in xs], jnp.float32),
     )
 
 
@@ -151,10 +156,14 @@ def round_features(
         jnp.float32(0 if num_steps is None else 1),
     ]
     known = jnp.where(is_cosine(step_cosines), step_cosines, 0)
-    of_steps = [known, shares, shares * known, _cosine(sums.du, sums.dd, sums.uu)]
+    of_steps = [known, shares, shares * known, _cosine(sums.du, sums.dd, sums.uu), jnp.log2(sums.shorter_side) / 5]
     columns = of_tensors + [jnp.broadcast_to(x, tensors) for x in of_round] + of_steps
     # Of a round that is not finite, which moves nothing.
     return jnp.nan_to_num(jnp.stack(columns, axis=-1), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _shorter_side(shape):
+    return float(max(1, min(math.prod(shape[:-1]), shape[-1]))) if len(shape) > 1 else 1.0
 
 
 def _cosine(product, a, b):

@@ -51,6 +51,8 @@ META_TRAIN_PROBLEMS = (
     Problem("coordinate_regression", 2, 16, 16, 80),
     Problem("fmnist8_mlp32", 8, 4, 16, 120, 0.1),
     Problem("fmnist8_mlp64x64", 4, 8, 8, 100, 0.5),
+    Problem("fmnist8_mlp64x64", 8, 4, 16, 120, 0.2),
+    Problem("fmnist8_cnn", 8, 4, 8, 80, 0.2),
     Problem("fmnist8_mlp32_few", 8, 4, 16, 100),
     Problem("fmnist8_mlp32_few", 2, 4, 8, 160),
     Problem("fmnist8_linear", 8, 4, 16, 100),

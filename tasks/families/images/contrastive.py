@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
+from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
 from tasks.families.images.self_supervised import (
     feature_metrics,
     sample_with_seeds,
@@ -75,10 +75,6 @@ def contrastive(
     encoder = ContrastiveEncoder(tuple(hidden_sizes), size)
     image_shape = data["train"]["image"].shape[1:]
 
-    def sample(key: Key[Array, ""]) -> TaskConfig:
-        del key
-        return {}
-
     def task(task_config: TaskConfig, data: Data) -> Task:
         del task_config
 
@@ -102,4 +98,4 @@ def contrastive(
 
         return Task(init, loss, sample_batch, metrics)
 
-    return TaskFamily(name, with_seeds(data), sample, task, 1.0, whole_with_seeds)
+    return TaskFamily(name, with_seeds(data), samples_nothing, task, 1.0, whole_with_seeds)

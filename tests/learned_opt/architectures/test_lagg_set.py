@@ -8,12 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt.algorithms.auto_diloco import NO_COSINE, auto_diloco
+from learned_opt.algorithms.auto_diloco import KAPPA, NO_COSINE, auto_diloco
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.round import local_rates, simulate
 from learned_opt.architectures import from_config
 from learned_opt.architectures.lagg_set import BOUNDS, LARGEST_OFFSET, lagg_set
-from learned_opt.per_parameter.round_features import NUM_FEATURES, TensorSums, round_features
+from learned_opt.per_parameter.round_features import NUM_FEATURES, TensorSums, round_features, tensor_sums
 
 PARAMS = {
     "w": np.asarray([[0.5, -1.0], [0.1, 2.0], [0.3, 0.4]], np.float32),
@@ -159,7 +159,7 @@ def test_features_of_a_known_round():
     sums = TensorSums(
         size=4 * one, dd=one, pp=4 * one, mm=one, xx=4 * one, dp=jnp.asarray([2.0, -1.0]), dm=0 * one,
         uu=4 * one, du=one,
-        workers=jnp.asarray([1.0, 4.0]), is_vector=jnp.asarray([0.0, 1.0]),
+        workers=jnp.asarray([1.0, 4.0]), is_vector=jnp.asarray([0.0, 1.0]), shorter_side=jnp.asarray([2.0, 1.0]),
     )  # fmt: skip
     found = round_features(
         sums,
@@ -181,14 +181,14 @@ def test_features_of_a_known_round():
     np.testing.assert_allclose(found[:, 3], np.log(0.25) / 4, rtol=1e-6)
     np.testing.assert_allclose(found[:, 8], 0.5)
     np.testing.assert_allclose(found[:, 10:13], [[0, 4 * -0.5, 4 * -0.5]] * 2, rtol=1e-6)
-    np.testing.assert_allclose(found[:, 20:], [[0, 0, 0, 0.5], [0.4, 0.5, 0.2, 0.5]], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 20:], [[0, 0, 0, 0.5, 0.2], [0.4, 0.5, 0.2, 0.5, 0]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("no_cosine", "no_loss"), [(NO_COSINE, np.inf), (np.nan, np.nan)])
 def test_undefined_features_are_zero(no_cosine, no_loss):
     """NaN stood for both in the states of earlier versions."""
     zeros = jnp.zeros(1)
-    sums = TensorSums(jnp.ones(1), *10 * [zeros])
+    sums = TensorSums(jnp.ones(1), *10 * [zeros], jnp.ones(1))
     found = round_features(
         sums,
         jnp.float32(no_cosine),
@@ -204,6 +204,25 @@ def test_undefined_features_are_zero(no_cosine, no_loss):
     )
     assert np.all(np.isfinite(found))
     np.testing.assert_array_equal(found[0, [8, 10, 11, 12, 20, 21, 22]], [0, 0, 0, 0, 0, 0.5, 0])
+
+
+def test_the_shorter_side_is_that_of_the_matrix_of_a_tensor():
+    leaves = [jnp.ones(shape) for shape in ((3, 3, 4, 8), (64, 6), (7,), (), (5, 1))]
+    sums = tensor_sums(leaves, leaves, leaves, leaves, leaves, None)
+    np.testing.assert_array_equal(sums.shorter_side, [8, 6, 1, 1, 1])
+
+
+def test_the_rate_follows_the_rounds_as_fast_as_the_controller_says():
+    """exp(BOUNDS[7] tanh(b)) times the rule's kappa, for every tensor alike."""
+    lopt, own = lagg_set(0, 0), workers_of(4, 4)
+    theta = lopt.init(jax.random.key(0))
+    theta["controller"]["b1"] = theta["controller"]["b1"].at[7].set(0.3)
+    faster = steps_of(lopt.transform(theta), own)[-1][1]
+    kappa = KAPPA * np.exp(BOUNDS[7] * np.tanh(0.3))
+    by_hand = steps_of(auto_diloco(kappa=kappa), own)[-1][1]
+    rule = steps_of(auto_diloco(), own)[-1][1]
+    assert abs(np.log(by_hand["w"] / rule["w"])) > 0.01
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), faster, by_hand)
 
 
 def test_config_and_bad_sizes():
