@@ -15,10 +15,9 @@ from learned_opt.architectures.lagg_set import BOUNDS, lagg_set
 from learned_opt.base import LocalAlgorithm
 from learned_opt.per_parameter.round_features import NUM_FEATURES
 
-COSINE_WITH_LAST, COSINE_WITH_MOMENTUM, AGREEMENT, IS_VECTOR, TREND = 0, 1, 2, 7, 10
-WORKERS, LOCAL_STEPS, ROOT_OF_AGE = 13, 14, 16
+COSINE_WITH_MOMENTUM, AGREEMENT, IS_VECTOR, TREND, WORKERS, LOCAL_STEPS, ROOT_OF_AGE = 1, 2, 7, 10, 13, 14, 16
 COSINE_OF_STEPS, SHARE_IN_FORCE, SHARED_COSINE, COSINE_WITH_STEP, SHORTER_SIDE = 20, 21, 22, 23, 24
-"""Columns of `round_features`: cos(D, D'), cos(D, m), the workers' agreement, 1 for vectors, the loss's trend,
+"""Columns of `round_features`: cos(D, m), the workers' agreement, 1 for vectors, the loss's trend,
 log2 K / 5, log2 H / 5, 1 / sqrt(1 + age), c, q, q c, cos(D, u'), log2 of a matrix's shorter side / 5."""
 OFFSET, RATE, SERVER, MOMENTUM, AVERAGE, SHARE, EVIDENCE, KAPPA = range(8)
 """Outputs of the controller: z_0 .. z_7."""
@@ -35,34 +34,32 @@ class Entry(NamedTuple):
 
 
 ENTRIES = (
-    Entry(SHARE, None, 0.7, 2.04),
-    Entry(SHARE, WORKERS, 1.0, 3.61),
-    Entry(SHARE, LOCAL_STEPS, 1.0, -1.37),
-    Entry(SHARE, SHORTER_SIDE, 1.0, 0.0),
-    Entry(EVIDENCE, None, 0.5, -0.33),
-    Entry(EVIDENCE, COSINE_OF_STEPS, 1.0, 1.77),
-    Entry(EVIDENCE, COSINE_WITH_STEP, 1.0, 0.2),
-    Entry(EVIDENCE, COSINE_WITH_MOMENTUM, 1.0, 0.02),
-    Entry(EVIDENCE, COSINE_WITH_LAST, 0.5, 0.0),
-    Entry(EVIDENCE, AGREEMENT, 0.5, -0.34),
-    Entry(EVIDENCE, TREND, 0.5, -0.09),
-    Entry(EVIDENCE, SHORTER_SIDE, 0.5, 0.0),
-    Entry(OFFSET, None, 0.02, -0.11),
-    Entry(OFFSET, AGREEMENT, 0.04, 0.16),
-    Entry(OFFSET, SHARE_IN_FORCE, 0.04, 0.14),
-    Entry(OFFSET, SHARED_COSINE, 0.08, -0.47),
-    Entry(KAPPA, None, 0.5, -0.34),
-    Entry(KAPPA, ROOT_OF_AGE, 1.0, 0.32),
-    Entry(KAPPA, SHARE_IN_FORCE, 0.5, 0.66),
-    Entry(MOMENTUM, None, 0.5, 0.38),
-    Entry(MOMENTUM, WORKERS, 1.0, -0.97),
-    Entry(MOMENTUM, LOCAL_STEPS, 1.0, 0.21),
-    Entry(MOMENTUM, AGREEMENT, 1.0, 0.12),
-    Entry(MOMENTUM, SHARE_IN_FORCE, 0.5, 1.0),
-    Entry(SERVER, None, 0.3, 0.33),
-    Entry(SERVER, SHARE_IN_FORCE, 0.3, 0.73),
-    Entry(RATE, IS_VECTOR, 0.5, 0.56),
-    Entry(AVERAGE, None, 0.5, -0.74),
+    Entry(SHARE, None, 0.7, 2.16),
+    Entry(SHARE, WORKERS, 1.0, 3.03),
+    Entry(SHARE, LOCAL_STEPS, 1.0, -0.81),
+    Entry(SHARE, SHORTER_SIDE, 1.0, 0.21),
+    Entry(EVIDENCE, None, 0.5, 0.01),
+    Entry(EVIDENCE, COSINE_OF_STEPS, 1.0, 2.02),
+    Entry(EVIDENCE, COSINE_WITH_STEP, 1.0, 0.4),
+    Entry(EVIDENCE, COSINE_WITH_MOMENTUM, 1.0, 0.24),
+    Entry(EVIDENCE, AGREEMENT, 0.5, -0.45),
+    Entry(EVIDENCE, TREND, 0.5, 0.25),
+    Entry(EVIDENCE, SHORTER_SIDE, 0.5, 0.11),
+    Entry(OFFSET, None, 0.02, -0.39),
+    Entry(OFFSET, AGREEMENT, 0.04, 0.34),
+    Entry(OFFSET, TREND, 0.04, 0.0),
+    Entry(OFFSET, SHARE_IN_FORCE, 0.04, 0.3),
+    Entry(OFFSET, SHARED_COSINE, 0.08, -0.49),
+    Entry(KAPPA, None, 0.5, -0.29),
+    Entry(KAPPA, ROOT_OF_AGE, 1.0, -0.23),
+    Entry(KAPPA, SHARE_IN_FORCE, 0.5, 0.92),
+    Entry(MOMENTUM, None, 0.5, 0.79),
+    Entry(MOMENTUM, WORKERS, 1.0, -1.32),
+    Entry(MOMENTUM, SHARE_IN_FORCE, 0.5, 1.26),
+    Entry(SERVER, None, 0.3, 0.46),
+    Entry(SERVER, SHARE_IN_FORCE, 0.3, 1.18),
+    Entry(RATE, IS_VECTOR, 0.5, -0.21),
+    Entry(AVERAGE, None, 0.5, -0.63),
 )
 """How much of the step of a matrix is the orthogonal one, for K workers and H local steps; what speaks against it: that
 successive orthogonal steps do not agree, that less of the last one should have been orthogonal (the derivative of the
