@@ -1,4 +1,4 @@
-"""The report of one or more run folders: report.html, report.md and tables/*.csv.
+"""The report of one or more run folders: report.html, report.md, tables/*.csv and, of axes, axes.svg.
 
 Nothing in it depends on the time or the machine that writes it: the same result files give the same bytes.
 """
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.protocol import EvalProtocol
+from eval.report.axes_figure import axes_figure
 from eval.report.cell_tables import axis_table, cell_table, price_table
 from eval.report.curve_panels import diagnostic_curves, metric_curves, training_curves
 from eval.report.detail_tables import (
@@ -32,6 +33,9 @@ from eval.scores.targets import targets
 from eval.sweep.plan import PLAN_FILE, Cell, SweepPlan, reference_name
 from eval.sweep.sweep import Sweep, load_sweep
 from learned_opt.atomic_file import write_atomic
+
+AXES_TITLE = "Over its anchor along the axes"
+AXES_WORDS = "Below 1 the learned optimizer ends lower than its anchor; axes.svg holds the figure."
 
 
 def load_run(path: str | os.PathLike[str]) -> Sweep:
@@ -95,6 +99,9 @@ def write_report(
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     for table in (table for section in sections for table in section.tables):
         write_atomic(folder / "tables" / f"{table.slug}.csv", _csv(table).encode())
+    for section in sections:
+        if section.title == AXES_TITLE:
+            write_atomic(folder / "axes.svg", section.figures[0][1].encode())
     write_atomic(folder / "report.md", markdown_page(title, sections).encode())
     write_atomic(folder / "report.html", html_page(title, sections).encode())
     return folder / "report.html"
@@ -139,6 +146,9 @@ def _result_sections(sweeps: Sequence[Sweep], cells: dict[str, Results], network
             ("Performance profiles", profile_figure(everything)),
         ]
     sections.append(Section("Results", (), tuple(figures), (speed_table(everything), outcome_table(everything))))
+    axes = axes_figure(sweeps)
+    if axes is not None:
+        sections.append(Section(AXES_TITLE, (AXES_WORDS,), ((AXES_TITLE, axes),)))
     for sweep in sweeps:
         if sweep.plan.kind == "axis" and sweep.finished:
             figure = (f"{sweep.plan.name}", axis_figure(sweep))

@@ -183,12 +183,14 @@ def test_csv_and_page_hold_the_same_rows(reported):
     assert "test relative_l2" in cell_header and "test accuracy" not in cell_header
 
 
-def test_an_axis_has_its_curve_and_table(tmp_path):
+def test_an_axis_has_its_curve_and_table_and_what_learning_adds(tmp_path):
     plan = axis_plan("num_local_steps", TOY, values=(1, 4))
-    cells = {c.name: results(*few(), protocol=c.protocol) for c in plan.cells}
+    anchor = contender("mine_anchor", CURVES, kind="anchor", details={"anchor_of": ["mine"]})
+    cells = {c.name: results(*few(), anchor, protocol=c.protocol) for c in plan.cells}
     run = write_run(tmp_path / "axis", plan, cells)
     page = write_report([run]).read_text()
     assert "Axis num_local_steps" in page and (run / "tables" / "axis_num_local_steps.csv").exists()
+    assert (run / "axes.svg").read_text().startswith("<?xml")
 
 
 def test_one_comparison_is_a_run_too(tmp_path):
