@@ -186,7 +186,8 @@ def test_csv_and_page_hold_the_same_rows(reported):
 def test_an_axis_has_its_curve_and_table_and_what_learning_adds(tmp_path):
     plan = axis_plan("num_local_steps", TOY, values=(1, 4))
     anchor = contender("mine_anchor", CURVES, kind="anchor", details={"anchor_of": ["mine"]})
-    cells = {c.name: results(*few(), anchor, protocol=c.protocol) for c in plan.cells}
+    mine = contender("mine", 0.7 * CURVES, kind="learned")
+    cells = {c.name: results(*few()[:2], mine, anchor, protocol=c.protocol) for c in plan.cells}
     run = write_run(tmp_path / "axis", plan, cells)
     page = write_report([run]).read_text()
     assert "Axis num_local_steps" in page and (run / "tables" / "axis_num_local_steps.csv").exists()
