@@ -1,5 +1,7 @@
 """`python -m meta_train.search --run-dir runs/lagg_any`: searches the numbers of `lagg_any`; again to go on.
 
+`--from-anchor --problems TASK,num_workers=4,...` searches them for problems of your own, from the hand-made rule.
+
 Writes `generations.jsonl` (scores and the mean of the search), `lagg_any.safetensors` (that mean, averaged over the
 last third of the generations) and `validation.json` (its scores on META_VALID). A score is the mean difference of log
 losses from the anchor's, same initial parameters and batches; every generation has new ones.
@@ -20,7 +22,7 @@ from eval.machine.command_line import fail, parse_flags
 from learned_opt.checkpoint import save
 from meta_train.search import lagg_any
 from meta_train.search.curves import Curves, build_curves, score
-from meta_train.search.problems import META_TRAIN_PROBLEMS, META_VALID_PROBLEMS, Problem
+from meta_train.search.problems import META_TRAIN_PROBLEMS, META_VALID_PROBLEMS, Problem, problem_of
 
 VALID_SEEDS = [500_001, 500_002]
 
@@ -35,6 +37,9 @@ class Search:
       population: candidates per generation.
       sigma: first standard deviation, in units of the entries' scales.
       seed: of candidates, tasks, parameters and batches.
+      from_anchor: begin with all numbers at zero, the hand-made rule, and not where earlier searches have ended.
+      problems: what to train, each TASK[,num_workers=8][,num_local_steps=4][,batch_size=16][,max_unroll_length=200];
+        none: those of META_TRAIN, and META_VALID to validate on.
     """
 
     run_dir: Path = Path("runs/lagg_any")
@@ -42,6 +47,16 @@ class Search:
     population: int = 12
     sigma: float = 0.3
     seed: int = 0
+    from_anchor: bool = False
+    problems: tuple[str, ...] = ()
+
+    def trained(self) -> tuple[Problem, ...]:
+        """What candidates are judged on."""
+        return tuple(map(problem_of, self.problems)) or META_TRAIN_PROBLEMS
+
+    def validated(self) -> tuple[Problem, ...]:
+        """What the result is judged on, with seeds of its own."""
+        return tuple(map(problem_of, self.problems)) or META_VALID_PROBLEMS
 
 
 def search(options: Search) -> None:
@@ -52,13 +67,15 @@ def search(options: Search) -> None:
     """
     check(options)
     log = options.run_dir / "generations.jsonl"
-    found = CMA(lagg_any.start(), options.sigma, population_size=options.population, seed=options.seed)
+    start = lagg_any.start()
+    start = np.zeros_like(start) if options.from_anchor else start
+    found = CMA(start, options.sigma, population_size=options.population, seed=options.seed)
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     for row in rows:
         # The strategy is a function of its seed and what it was told.
         found.tell([(found.ask(), total) for total in row["totals"]])
-    programs = programs_of(META_TRAIN_PROBLEMS)
-    start = time.monotonic()
+    programs = programs_of(options.trained())
+    began = time.monotonic()
     for generation in range(len(rows), options.generations):
         candidates = np.stack([found.ask() for _ in range(options.population)])
         seeds = [options.seed * 100_000 + 1_000 + generation]
@@ -67,7 +84,7 @@ def search(options: Search) -> None:
         found.tell(list(zip(candidates, totals.tolist(), strict=True)))
         row = {
             "generation": generation,
-            "seconds": round(time.monotonic() - start, 1),
+            "seconds": round(time.monotonic() - began, 1),
             "best": totals.min(),
             "mean": totals.mean(),
             "mean_of_search": found.mean.tolist(),
@@ -105,7 +122,10 @@ def check(options: Search) -> None:
             "least 1 generation of 4 candidates and a sigma above 0"
         )
     file = options.run_dir / "search.json"
+    options.trained()
     now = {"population": options.population, "sigma": options.sigma, "seed": options.seed}
+    now |= {"from_anchor": True} if options.from_anchor else {}
+    now |= {"problems": list(options.problems)} if options.problems else {}
     if file.exists() and (then := json.loads(file.read_text())) != now:
         raise ValueError(f"{options.run_dir} holds a search with {then}, not {now}: use another --run-dir")
     options.run_dir.mkdir(parents=True, exist_ok=True)
@@ -123,7 +143,7 @@ def result(options: Search) -> tuple[np.ndarray, int]:
 def export(options: Search) -> None:
     """Writes the optimizer of the result."""
     candidate, generations = result(options)
-    problems = META_TRAIN_PROBLEMS
+    problems = options.trained()
     save(
         options.run_dir / "lagg_any.safetensors",
         lagg_any.LOPT,
@@ -144,8 +164,8 @@ def export(options: Search) -> None:
 
 
 def validate(options: Search) -> dict[str, float]:
-    """Scores of the result on META_VALID, and their mean."""
-    found = scores_of(programs_of(META_VALID_PROBLEMS), result(options)[0][None], VALID_SEEDS)
+    """Scores of the result on the problems to validate on, and their mean."""
+    found = scores_of(programs_of(options.validated()), result(options)[0][None], VALID_SEEDS)
     scores = {name: float(x[0]) for name, x in found.items()}
     for name, x in scores.items():
         print(f"{name}: {x:+.4f}")
@@ -160,8 +180,8 @@ def main(arguments: list[str]) -> int:
     try:
         options = parse_flags(Search(), program, Search.__doc__, arguments)
         search(options)
-        print(f"mean over META_VALID: {validate(options)['mean']:+.4f}")
-    except ValueError as error:
+        print(f"mean on validation: {validate(options)['mean']:+.4f}")
+    except (ValueError, FileNotFoundError) as error:
         return fail(program, error, 2)
     return 0
 

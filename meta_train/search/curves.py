@@ -9,10 +9,10 @@ import numpy as np
 
 from learned_opt.algorithms.round import simulate
 from learned_opt.base import LocalAlgorithm
+from meta_train.references import find_family
 from meta_train.search.problems import Problem
 from tasks.augmentation import with_dirichlet_workers
 from tasks.base import Batch, Data, TaskFamily
-from tasks.suites import make_family
 
 ROUNDS_PER_POINT = 4
 NUM_EXAMPLES = 384
@@ -34,8 +34,11 @@ def build_curves(problem: Problem, *algorithms: Callable[[Any], LocalAlgorithm])
     Args:
       problem: what is trained.
       *algorithms: candidate [D] -> the algorithm for one worker; each has a measurement of its own.
+
+    Raises:
+      ValueError, FileNotFoundError: as `meta_train.references.find_family`.
     """
-    family = make_family(problem.family)
+    family = find_family(problem.family)
     if problem.dirichlet_alpha is not None:
         family = with_dirichlet_workers(family, problem.dirichlet_alpha, problem.num_workers)
     rows = len(jax.tree.leaves(family.data["train"])[0])

@@ -1,13 +1,15 @@
-"""What candidates are judged on: families, workers and lengths as literal tables."""
+"""What candidates are judged on: families, workers and lengths as literal tables, or as text."""
 
 from typing import NamedTuple
+
+from meta_train.component import overrides, parse_component
 
 
 class Problem(NamedTuple):
     """Trainings of one family.
 
     Attributes:
-      family: its name.
+      family: its name, or another reference of a task.
       num_workers, num_local_steps, batch_size, num_rounds: of a training.
       dirichlet_alpha: how alike the workers' labels are (`tasks.augmentation.with_dirichlet_workers`); None: alike.
     """
@@ -24,6 +26,28 @@ class Problem(NamedTuple):
         """E.g. "fmnist8_mlp32 K=8 H=4 B=16"."""
         data = "" if self.dirichlet_alpha is None else f" alpha={self.dirichlet_alpha:g}"
         return f"{self.family} K={self.num_workers} H={self.num_local_steps} B={self.batch_size}{data}"
+
+
+READ = ("task", "num_workers", "num_local_steps", "batch_size", "max_unroll_length")
+"""Fields of a component that a problem has."""
+
+
+def problem_of(text: str) -> Problem:
+    """The problem `TASK[,num_workers=8][,num_local_steps=4][,batch_size=16][,max_unroll_length=200]`.
+
+    Raises:
+      ValueError: as `parse_component`, or another field of a component.
+    """
+    component = parse_component(text)
+    values = overrides(component)
+    own = {"name": component.name is not None, "weight": component.weight != 1}
+    for name in (*values, *(name for name, is_set in own.items() if is_set)):
+        if name not in READ:
+            raise ValueError(f"problem {text!r}: {name} has no meaning in a search; use {', '.join(READ[1:])}")
+    workers, steps, batch, rounds = (values.get(n, d) for n, d in zip(READ[1:], (8, 4, 16, 200), strict=True))
+    if min(workers, steps, batch) < 1 or rounds < 4:
+        raise ValueError(f"problem {text!r}: use at least 1 worker, local step and example, and 4 rounds")
+    return Problem(component.task, workers, steps, batch, rounds)
 
 
 META_TRAIN_PROBLEMS = (

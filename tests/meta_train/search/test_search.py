@@ -11,7 +11,7 @@ from learned_opt.checkpoint import load_checkpoint
 from meta_train.search import __main__ as command
 from meta_train.search import lagg_any
 from meta_train.search.curves import LARGEST_GAIN, LARGEST_LOSS, build_curves, score
-from meta_train.search.problems import META_TRAIN_PROBLEMS, META_VALID_PROBLEMS, Problem
+from meta_train.search.problems import META_TRAIN_PROBLEMS, META_VALID_PROBLEMS, Problem, problem_of
 from tasks.suites import META_TRAIN, META_VALID
 
 TINY = Problem("teacher_student", 2, 2, 2, 8)
@@ -65,8 +65,28 @@ def test_interrupted_and_continued_it_is_the_same_search(tmp_path, capsys, monke
     assert "holds a search with" in capsys.readouterr().err
 
 
+def test_problems_of_ones_own_are_searched_from_the_anchor(tmp_path, capsys):
+    text = "teacher_student,num_workers=2,num_local_steps=2,batch_size=2,max_unroll_length=8"
+    assert problem_of(text) == TINY and problem_of("fmnist8_mlp32") == Problem("fmnist8_mlp32", 8, 4, 16, 200)
+    run = ["--run-dir", str(tmp_path), "--generations", "1", "--population", "4"]
+    assert command.main([*run, "--from-anchor", "--problems", text]) == 0
+    card = load_checkpoint(tmp_path / "lagg_any.safetensors").card
+    assert card["task"] == "teacher_student" and card["num_workers"] == [2]
+    (row,) = map(json.loads, (tmp_path / "generations.jsonl").read_text().splitlines())
+    assert list(row["problems"]) == [f"{TINY.name} T=8"] and np.abs(row["mean_of_search"]).max() < 1
+    assert command.main([*run, "--from-anchor"]) == 2
+    assert "holds a search with" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    ("arguments", "says"), [(["--population", "1"], "population=1"), (["--generatons", "1"], "generatons")]
+    ("arguments", "says"),
+    [
+        (["--population", "1"], "population=1"),
+        (["--generatons", "1"], "generatons"),
+        (["--problems", "fmnist8_mlp32,sigma=1"], "sigma has no meaning in a search"),
+        (["--problems", "fmnist8_mlp32,num_workers=0"], "at least 1 worker"),
+        (["--problems", "fmnist8_mpl32"], "did you mean 'fmnist8_mlp32'"),
+    ],
 )
 def test_mistakes_are_one_line(arguments, says, tmp_path, capsys):
     assert command.main(["--run-dir", str(tmp_path / "run"), *arguments]) == 2
@@ -83,8 +103,8 @@ def test_the_result_is_averaged_over_the_last_third(tmp_path):
 
 
 def test_a_result_is_scored_on_meta_valid(tmp_path, monkeypatch):
-    made, make_family = [], meta_train.search.curves.make_family
-    monkeypatch.setattr(meta_train.search.curves, "make_family", lambda name: made.append(name) or make_family(name))
+    made, find_family = [], meta_train.search.curves.find_family
+    monkeypatch.setattr(meta_train.search.curves, "find_family", lambda name: made.append(name) or find_family(name))
     assert command.main(["--run-dir", str(tmp_path), "--generations", "1", "--population", "4"]) == 0
     scores = json.loads((tmp_path / "validation.json").read_text())
     (name,) = set(scores) - {"mean"}
