@@ -145,9 +145,10 @@ def _transform(theta, num_steps, phase, exp_mult, step_mult):
         def step_tensor(gradient, param, accumulators):
             gradient = clip_gradient(gradient)
             accumulators = update_accumulators(accumulators, gradient, decays)
-            outputs = apply_channel_mlp(mlp, velo_blocks(mlp["w0"], gradient, param, accumulators), epsilon=1e-5)
-            direction, magnitude = outputs[0], jnp.exp(exp_mult * outputs[1])
-            return -rate * step_mult * parameter_scale(param) * direction * magnitude, accumulators
+            blocks = velo_blocks(mlp, gradient, param, accumulators)
+            direction, magnitude = apply_channel_mlp(mlp, blocks, epsilon=1e-5, num_outputs=2)
+            size = rate * step_mult * parameter_scale(param)
+            return -size * direction * jnp.exp(exp_mult * magnitude), accumulators
 
         steps, accumulators = map_tensors(step_tensor, gradients, tensors, state.accumulators, num_results=2)
         count = jnp.asarray(optax.safe_increment(state.num_updates))

@@ -118,9 +118,12 @@ def descent_direction(
     decays = fixed_decays(_RMS_DECAY)
     accumulators = update_accumulators(accumulators, gradient, decays)
     corrected = _bias_corrected(accumulators, decays, count) if rule.bias_correction else None
-    blocks = velo_blocks(mlp["w0"], gradient, param, accumulators, 1e-8, unfactored=False, corrected=corrected)
-    outputs = apply_channel_mlp(mlp, blocks, _EPSILON, axes=(-2, -1) if gradient.ndim > 2 else None)
-    direction = outputs[0] * jnp.exp(rule.exp_mult * outputs[1])
+    blocks = velo_blocks(mlp, gradient, param, accumulators, 1e-8, unfactored=False, corrected=corrected)
+    # exp(0) needs no magnitude.
+    is_scaled = not (isinstance(rule.exp_mult, int | float) and rule.exp_mult == 0)
+    axes = (-2, -1) if gradient.ndim > 2 else None
+    outputs = apply_channel_mlp(mlp, blocks, _EPSILON, axes, num_outputs=2 if is_scaled else 1)
+    direction = outputs[0] * jnp.exp(rule.exp_mult * outputs[1]) if is_scaled else outputs[0]
     if rule.orthogonalize and gradient.ndim >= 2:
         direction = newton_schulz(direction)
     axes = tuple(range(gradient.ndim))[-2:]

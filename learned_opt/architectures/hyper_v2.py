@@ -25,7 +25,9 @@ from learned_opt.per_parameter.adafac_features import init_accumulators, update_
 from learned_opt.per_parameter.bounds import check_at_least_one
 from learned_opt.per_parameter.channel_mlp import apply_channel_mlp, init_channel_mlp
 from learned_opt.per_parameter.checked_transform import checked_transform
+from learned_opt.per_parameter.entry_means import entry_means
 from learned_opt.per_parameter.lstm import LstmState, init_linear, init_lstm, init_lstm_state, linear, lstm_step, start
+from learned_opt.per_parameter.mlp import SMALLEST_WRITTEN_OUT
 from learned_opt.per_parameter.tensor_groups import (
     as_rows,
     close_updates,
@@ -204,9 +206,10 @@ def _transform(theta, num_steps, *, exp_mult, step_mult, interpolation, keep_lst
             mlp, rate = own
             gradient = clip_gradient(gradient)
             accumulators = update_accumulators(accumulators, gradient, decays)
-            outputs = apply_channel_mlp(mlp, velo_blocks(mlp["w0"], gradient, param, accumulators), epsilon=1e-5)
-            direction, magnitude = outputs[0], jnp.exp(exp_mult * outputs[1])
-            return -rate * step_mult * parameter_scale(param) * direction * magnitude, accumulators
+            blocks = velo_blocks(mlp, gradient, param, accumulators)
+            direction, magnitude = apply_channel_mlp(mlp, blocks, epsilon=1e-5, num_outputs=2)
+            size = rate * step_mult * parameter_scale(param)
+            return -size * direction * jnp.exp(exp_mult * magnitude), accumulators
 
         own = from_rows(groups, (mlps, rates))
         steps, accumulators = map_tensors(step_tensor, gradients, tensors, state.accumulators, own, num_results=2)
@@ -223,18 +226,20 @@ def _statistics(param, accumulators) -> Float[Array, "12"]:
     As published: r too is multiplied by the first power of 1 / RMS(x), and its spread is taken about the means of m.
     """
     inverse = jax.lax.rsqrt(jnp.maximum(1e-9, jnp.mean(jnp.square(param))))
-    momentum, rms = accumulators.momentum * inverse, accumulators.rms * inverse
-    axes = tuple(range(1, momentum.ndim))
-    mean_momentum = jnp.mean(momentum, axis=axes, keepdims=True)
+    momentum, rms = accumulators.momentum, accumulators.rms
+    mean_momentum = jnp.mean(momentum, axis=tuple(range(1, momentum.ndim))) * inverse
     rank = sum(size > 1 for size in param.shape)
-    return jnp.concatenate(
-        [
-            _log_size(jnp.mean(rms)[None]),
-            jnp.asarray(np.arange(_NUM_RANKS) == rank, jnp.float32),
-            _log_size(jnp.mean(jnp.square(momentum - mean_momentum), axis=axes)),
-            _log_size(jnp.mean(jnp.square(rms[None] - mean_momentum), axis=axes)),
-        ]
-    )
+    one_hot = jnp.asarray(np.arange(_NUM_RANKS) == rank, jnp.float32)
+
+    def spreads(rms, *momentum):
+        of_momentum = [jnp.square(m * inverse - mean) for m, mean in zip(momentum, mean_momentum, strict=True)]
+        return (of_momentum + [jnp.square(rms * inverse - mean) for mean in mean_momentum],)
+
+    if param.size < SMALLEST_WRITTEN_OUT:
+        spread = jnp.stack([jnp.mean(x) for x in spreads(rms, *momentum)[0]])
+    else:
+        spread = entry_means(spreads, [rms, *momentum], param.shape)
+    return jnp.concatenate([_log_size(jnp.mean(rms)[None] * inverse), one_hot, _log_size(spread)])
 
 
 def _log_size(x):

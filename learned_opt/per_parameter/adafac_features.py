@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from learned_opt.per_parameter.entry_means import entry_means
+
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
 
@@ -213,34 +215,23 @@ def full_mean_squares(
     axes = factored_axes(gradient.shape)
     if axes is None:
         raise ValueError(f"shape {gradient.shape} is not factored: take the channels' own mean squares")
-    second, largest = axes
     _, _, row_factors, col_factors = _broadcast_moments(accumulators, axes)
-    row_weights = jnp.squeeze(jnp.square(row_factors), largest + 1)
-    col_weights = jnp.squeeze(jnp.square(col_factors), second + 1)
-    letters = "abcdefgh"[: gradient.ndim]
-    reduced = letters.replace(letters[largest], "")
-    weights = letters.replace(letters[second], "")
 
-    def mean(x):
-        return jnp.mean(x, axis=tuple(range(1, x.ndim)))
-
-    # Means over the largest axis, plain and weighted by the column factors, in one matrix product.
-    squares = jnp.square(accumulators.momentum)
-    both = jnp.stack([jnp.ones_like(col_weights), col_weights], axis=1) / gradient.shape[largest]
-    plain, by_col = jnp.moveaxis(jnp.einsum(f"j{letters},jz{weights}->jz{reduced}", squares, both), 1, 0)
-    inverse = 1 / (accumulators.rms + 1e-6)
-    gradient_by_col = jnp.einsum(f"{letters},j{weights}->j{reduced}", jnp.square(gradient), both[:, 1])
-    return jnp.concatenate(
-        [
-            jnp.stack([*(_mean_square(d) for d in deltas), _mean_square(params)]),
-            mean(plain),
-            jnp.stack([_mean_square(accumulators.rms)]),
-            mean(squares * inverse[None]),
-            jnp.stack([jnp.mean(inverse)]),
-            mean(gradient_by_col * row_weights),
-            mean(by_col * row_weights),
+    def squares(params, rms, gradient, *others):
+        inverse = 1 / (rms + 1e-6)
+        momenta, rows, cols = ([jnp.square(x) for x in others[i : i + 3]] for i in (0, 3, 6))
+        factors = [r * c for r, c in zip(rows, cols, strict=True)]
+        of_factors = [
+            *(jnp.square(x) for x in (*others[9:], params)),
+            *(jnp.square(gradient) * f for f in factors),
+            *(m * f for m, f in zip(momenta, factors, strict=True)),
         ]
-    )
+        return of_factors, [*momenta, jnp.square(rms), *(m * inverse for m in momenta), inverse]
+
+    arrays = [params, accumulators.rms, gradient, *accumulators.momentum, *row_factors, *col_factors, *deltas]
+    means = entry_means(squares, arrays, gradient.shape)
+    before, after = len(deltas) + 1, len(deltas) + 7
+    return jnp.concatenate([means[:before], means[after:], means[before:after]])
 
 
 def _broadcast_moments(accumulators, axes):
@@ -251,10 +242,6 @@ def _broadcast_moments(accumulators, axes):
     row_mean = jnp.mean(row, axis=second + 1, keepdims=True)
     row_factors = jax.lax.rsqrt(jnp.maximum(row / (row_mean + 1e-9), 1e-9))
     return row, col, row_factors, jax.lax.rsqrt(jnp.maximum(col, 1e-9))
-
-
-def _mean_square(x):
-    return jnp.mean(jnp.square(x))
 
 
 def first_layer_rows(num_deltas: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

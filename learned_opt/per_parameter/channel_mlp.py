@@ -4,7 +4,8 @@
 
 The channels come in blocks. A block may be constant along some axes of the tensor (row and column moments): it is
 multiplied by its part of W0 before it is broadcast, never stored once a parameter. Where the mean is taken over the
-whole tensor its scale is folded into W0.
+whole tensor its scale is folded into W0. Channels that come as a list, with their mean squares, are not stored either:
+the MLP is written out as scalar-times-array terms, which XLA fuses into one loop.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ class Block(NamedTuple):
 
     Attributes:
       weights: their rows of the first weight matrix.
-      values: broadcasts against S behind its first axis.
+      values: broadcasts against S behind its first axis; or a list of channels, each S.
+      mean_squares: of the channels of a list, over the whole tensor.
     """
 
     weights: Float[Array, "channels units"]
-    values: Float[Array, "channels ..."]
+    values: Float[Array, "channels ..."] | list[Float[Array, "*S"]]
+    mean_squares: Float[Array, "channels"] | None = None
 
 
 def init_channel_mlp(key: jax.Array, sizes: Sequence[int]) -> ChannelMlp:
@@ -56,8 +59,9 @@ def apply_channel_mlp(
     epsilon: float,
     axes: tuple[int, ...] | None = None,
     bias: Float[Array, "units"] | None = None,
-) -> Float[Array, "outputs *S"]:
-    """Normalises the channels and evaluates the MLP.
+    num_outputs: int | None = None,
+) -> Any:
+    """Normalises the channels and evaluates the MLP: its outputs [outputs, *S], or a list of them if written out.
 
     Args:
       mlp: of which `w0` is not read, the blocks have its rows.
@@ -65,17 +69,46 @@ def apply_channel_mlp(
       epsilon: added to the mean squares.
       axes: of S, from its end (negative), over which the mean squares are taken; None: all.
       bias: of the first layer, if not `b0`: with what inputs that are the same for every parameter add to it.
+      num_outputs: how many of the outputs are wanted, from the first; None: all.
     """
-    rank = max(block.values.ndim for block in blocks) - 1
+    bias = mlp["b0"] if bias is None else bias
+    last = len(mlp) // 2 - 1
+    layers = [(mlp[f"w{i}"], mlp[f"b{i}"]) for i in range(1, last + 1)]
+    layers[-1] = (layers[-1][0][:, :num_outputs], layers[-1][1][:num_outputs])
+    written_out = [block for block in blocks if isinstance(block.values, list)]
+    if written_out:
+        constant = [_contract(*_normalised(block, epsilon, axes)) for block in blocks if block is not written_out[0]]
+        return _written_out(written_out[0], constant, epsilon, bias, layers)
+    rank = max(jnp.ndim(block.values) for block in blocks) - 1
     outputs = sum(_contract(*_normalised(block, epsilon, axes)) for block in blocks)
-    outputs = outputs + _along_first(mlp["b0"] if bias is None else bias, rank)
-    for i in range(1, len(mlp) // 2):
-        outputs = _contract(mlp[f"w{i}"], jax.nn.relu(outputs)) + _along_first(mlp[f"b{i}"], rank)
+    outputs = outputs + _along_first(bias, rank)
+    for weights, bias in layers:
+        outputs = _contract(weights, jax.nn.relu(outputs)) + _along_first(bias, rank)
     return outputs
 
 
+def _written_out(block, constant, epsilon, bias, layers):
+    """The MLP for a list of channels; `constant` holds what other blocks add to the first layer, [units, ...]."""
+    weights = block.weights * jax.lax.rsqrt(epsilon + block.mean_squares)[:, None]
+    hidden = weighted_sums(weights, block.values, bias)
+    hidden = [sum((c[k] for c in constant), unit) for k, unit in enumerate(hidden)]
+    for weights, bias in layers:
+        hidden = weighted_sums(weights, [jax.nn.relu(unit) for unit in hidden], bias)
+    return hidden
+
+
+def weighted_sums(
+    weights: Float[Array, "terms sums"], terms: list[Float[Array, "*S"]], bias: Float[Array, "sums"]
+) -> list[Float[Array, "*S"]]:
+    """terms * weights + bias, each sum written out as scalars times arrays."""
+    return [
+        sum((w * x for w, x in zip(column, terms, strict=True)), start)
+        for column, start in zip(weights.T, bias, strict=True)
+    ]
+
+
 def _normalised(block, epsilon, axes):
-    weights, values = block
+    weights, values, _ = block
     if axes is None:
         mean_squares = jnp.mean(jnp.square(values), axis=tuple(range(1, values.ndim)))
         return weights * jax.lax.rsqrt(epsilon + mean_squares)[:, None], values

@@ -22,7 +22,9 @@ from learned_opt.per_parameter.adafac_features import (
     Decays,
     factored_axes,
 )
-from learned_opt.per_parameter.channel_mlp import Block
+from learned_opt.per_parameter.channel_mlp import Block, ChannelMlp
+from learned_opt.per_parameter.entry_means import entry_means
+from learned_opt.per_parameter.mlp import is_written_out
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -35,6 +37,8 @@ LARGEST_GRADIENT = 1000.0
 _FULL = np.arange(15)
 _ROW, _COL = np.asarray([15, 16, 17, 21, 22, 23]), np.asarray([18, 19, 20, 24, 25, 26])
 _WITH_FACTORS = np.asarray([27, 28, 29])
+_FROM_SQUARES = np.asarray([0, 1, 2, 6, 7, 8, 12, 13, 14, 15, 16, 3, 4, 5, 17, 9, 10, 11])
+"""Where the full channels' mean squares stand among those of `_mean_squares`, before it puts them in order."""
 
 
 def clip_gradient(gradient: Float[Array, "*S"]) -> Float[Array, "*S"]:
@@ -52,7 +56,7 @@ def fixed_decays(rms: float = 0.999) -> Decays:
 
 
 def velo_blocks(
-    w0: Float[Array, "30 units"],
+    mlp: ChannelMlp,
     gradient: Float[Array, "*S"],
     params: Float[Array, "*S"],
     accumulators: Accumulators,
@@ -63,7 +67,7 @@ def velo_blocks(
     """The channels of one tensor, from the new accumulators.
 
     Args:
-      w0: first weight matrix, rows in the order above.
+      mlp: with first weight matrix `w0`, rows in the order above.
       gradient: clipped.
       params: before the step.
       accumulators: after their update.
@@ -71,10 +75,21 @@ def velo_blocks(
       unfactored: whether a tensor of rank below 2 has the last five blocks.
       corrected: the accumulators with bias correction, from which all but the normalised gradient are then taken.
     """
+    w0 = mlp["w0"]
     axes = factored_axes(gradient.shape)
     rf, cf = _factors(accumulators, axes)
-    normalised_gradient = gradient[None] * rf * cf
     momentum, rms, row, col = accumulators if corrected is None else corrected
+    of_full = _FULL if axes is None else np.concatenate([_FULL, _WITH_FACTORS])
+    if axes is not None:
+        moment_factors = (rf, cf) if corrected is None else _factors(corrected, axes)
+        row, col = _broadcast(row, col, axes)
+        constant = [
+            Block(w0[_ROW], jnp.concatenate([row, jax.lax.rsqrt(row + 1e-8)])),
+            Block(w0[_COL], jnp.concatenate([col, jax.lax.rsqrt(col + 1e-8)])),
+        ]
+        if gradient.ndim == 2 and is_written_out(mlp, gradient.shape):
+            given = (gradient, params, momentum, rms, (rf, cf), moment_factors, epsilon)
+            return [Block(w0[of_full], _channels(*given), _mean_squares(*given)), *constant]
     inverse_rms = jax.lax.rsqrt(rms + epsilon)
     full = [
         jnp.stack([gradient, jnp.clip(gradient, -0.1, 0.1), params]),
@@ -82,25 +97,52 @@ def velo_blocks(
         rms[None],
         momentum * inverse_rms[None],
         inverse_rms[None],
-        normalised_gradient,
+        gradient[None] * rf * cf,
         (gradient * inverse_rms)[None],
     ]
-    if axes is None:
-        if not unfactored:
-            return [Block(w0[_FULL], jnp.concatenate(full))]
-        # Row and column channels are the same numbers here, listed once: their weights add up.
-        weights = jnp.concatenate([w0[_FULL], w0[_ROW] + w0[_COL], w0[_WITH_FACTORS]])
-        full += [row, jax.lax.rsqrt(row + 1e-8), momentum * jax.lax.rsqrt(row)]
-        return [Block(weights, jnp.concatenate(full))]
-    if corrected is not None:
-        rf, cf = _factors(corrected, axes)
-    full.append(momentum * rf * cf)
-    row, col = _broadcast(row, col, axes)
+    if axes is not None:
+        full.append(momentum * moment_factors[0] * moment_factors[1])
+        return [Block(w0[of_full], jnp.concatenate(full)), *constant]
+    if not unfactored:
+        return [Block(w0[of_full], jnp.concatenate(full))]
+    # Row and column channels are the same numbers here, listed once: their weights add up.
+    weights = jnp.concatenate([w0[of_full], w0[_ROW] + w0[_COL], w0[_WITH_FACTORS]])
+    full += [row, jax.lax.rsqrt(row + 1e-8), momentum * jax.lax.rsqrt(row)]
+    return [Block(weights, jnp.concatenate(full))]
+
+
+def _channels(gradient, params, momentum, rms, gradient_factors, moment_factors, epsilon):
+    """The full channels of a factored tensor, as a list."""
+    inverse_rms = jax.lax.rsqrt(rms + epsilon)
     return [
-        Block(w0[np.concatenate([_FULL, _WITH_FACTORS])], jnp.concatenate(full)),
-        Block(w0[_ROW], jnp.concatenate([row, jax.lax.rsqrt(row + 1e-8)])),
-        Block(w0[_COL], jnp.concatenate([col, jax.lax.rsqrt(col + 1e-8)])),
+        gradient,
+        jnp.clip(gradient, -0.1, 0.1),
+        params,
+        *momentum,
+        rms,
+        *(m * inverse_rms for m in momentum),
+        inverse_rms,
+        *(gradient * r * c for r, c in zip(*gradient_factors, strict=True)),
+        gradient * inverse_rms,
+        *(m * r * c for m, r, c in zip(momentum, *moment_factors, strict=True)),
     ]
+
+
+def _mean_squares(gradient, params, momentum, rms, gradient_factors, moment_factors, epsilon):
+    """Theirs, from other expressions of the same numbers: XLA stores an array that two loops need."""
+
+    def squares(gradient, params, rms, *others):
+        momenta = [jnp.square(m) for m in others[:3]]
+        rows, cols, moment_rows, moment_cols = ([jnp.square(x) for x in others[i : i + 3]] for i in (3, 6, 9, 12))
+        square, inverse = jnp.square(gradient), 1 / (rms + epsilon)
+        of_gradient = [square, jnp.square(jnp.clip(gradient, -0.1, 0.1)), jnp.square(params)]
+        of_gradient += [square * r * c for r, c in zip(rows, cols, strict=True)]
+        of_factors = [m * r * c for m, r, c in zip(momenta, moment_rows, moment_cols, strict=True)]
+        of_inverse = [jnp.square(rms), *(m * inverse for m in momenta), inverse, square * inverse]
+        return of_gradient, momenta + of_factors, of_inverse
+
+    arrays = [gradient, params, rms, *momentum, *(x for f in (*gradient_factors, *moment_factors) for x in f)]
+    return entry_means(squares, arrays, gradient.shape)[_FROM_SQUARES]
 
 
 def _factors(accumulators, axes):
