@@ -27,7 +27,7 @@ from learned_opt.per_parameter.channel_mlp import apply_channel_mlp, init_channe
 from learned_opt.per_parameter.checked_transform import checked_transform
 from learned_opt.per_parameter.entry_means import entry_means
 from learned_opt.per_parameter.lstm import LstmState, init_linear, init_lstm, init_lstm_state, linear, lstm_step, start
-from learned_opt.per_parameter.mlp import SMALLEST_WRITTEN_OUT
+from learned_opt.per_parameter.mlp import is_large
 from learned_opt.per_parameter.tensor_groups import (
     as_rows,
     close_updates,
@@ -235,10 +235,10 @@ def _statistics(param, accumulators) -> Float[Array, "12"]:
         of_momentum = [jnp.square(m * inverse - mean) for m, mean in zip(momentum, mean_momentum, strict=True)]
         return (of_momentum + [jnp.square(rms * inverse - mean) for mean in mean_momentum],)
 
-    if param.size < SMALLEST_WRITTEN_OUT:
-        spread = jnp.stack([jnp.mean(x) for x in spreads(rms, *momentum)[0]])
-    else:
+    if is_large(param.shape):
         spread = entry_means(spreads, [rms, *momentum], param.shape)
+    else:
+        spread = jnp.stack([jnp.mean(x) for x in spreads(rms, *momentum)[0]])
     return jnp.concatenate([_log_size(jnp.mean(rms)[None] * inverse), one_hot, _log_size(spread)])
 
 

@@ -70,12 +70,12 @@ class Features(NamedTuple):
     """Channels of one tensor of shape S before normalisation.
 
     Attributes:
-      full: channels with one value per parameter, each S, in the order of the MLP's rows.
+      full: channels with one value per parameter, in the order of the MLP's rows: [channels, *S], or a list of them.
       row: 6 channels (3 moments, 3 inverse roots), [6, *S with the largest axis 1]; None if not factored.
       col: the same with the second largest axis 1; None if not factored.
     """
 
-    full: list[Float[Array, "*S"]]
+    full: Float[Array, "channels *S"] | list[Float[Array, "*S"]]
     row: Float[Array, "6 ..."] | None
     col: Float[Array, "6 ..."] | None
 
@@ -163,6 +163,7 @@ def tensor_features(
     gradient: Float[Array, "*S"],
     params: Float[Array, "*S"],
     accumulators: Accumulators,
+    is_listed: bool = False,
 ) -> Features:
     """The channels of one tensor, from the new accumulators.
 
@@ -171,31 +172,29 @@ def tensor_features(
       gradient: what the accumulators average.
       params: the parameters before the step.
       accumulators: after `update_accumulators`.
+      is_listed: the full channels of a factored tensor as a list, for sums that are written out.
     """
-    momentum, rms = list(accumulators.momentum), accumulators.rms
+    momentum, rms = accumulators.momentum, accumulators.rms
     inverse_rms = jax.lax.rsqrt(rms + 1e-6)
-    full = [
-        *deltas,
-        params,
-        *momentum,
-        rms,
-        *(m * inverse_rms for m in momentum),
-        inverse_rms,
-    ]
     axes = factored_axes(gradient.shape)
+    # Few blocks of many channels: XLA makes one program of their concatenation, of single channels one each.
+    full = [jnp.stack([*deltas, params]), momentum, rms[None], momentum * inverse_rms[None], inverse_rms[None]]
     if axes is None:
-        second_moments = accumulators.row
-        factors = jax.lax.rsqrt(second_moments + 1e-9)
-        momentum_factors = jax.lax.rsqrt(second_moments + 1e-6)
-        full += [gradient * f for f in factors]
-        full += [m * f for m, f in zip(momentum, momentum_factors, strict=True)]
-        full += [*second_moments, *jax.lax.rsqrt(second_moments + 1e-8)]
-        return Features(full, row=None, col=None)
+        moments = accumulators.row
+        full += [gradient[None] * jax.lax.rsqrt(moments + 1e-9), momentum * jax.lax.rsqrt(moments + 1e-6)]
+        full += [moments, jax.lax.rsqrt(moments + 1e-8)]
+        return Features(jnp.concatenate(full), row=None, col=None)
     row, col, row_factors, col_factors = _broadcast_moments(accumulators, axes)
-    full += [gradient * r * c for r, c in zip(row_factors, col_factors, strict=True)]
-    full += [m * r * c for m, r, c in zip(momentum, row_factors, col_factors, strict=True)]
+    if is_listed:
+        momenta, factors = list(momentum), list(zip(row_factors, col_factors, strict=True))
+        channels = [*deltas, params, *momenta, rms, *(m * inverse_rms for m in momenta), inverse_rms]
+        channels += [gradient * r * c for r, c in factors]
+        channels += [m * r * c for m, (r, c) in zip(momenta, factors, strict=True)]
+    else:
+        full += [gradient[None] * row_factors * col_factors, momentum * row_factors * col_factors]
+        channels = jnp.concatenate(full)
     return Features(
-        full,
+        channels,
         row=jnp.concatenate([row, jax.lax.rsqrt(row + 1e-8)]),
         col=jnp.concatenate([col, jax.lax.rsqrt(col + 1e-8)]),
     )
@@ -237,11 +236,14 @@ def full_mean_squares(
 def _broadcast_moments(accumulators, axes):
     """Row and column moments and their Adafactor factors, each [3, *S with one axis of size 1]."""
     second, largest = axes
-    row = jnp.expand_dims(accumulators.row, largest + 1)
-    col = jnp.expand_dims(accumulators.col, second + 1)
-    row_mean = jnp.mean(row, axis=second + 1, keepdims=True)
+    row, col = accumulators.row, accumulators.col
+    row_mean = jnp.mean(row, axis=1 + second - (largest < second), keepdims=True)
+    # In the shape that the moments are stored in: otherwise each is computed once a shape that it is read in.
     row_factors = jax.lax.rsqrt(jnp.maximum(row / (row_mean + 1e-9), 1e-9))
-    return row, col, row_factors, jax.lax.rsqrt(jnp.maximum(col, 1e-9))
+    col_factors = jax.lax.rsqrt(jnp.maximum(col, 1e-9))
+    row, row_factors = (jnp.expand_dims(x, largest + 1) for x in (row, row_factors))
+    col, col_factors = (jnp.expand_dims(x, second + 1) for x in (col, col_factors))
+    return row, col, row_factors, col_factors
 
 
 def first_layer_rows(num_deltas: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from learned_opt.per_parameter.entry_means import mean_square_of_few
 from learned_opt.per_parameter.lstm import truncated_normal
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
+_FEW = 6
 ChannelMlp = dict[str, Any]
 """`w{i}` [inputs, outputs] and `b{i}` [outputs] of layer i, JAX or NumPy arrays."""
 
@@ -77,10 +79,10 @@ def apply_channel_mlp(
     layers[-1] = (layers[-1][0][:, :num_outputs], layers[-1][1][:num_outputs])
     written_out = [block for block in blocks if isinstance(block.values, list)]
     if written_out:
-        constant = [_contract(*_normalised(block, epsilon, axes)) for block in blocks if block is not written_out[0]]
+        constant = [_first_layer(block, epsilon, axes) for block in blocks if block is not written_out[0]]
         return _written_out(written_out[0], constant, epsilon, bias, layers)
     rank = max(jnp.ndim(block.values) for block in blocks) - 1
-    outputs = sum(_contract(*_normalised(block, epsilon, axes)) for block in blocks)
+    outputs = sum(_first_layer(block, epsilon, axes) for block in blocks)
     outputs = outputs + _along_first(bias, rank)
     for weights, bias in layers:
         outputs = _contract(weights, jax.nn.relu(outputs)) + _along_first(bias, rank)
@@ -89,31 +91,36 @@ def apply_channel_mlp(
 
 def _written_out(block, constant, epsilon, bias, layers):
     """The MLP for a list of channels; `constant` holds what other blocks add to the first layer, [units, ...]."""
-    weights = block.weights * jax.lax.rsqrt(epsilon + block.mean_squares)[:, None]
-    hidden = weighted_sums(weights, block.values, bias)
+    # Number by number: otherwise XLA makes a small program of every column.
+    scales = jax.lax.rsqrt(epsilon + block.mean_squares)
+    hidden = _weighted_sums(
+        [[w * s for w, s in zip(column, scales, strict=True)] for column in block.weights.T], block.values, bias
+    )
     hidden = [sum((c[k] for c in constant), unit) for k, unit in enumerate(hidden)]
     for weights, bias in layers:
-        hidden = weighted_sums(weights, [jax.nn.relu(unit) for unit in hidden], bias)
+        hidden = _weighted_sums(weights.T, [jax.nn.relu(unit) for unit in hidden], bias)
     return hidden
 
 
-def weighted_sums(
-    weights: Float[Array, "terms sums"], terms: list[Float[Array, "*S"]], bias: Float[Array, "sums"]
-) -> list[Float[Array, "*S"]]:
-    """terms * weights + bias, each sum written out as scalars times arrays."""
+def _weighted_sums(columns, terms, bias):
+    """Of each column of weights the sum of weights times terms, and its bias."""
     return [
         sum((w * x for w, x in zip(column, terms, strict=True)), start)
-        for column, start in zip(weights.T, bias, strict=True)
+        for column, start in zip(columns, bias, strict=True)
     ]
 
 
-def _normalised(block, epsilon, axes):
+def _first_layer(block, epsilon, axes):
+    """What a block adds to the first layer, [units, ...]."""
     weights, values, _ = block
-    if axes is None:
-        mean_squares = jnp.mean(jnp.square(values), axis=tuple(range(1, values.ndim)))
-        return weights * jax.lax.rsqrt(epsilon + mean_squares)[:, None], values
-    mean_squares = jnp.mean(jnp.square(values), axis=axes, keepdims=True)
-    return weights, values * jax.lax.rsqrt(epsilon + mean_squares)
+    if axes is not None:
+        mean_squares = jnp.mean(jnp.square(values), axis=axes, keepdims=True)
+        return _contract(weights, values * jax.lax.rsqrt(epsilon + mean_squares))
+    # Flat for both uses: XLA would make the channels once a shape.
+    flat = jnp.reshape(values, (values.shape[0], -1))
+    mean_squares = mean_square_of_few(flat) if flat.shape[0] <= _FEW else jnp.mean(jnp.square(flat), axis=1)
+    sums = _contract(weights * jax.lax.rsqrt(epsilon + mean_squares)[:, None], flat)
+    return jnp.reshape(sums, (-1, *values.shape[1:]))
 
 
 def _contract(weights, values):

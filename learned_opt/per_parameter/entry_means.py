@@ -1,14 +1,15 @@
 """Means over a tensor of several expressions of its entries, in one pass that stores none of them.
 
 XLA gives every result a loop of its own, which reads all its operands, and stores what two loops need. Its reduction of
-several operands at once is the exception: one loop, several results. So an axis is split, [n, ...] -> [8, n/8, ...], and
-the part of size 8 is reduced, which the compiler unrolls, so that the rest runs in vectors; what is left, an eighth of
-the entries, is summed as usual.
+several operands at once is the exception: one loop, several results. So an axis is split, [n, ...] -> [8, n/8, ...],
+and the part of size 8 is reduced, which the compiler unrolls, so that the rest runs in vectors; what is left, an eighth
+of the entries, is summed as usual.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,17 @@ def entry_means(
         values = [jnp.broadcast_to(x, full) for x in group]
         for start in range(0, len(values), _TERMS_AT_ONCE):
             sums += _sums_along(axis, *values[start : start + _TERMS_AT_ONCE])
-    return jnp.stack([jnp.mean(x) for x in sums]) / part
+    return jnp.sum(jnp.stack(sums), axis=tuple(range(1, len(shape) + 1))) / math.prod(shape)
+
+
+def mean_square_of_few(channels: Float[Array, "channels ..."]) -> Float[Array, "channels"]:
+    """The mean square of each of a few small channels, as the diagonal of their products with each other.
+
+    A matrix product needs no code of its own, where a sum of squares is three loops to compile.
+    """
+    flat = jnp.reshape(channels, (channels.shape[0], -1))
+    products = jax.lax.dot_general(flat, flat, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
+    return jnp.reshape(products, (-1,))[:: channels.shape[0] + 1] / flat.shape[1]
 
 
 def _largest_part(shape):

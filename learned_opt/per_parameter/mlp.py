@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt.per_parameter.adafac_features import Features, first_layer_rows
+from learned_opt.per_parameter.entry_means import mean_square_of_few
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -29,10 +30,14 @@ SMALLEST_WRITTEN_OUT = 16_384
 beyond the one, code grows faster than memory traffic shrinks; below the other, compile time is all that matters."""
 
 
+def is_large(shape: tuple[int, ...]) -> bool:
+    """Whether passes over a tensor of this shape cost more than code that saves them."""
+    return len(shape) > 1 and math.prod(shape) >= SMALLEST_WRITTEN_OUT
+
+
 def is_written_out(mlp: Mlp, shape: tuple[int, ...]) -> bool:
     """Whether a tensor of this shape is evaluated as one loop of scalar-times-array terms."""
-    narrow = mlp["w0"].shape[1] <= WIDEST_WRITTEN_OUT
-    return narrow and len(shape) > 1 and math.prod(shape) >= SMALLEST_WRITTEN_OUT
+    return mlp["w0"].shape[1] <= WIDEST_WRITTEN_OUT and is_large(shape)
 
 
 def init_mlp(key: jax.Array, num_inputs: int, hidden_size: int, hidden_layers: int, zero_output: bool) -> Mlp:
@@ -80,15 +85,18 @@ def apply_mlp(
     else:
         full_weights = w0[full]
     constant = [
-        _contract(_normalised(w0[rows], _mean_squares(x)), x)
+        _contract(_normalised(w0[rows], mean_square_of_few(x)), x)
         for x, rows in ((features.row, row), (features.col, col))
         if x is not None
     ]
     if mean_squares is None:
-        channels = jnp.stack(features.full)
-        weights = _normalised(full_weights, _mean_squares(channels))
-        return _evaluate_stacked(mlp, _contract(weights, channels), constant, bias)
-    hidden = _write_out(_normalised(full_weights, mean_squares), features.full)
+        # Flat for both uses: XLA would make the channels once a shape.
+        flat = jnp.reshape(features.full, (features.full.shape[0], -1))
+        hidden = _contract(_normalised(full_weights, jnp.mean(jnp.square(flat), axis=1)), flat)
+        hidden = jnp.reshape(hidden, (-1, *features.full.shape[1:]))
+        return _evaluate_stacked(mlp, hidden, constant, bias)
+    scales = list(jax.lax.rsqrt(1e-5 + mean_squares))
+    hidden = _write_out(full_weights, features.full, scales)
     return _evaluate_written_out(mlp, hidden, constant, bias)
 
 
@@ -110,10 +118,6 @@ def _evaluate_written_out(mlp, hidden, constant, bias):
     return hidden[0] + bias[0], hidden[1] + bias[1]
 
 
-def _mean_squares(channels):
-    return jnp.mean(jnp.square(channels), axis=tuple(range(1, channels.ndim)))
-
-
 def _normalised(weights, mean_squares):
     """First-layer weights [channels, units] with the channels' scales folded in."""
     return weights * jax.lax.rsqrt(1e-5 + mean_squares)[:, None]
@@ -123,5 +127,8 @@ def _contract(weights, channels):
     return jnp.tensordot(weights, channels, axes=((0,), (0,)))
 
 
-def _write_out(weights, terms):
-    return [sum(w * x for w, x in zip(column, terms, strict=True)) for column in weights.T]
+def _write_out(weights, terms, scales=None):
+    """With scales, those of the terms: number by number, or XLA makes a small program of every column."""
+    if scales is None:
+        return [sum(w * x for w, x in zip(column, terms, strict=True)) for column in weights.T]
+    return [sum((w * s) * x for w, s, x in zip(column, scales, terms, strict=True)) for column in weights.T]

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
 
 _SMALLEST_MEAN_SQUARE = 1e-30
-_PARAMETERS_AT_ONCE = 2**20
+_PARAMETERS_AT_ONCE = 2**19
 
 
 class PerParameterState(NamedTuple):
@@ -146,7 +146,7 @@ def per_parameter_transform(
             channels = (deltas, signed, param.astype(jnp.float32), reading)
             written_out = is_written_out(theta["mlp"], signed.shape)
             mean_squares = full_mean_squares(*channels) if written_out else None
-            features = tensor_features(*channels)
+            features = tensor_features(*channels, is_listed=written_out)
             direction, magnitude = apply_mlp(theta["mlp"], features, mean_squares, len(deltas), bias)
             return step(direction, magnitude, scale), accumulators
 

@@ -149,10 +149,12 @@ def _factors(accumulators, axes):
     """Adafactor's row and column factors, each [3, *S with one axis of size 1]."""
     if axes is None:
         return jax.lax.rsqrt(accumulators.row + 1e-9), jnp.ones((), jnp.float32)
-    row, col = _broadcast(accumulators.row, accumulators.col, axes)
-    row_mean = jnp.mean(row, axis=axes[0] + 1, keepdims=True)
+    second, largest = axes
+    row, col = accumulators.row, accumulators.col
+    row_mean = jnp.mean(row, axis=1 + second - (largest < second), keepdims=True)
+    # In the shape that the moments are stored in: otherwise each is computed once a shape that it is read in.
     row_factors = jax.lax.rsqrt(jnp.maximum(row / (row_mean + 1e-9), 1e-9))
-    return row_factors, jax.lax.rsqrt(jnp.maximum(col, 1e-9))
+    return _broadcast(row_factors, jax.lax.rsqrt(jnp.maximum(col, 1e-9)), axes)
 
 
 def _broadcast(row, col, axes):

@@ -15,12 +15,17 @@ import pytest
 
 import learned_opt
 from learned_opt.architectures import from_config
+from learned_opt.per_parameter import mlp
 from tests.learned_opt.published import recordings
 
 CASES = recordings.cases()
 RATES = ("exp_mult", "step_mult", "learning_rate", "output_scale", "decay_strength")
 LENGTH = 6
 EAGER = [case for case in CASES if str(case) in ("learnable_adam-C", "nn_adam-C", "celo_released-A", "celo2-M-edge")]
+
+AS_IF_LARGE = [
+    case for case in CASES if str(case) in ("celo2_base-A", "celo2_base-B", "celo_released-C", "hyper_v2_small-C")
+]
 
 
 def take_out_rates(config):
@@ -74,6 +79,20 @@ def test_compiled_updates(case):
     config, rates = take_out_rates(lopt.config)
     found = compiled(json.dumps(config, sort_keys=True))(theta, rates, course.params, filled)
     recordings.assert_follows(case, course, [x[: len(course.losses)] for x in found])
+
+
+@pytest.mark.parametrize("case", AS_IF_LARGE, ids=str)
+def test_written_out_as_for_large_tensors(case, monkeypatch):
+    monkeypatch.setattr(mlp, "SMALLEST_WRITTEN_OUT", 0)
+    lopt, theta = learned_opt.import_weights(case.kind, recordings.theta_of(case), recordings.arguments_of(case))
+    course, tx = recordings.course_of(case), lopt.transform(theta, num_steps=recordings.NUM_STEPS)
+    params, update = course.params, jax.jit(tx.update)
+    state, found = tx.init(params), []
+    for t in range(len(course.losses)):
+        updates, state = update([g[t] for g in course.gradients], state, params, value=course.losses[t])
+        params = optax.apply_updates(params, updates)
+        found.append(params)
+    recordings.assert_follows(case, course, [np.stack(x) for x in zip(*found, strict=True)])
 
 
 @pytest.mark.parametrize("case", EAGER, ids=str)
