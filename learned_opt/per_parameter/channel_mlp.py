@@ -81,7 +81,7 @@ def apply_channel_mlp(
     if written_out:
         constant = [_first_layer(block, epsilon, axes) for block in blocks if block is not written_out[0]]
         return _written_out(written_out[0], constant, epsilon, bias, layers)
-    rank = max(jnp.ndim(block.values) for block in blocks) - 1
+    rank = max(jnp.asarray(block.values).ndim for block in blocks) - 1
     outputs = sum(_first_layer(block, epsilon, axes) for block in blocks)
     outputs = outputs + _along_first(bias, rank)
     for weights, bias in layers:

@@ -91,9 +91,10 @@ def apply_mlp(
     ]
     if mean_squares is None:
         # Flat for both uses: XLA would make the channels once a shape.
-        flat = jnp.reshape(features.full, (features.full.shape[0], -1))
+        channels = jnp.asarray(features.full)
+        flat = jnp.reshape(channels, (channels.shape[0], -1))
         hidden = _contract(_normalised(full_weights, jnp.mean(jnp.square(flat), axis=1)), flat)
-        hidden = jnp.reshape(hidden, (-1, *features.full.shape[1:]))
+        hidden = jnp.reshape(hidden, (-1, *channels.shape[1:]))
         return _evaluate_stacked(mlp, hidden, constant, bias)
     scales = list(jax.lax.rsqrt(1e-5 + mean_squares))
     hidden = _write_out(full_weights, features.full, scales)
