@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Stacks = dict[str, Any]
 """By group: any tree of arrays with a leading [tensors of the group] axis."""
 
-_PARAMETERS_AT_ONCE = 2**16
+_PARAMETERS_AT_ONCE = 2**20
 
 
 class TensorGroups(NamedTuple):

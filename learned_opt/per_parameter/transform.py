@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
 
 _SMALLEST_MEAN_SQUARE = 1e-30
-_PARAMETERS_AT_ONCE = 2**16
+_PARAMETERS_AT_ONCE = 2**20
 
 
 class PerParameterState(NamedTuple):
