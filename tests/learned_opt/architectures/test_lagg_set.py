@@ -188,7 +188,7 @@ def test_features_of_a_known_round():
 def test_undefined_features_are_zero(no_cosine, no_loss):
     """NaN stood for both in the states of earlier versions."""
     zeros = jnp.zeros(1)
-    sums = TensorSums(jnp.ones(1), *10 * [zeros], jnp.ones(1))
+    sums = TensorSums(*[jnp.ones(1), *10 * [zeros], jnp.ones(1)])
     found = round_features(
         sums,
         jnp.float32(no_cosine),

@@ -12,7 +12,7 @@ def test_entries_are_those_of_the_tensor():
     entry = positions(4)["train"]["entry"]
     found = entries([jnp.asarray(f) for f in factors], jnp.asarray(entry))
     expected = [sum(np.prod([f[i, k] for f, i in zip(factors, row, strict=True)]) for k in range(2)) for row in entry]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-5, atol=1e-6)
 
 
 def test_every_entry_is_in_one_split_and_half_of_them_train():
