@@ -10,20 +10,11 @@ stop-gradient: constant features have C = 0 and cost the number of features D. E
 functions of the whole batch.
 """
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
-from tasks.families.images.self_supervised import (
-    Encoder,
-    feature_metrics,
-    normalise_over_batch,
-    sample_with_seeds,
-    two_views,
-    whole_with_seeds,
-    with_seeds,
-)
+from tasks.base import Data, TaskFamily
+from tasks.families.images.self_supervised import Encoder, normalise_over_batch, two_view_family
 
 
 def redundancy_reduction(
@@ -56,30 +47,7 @@ def barlow_twins(
     if hidden < 1 or size < 2:
         raise ValueError(f"hidden={hidden}, size={size}: use hidden of at least 1 and size of at least 2")
     encoder, weight = Encoder(hidden, size), 1 / size if redundancy is None else redundancy
-    image_shape = data["train"]["image"].shape[1:]
-
-    def task(task_config: TaskConfig, data: Data) -> Task:
-        del task_config
-
-        def init(key: Key[Array, ""]) -> Params:
-            return encoder.lazy_init(key, jax.ShapeDtypeStruct((1, *image_shape), "float32"))["params"]
-
-        def encode(params: Params, images: Float[Array, "batch *image"]) -> Float[Array, "batch size"]:
-            return encoder.apply({"params": params}, images)  # pyright: ignore[reportReturnType]
-
-        def loss(params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, ""]:
-            del key
-            first, second = jnp.split(encode(params, two_views(batch["image"], batch["seed"])), 2)
-            return redundancy_reduction(first, second, weight)
-
-        def sample_batch(key: Key[Array, ""], split: str, batch_shape: tuple[int, ...]) -> Batch:
-            return sample_with_seeds(key, data, split, batch_shape)
-
-        def metrics(params: Params, batch: Batch) -> dict[str, Float[Array, ""]]:
-            found = feature_metrics(encode(params, batch["image"]), batch["label"])
-            return {"loss": loss(params, jax.random.key(0), batch)} | found
-
-        return Task(init, loss, sample_batch, metrics)
-
     # Constant features have no correlation at all.
-    return TaskFamily(name, with_seeds(data), samples_nothing, task, float(size), whole_with_seeds)
+    return two_view_family(
+        data, encoder, lambda first, second: redundancy_reduction(first, second, weight), name, float(size)
+    )

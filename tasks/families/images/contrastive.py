@@ -12,16 +12,10 @@ loss of 1. Views, seeds and metrics are those of `self_supervised`.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
-from tasks.families.images.self_supervised import (
-    feature_metrics,
-    sample_with_seeds,
-    two_views,
-    whole_with_seeds,
-    with_seeds,
-)
+from tasks.base import Data, TaskFamily
+from tasks.families.images.self_supervised import two_view_family
 from tasks.networks.network import check_sizes
 
 NUM_NEGATIVES = 8
@@ -73,29 +67,6 @@ def contrastive(
     if sharpness <= 0:
         raise ValueError(f"sharpness={sharpness}: use a positive value")
     encoder = ContrastiveEncoder(tuple(hidden_sizes), size)
-    image_shape = data["train"]["image"].shape[1:]
-
-    def task(task_config: TaskConfig, data: Data) -> Task:
-        del task_config
-
-        def init(key: Key[Array, ""]) -> Params:
-            return encoder.lazy_init(key, jax.ShapeDtypeStruct((1, *image_shape), "float32"))["params"]
-
-        def encode(params: Params, images: Float[Array, "batch *image"]) -> Float[Array, "batch size"]:
-            return encoder.apply({"params": params}, images)  # pyright: ignore[reportReturnType]
-
-        def loss(params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, ""]:
-            del key
-            first, second = jnp.split(encode(params, two_views(batch["image"], batch["seed"])), 2)
-            return alignment_and_uniformity(first, second, sharpness)
-
-        def sample_batch(key: Key[Array, ""], split: str, batch_shape: tuple[int, ...]) -> Batch:
-            return sample_with_seeds(key, data, split, batch_shape)
-
-        def metrics(params: Params, batch: Batch) -> dict[str, Float[Array, ""]]:
-            found = feature_metrics(encode(params, batch["image"]), batch["label"])
-            return {"loss": loss(params, jax.random.key(0), batch)} | found
-
-        return Task(init, loss, sample_batch, metrics)
-
-    return TaskFamily(name, with_seeds(data), samples_nothing, task, 1.0, whole_with_seeds)
+    return two_view_family(
+        data, encoder, lambda first, second: alignment_and_uniformity(first, second, sharpness), name, 1.0
+    )

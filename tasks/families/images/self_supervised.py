@@ -37,6 +37,7 @@ Metrics: `spread`, the standard deviation of l2-normalised features times sqrt(d
 image by cosine of the features f has the same label. Both are functions of the whole batch.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import flax.linen as nn
@@ -45,7 +46,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily
+from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
 from tasks.batches import sample_images, split_of, whole_split
 
 Target = Literal["online", "random", "slow", "free"]
@@ -219,6 +220,42 @@ def whole_with_seeds(data: Data, split: str) -> Batch:
 def feature_metrics(features: Float[Array, "batch size"], labels: Int[Array, "batch"]) -> dict[str, Float[Array, ""]]:
     """`spread` and `neighbour_accuracy`."""
     return {"spread": spread(features), "neighbour_accuracy": neighbour_accuracy(features, labels)}
+
+
+def two_view_family(
+    data: Data,
+    encoder: nn.Module,
+    loss_of_features: Callable[[Float[Array, "batch size"], Float[Array, "batch size"]], Float[Array, ""]],
+    name: str,
+    uninformed_loss: float,
+) -> TaskFamily:
+    """A family whose loss is a function of the encoder's features of both views, each [B, size], alone."""
+    image_shape = data["train"]["image"].shape[1:]
+
+    def task(task_config: TaskConfig, data: Data) -> Task:
+        del task_config
+
+        def init(key: Key[Array, ""]) -> Params:
+            return encoder.lazy_init(key, jax.ShapeDtypeStruct((1, *image_shape), "float32"))["params"]
+
+        def encode(params: Params, images: Float[Array, "batch *image"]) -> Float[Array, "batch size"]:
+            return encoder.apply({"params": params}, images)  # pyright: ignore[reportReturnType]
+
+        def loss(params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, ""]:
+            del key
+            first, second = jnp.split(encode(params, two_views(batch["image"], batch["seed"])), 2)
+            return loss_of_features(first, second)
+
+        def sample_batch(key: Key[Array, ""], split: str, batch_shape: tuple[int, ...]) -> Batch:
+            return sample_with_seeds(key, data, split, batch_shape)
+
+        def metrics(params: Params, batch: Batch) -> dict[str, Float[Array, ""]]:
+            found = feature_metrics(encode(params, batch["image"]), batch["label"])
+            return {"loss": loss(params, jax.random.key(0), batch)} | found
+
+        return Task(init, loss, sample_batch, metrics)
+
+    return TaskFamily(name, with_seeds(data), samples_nothing, task, uninformed_loss, whole_with_seeds)
 
 
 def self_supervised(
