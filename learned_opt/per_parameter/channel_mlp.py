@@ -16,13 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from learned_opt.per_parameter.entry_means import mean_square_of_few
 from learned_opt.per_parameter.lstm import truncated_normal
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-_FEW = 6
 ChannelMlp = dict[str, Any]
 """`w{i}` [inputs, outputs] and `b{i}` [outputs] of layer i, JAX or NumPy arrays."""
 
@@ -118,7 +116,9 @@ def _first_layer(block, epsilon, axes):
         return _contract(weights, values * jax.lax.rsqrt(epsilon + mean_squares))
     # Flat for both uses: XLA would make the channels once a shape.
     flat = jnp.reshape(values, (values.shape[0], -1))
-    mean_squares = mean_square_of_few(flat) if flat.shape[0] <= _FEW else jnp.mean(jnp.square(flat), axis=1)
+    # A product of the channels with each other would compile faster, but one with a long inner axis waits for threads
+    # that the other devices of a CPU may hold, in a collective that waits for this one.
+    mean_squares = jnp.mean(jnp.square(flat), axis=1)
     sums = _contract(weights * jax.lax.rsqrt(epsilon + mean_squares)[:, None], flat)
     return jnp.reshape(sums, (-1, *values.shape[1:]))
 

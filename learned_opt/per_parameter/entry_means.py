@@ -50,16 +50,6 @@ def entry_means(
     return jnp.sum(jnp.stack(sums), axis=tuple(range(1, len(shape) + 1))) / math.prod(shape)
 
 
-def mean_square_of_few(channels: Float[Array, "channels ..."]) -> Float[Array, "channels"]:
-    """The mean square of each of a few small channels, as the diagonal of their products with each other.
-
-    A matrix product needs no code of its own, where a sum of squares is three loops to compile.
-    """
-    flat = jnp.reshape(channels, (channels.shape[0], -1))
-    products = jax.lax.dot_general(flat, flat, (((1,), (1,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
-    return jnp.reshape(products, (-1,))[:: channels.shape[0] + 1] / flat.shape[1]
-
-
 def _largest_part(shape):
     """The axis that splits into the largest equal parts of at most 8, the first of several, and how many they are."""
     divisors = [max(d for d in range(1, _LARGEST_PART + 1) if size % d == 0) for size in shape]

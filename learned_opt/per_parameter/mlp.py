@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt.per_parameter.adafac_features import Features, first_layer_rows
-from learned_opt.per_parameter.entry_means import mean_square_of_few
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -85,7 +84,7 @@ def apply_mlp(
     else:
         full_weights = w0[full]
     constant = [
-        _contract(_normalised(w0[rows], mean_square_of_few(x)), x)
+        _contract(_normalised(w0[rows], jnp.mean(jnp.square(x), axis=tuple(range(1, x.ndim)))), x)
         for x, rows in ((features.row, row), (features.col, col))
         if x is not None
     ]

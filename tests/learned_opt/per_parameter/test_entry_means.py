@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt.per_parameter.entry_means import entry_means, mean_square_of_few
+from learned_opt.per_parameter.entry_means import entry_means
 
 
 def terms(x, row):
@@ -30,8 +30,3 @@ def test_means_and_their_derivative(shape):
     np.testing.assert_allclose(means, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(batch[1, 0], 2 * expected[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(slope, 2 * x / x.size, rtol=1e-5)
-
-
-def test_mean_square_of_few():
-    x = np.random.default_rng(1).normal(size=(3, 4, 1, 5)).astype(np.float32)
-    np.testing.assert_allclose(mean_square_of_few(jnp.asarray(x)), np.mean(np.square(x), axis=(1, 2, 3)), rtol=1e-5)
