@@ -116,8 +116,6 @@ def _first_layer(block, epsilon, axes):
         return _contract(weights, values * jax.lax.rsqrt(epsilon + mean_squares))
     # Flat for both uses: XLA would make the channels once a shape.
     flat = jnp.reshape(values, (values.shape[0], -1))
-    # A product of the channels with each other would compile faster, but one with a long inner axis waits for threads
-    # that the other devices of a CPU may hold, in a collective that waits for this one.
     mean_squares = jnp.mean(jnp.square(flat), axis=1)
     sums = _contract(weights * jax.lax.rsqrt(epsilon + mean_squares)[:, None], flat)
     return jnp.reshape(sums, (-1, *values.shape[1:]))
