@@ -50,8 +50,8 @@ BUILD = ARCHITECTURES | {
 NUM_RANDOM = 8
 FEW, MAY_BE_BETTER = 10, 3
 BLOCKING = {"celo", "celo_adam"}
-"""Those that the threads of XLA's products can block for good on several devices of one CPU (`meta_train/README.md`): 17
-tasks stay on one device."""
+"""Those that the threads of XLA's products can block for good on several devices of one CPU
+(`meta_train/README.md`): 17 tasks stay on one device."""
 WILD = {"hyper_v2"}
 """Those in which random thetas lie far on either side, because outputs multiply each other."""
 
