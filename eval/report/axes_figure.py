@@ -7,7 +7,7 @@ import numpy as np
 from eval.report.line_styles import everyone, line_styles
 from eval.report.svg import draw_svg, legend, legend_height, plain
 from eval.results import ContenderResult, Results
-from eval.scores.rivals import own_anchor
+from eval.scores.rivals import named, own_anchor
 from eval.sweep.sweep import Sweep
 
 WIDTH = 11.0
@@ -59,9 +59,10 @@ def _ratios(sweep: Sweep, name: str, which: str) -> tuple[list[float], list[floa
     x, ratios = [], []
     for cell in sweep.plan.cells:
         results = sweep.finished.get(cell.name)
-        mine = None if results is None else next((c for c in results.contenders if c.name == name), None)
-        anchor = None if results is None else own_anchor(name)(results)
-        if mine is None or anchor is None or cell.value is None:
+        if results is None or cell.value is None:
+            continue
+        mine, anchor = named(results, name), own_anchor(name)(results)
+        if mine is None or anchor is None:
             continue
         ratio = np.exp(np.mean(np.log(_losses(mine, which)) - np.log(_losses(anchor, which))))
         if np.isfinite(ratio):

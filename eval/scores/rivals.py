@@ -47,7 +47,7 @@ def speed_up_scores(cells: Sequence[Results], name: str, rival: RivalOf) -> Floa
     """
     columns = []
     for results in cells:
-        own, other = _named(results, name), rival(results)
+        own, other = named(results, name), rival(results)
         if own is not None and other is not None:
             column = speed_ups(own, other)
             if np.isfinite(column).all():
@@ -73,7 +73,7 @@ def final_test_losses(
     """(a contender's final test losses, its rival's) in all cells that have both, where the rival did not diverge."""
     own, theirs = [], []
     for results in cells:
-        mine, other = _named(results, name), rival(results)
+        mine, other = named(results, name), rival(results)
         if mine is not None and other is not None and np.isfinite(other.final["test"]["loss"]).all():
             own.append(mine.final["test"]["loss"].astype(np.float64))
             theirs.append(other.final["test"]["loss"].astype(np.float64))
@@ -91,5 +91,6 @@ def loss_ratios(own: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return theirs[:, positive] / own[:, positive]
 
 
-def _named(results: Results, name: str) -> ContenderResult | None:
+def named(results: Results, name: str) -> ContenderResult | None:
+    """The contender of that name; None if it did not take part."""
     return next((c for c in results.contenders if c.name == name), None)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from cmaes import CMA
 
-from eval.machine.command_line import fail, parse_flags
+from eval.machine.command_line import fail, fail_in_user_code, parse_flags
 from learned_opt.checkpoint import save
 from meta_train.search import lagg_any
 from meta_train.search.curves import Curves, build_curves, score
@@ -122,7 +122,7 @@ def check(options: Search) -> None:
             "least 1 generation of 4 candidates and a sigma above 0"
         )
     file = options.run_dir / "search.json"
-    options.trained()
+    options.trained()  # refuses what is no problem
     now = {"population": options.population, "sigma": options.sigma, "seed": options.seed}
     now |= {"from_anchor": True} if options.from_anchor else {}
     now |= {"problems": list(options.problems)} if options.problems else {}
@@ -182,7 +182,12 @@ def main(arguments: list[str]) -> int:
         search(options)
         print(f"mean on validation: {validate(options)['mean']:+.4f}")
     except (ValueError, FileNotFoundError) as error:
-        return fail(program, error, 2)
+        return fail_in_user_code(program, error) or fail(program, error, 2)
+    except Exception as error:
+        code = fail_in_user_code(program, error)
+        if code is None:
+            raise
+        return code
     return 0
 
 

@@ -64,9 +64,8 @@ ENTRIES = (
 """How much of the step of a matrix is the orthogonal one, for K workers and H local steps; what speaks against it: that
 successive orthogonal steps do not agree, that less of the last one should have been orthogonal (the derivative of the
 next loss with respect to the share, to first order), and what the workers and the loss say; rates, where steps are
-orthogonal and elsewhere; how fast they follow the rounds, faster at first; the momentum for K workers, H local steps
-and their agreement; the server's rate, that of vectors, and the average. The share and what speaks against it begin
-where an earlier search over nine numbers had ended."""
+orthogonal and elsewhere; how fast they follow the rounds, at first and later; the momentum for K workers; the server's
+rate, that of vectors, and the average. The starts are where two earlier searches, one after the other, had ended."""
 
 LOPT = lagg_set(controller_size=0, hidden_size=0)
 RECIPE = {"name": "relative_rmsprop", "learning_rate": WORKER_LEARNING_RATE, "floor": WORKER_FLOOR}

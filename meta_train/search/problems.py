@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from meta_train.component import overrides, parse_component
+from meta_train.component import Component, parse_component
 
 
 class Problem(NamedTuple):
@@ -28,8 +28,8 @@ class Problem(NamedTuple):
         return f"{self.family} K={self.num_workers} H={self.num_local_steps} B={self.batch_size}{data}"
 
 
-READ = ("task", "num_workers", "num_local_steps", "batch_size", "max_unroll_length")
-"""Fields of a component that a problem has."""
+DEFAULTS = {"num_workers": 8, "num_local_steps": 4, "batch_size": 16, "max_unroll_length": 200}
+"""Fields of a component that a problem has, beside the task, and what they are where they are not given."""
 
 
 def problem_of(text: str) -> Problem:
@@ -39,12 +39,12 @@ def problem_of(text: str) -> Problem:
       ValueError: as `parse_component`, or another field of a component.
     """
     component = parse_component(text)
-    values = overrides(component)
-    own = {"name": component.name is not None, "weight": component.weight != 1}
-    for name in (*values, *(name for name, is_set in own.items() if is_set)):
-        if name not in READ:
-            raise ValueError(f"problem {text!r}: {name} has no meaning in a search; use {', '.join(READ[1:])}")
-    workers, steps, batch, rounds = (values.get(n, d) for n, d in zip(READ[1:], (8, 4, 16, 200), strict=True))
+    bare = Component(component.task)
+    given = {name: value for name, value in vars(component).items() if value != getattr(bare, name)}
+    for name in given:
+        if name not in DEFAULTS:
+            raise ValueError(f"problem {text!r}: {name} has no meaning in a search; use {', '.join(DEFAULTS)}")
+    workers, steps, batch, rounds = (DEFAULTS | given).values()
     if min(workers, steps, batch) < 1 or rounds < 4:
         raise ValueError(f"problem {text!r}: use at least 1 worker, local step and example, and 4 rounds")
     return Problem(component.task, workers, steps, batch, rounds)
