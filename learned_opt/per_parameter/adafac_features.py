@@ -184,7 +184,7 @@ def tensor_features(
         full += [gradient[None] * jax.lax.rsqrt(moments + 1e-9), momentum * jax.lax.rsqrt(moments + 1e-6)]
         full += [moments, jax.lax.rsqrt(moments + 1e-8)]
         return Features(jnp.concatenate(full), row=None, col=None)
-    row, col, row_factors, col_factors = _broadcast_moments(accumulators, axes)
+    row, col, row_factors, col_factors = broadcast_moments(accumulators, axes)
     if is_listed:
         momenta, factors = list(momentum), list(zip(row_factors, col_factors, strict=True))
         channels = [*deltas, params, *momenta, rms, *(m * inverse_rms for m in momenta), inverse_rms]
@@ -214,7 +214,7 @@ def full_mean_squares(
     axes = factored_axes(gradient.shape)
     if axes is None:
         raise ValueError(f"shape {gradient.shape} is not factored: take the channels' own mean squares")
-    _, _, row_factors, col_factors = _broadcast_moments(accumulators, axes)
+    _, _, row_factors, col_factors = broadcast_moments(accumulators, axes)
 
     def squares(params, rms, gradient, *others):
         inverse = 1 / (rms + 1e-6)
@@ -233,7 +233,7 @@ def full_mean_squares(
     return jnp.concatenate([means[:before], means[after:], means[before:after]])
 
 
-def _broadcast_moments(accumulators, axes):
+def broadcast_moments(accumulators, axes):
     """Row and column moments and their Adafactor factors, each [3, *S with one axis of size 1]."""
     second, largest = axes
     row, col = accumulators.row, accumulators.col

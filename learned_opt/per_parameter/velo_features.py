@@ -20,6 +20,7 @@ from learned_opt.per_parameter.adafac_features import (
     MOMENTUM_DECAYS,
     Accumulators,
     Decays,
+    broadcast_moments,
     factored_axes,
 )
 from learned_opt.per_parameter.channel_mlp import Block, ChannelMlp
@@ -77,12 +78,14 @@ def velo_blocks(
     """
     w0 = mlp["w0"]
     axes = factored_axes(gradient.shape)
-    rf, cf = _factors(accumulators, axes)
-    momentum, rms, row, col = accumulators if corrected is None else corrected
+    moments = accumulators if corrected is None else corrected
+    momentum, rms, row, col = moments
     of_full = _FULL if axes is None else np.concatenate([_FULL, _WITH_FACTORS])
-    if axes is not None:
-        moment_factors = (rf, cf) if corrected is None else _factors(corrected, axes)
-        row, col = _broadcast(row, col, axes)
+    if axes is None:
+        rf, cf = jax.lax.rsqrt(accumulators.row + 1e-9), jnp.ones((), jnp.float32)
+    else:
+        row, col, *moment_factors = broadcast_moments(moments, axes)
+        rf, cf = moment_factors if corrected is None else broadcast_moments(accumulators, axes)[2:]
         constant = [
             Block(w0[_ROW], jnp.concatenate([row, jax.lax.rsqrt(row + 1e-8)])),
             Block(w0[_COL], jnp.concatenate([col, jax.lax.rsqrt(col + 1e-8)])),
@@ -143,21 +146,3 @@ def _mean_squares(gradient, params, momentum, rms, gradient_factors, moment_fact
 
     arrays = [gradient, params, rms, *momentum, *(x for f in (*gradient_factors, *moment_factors) for x in f)]
     return entry_means(squares, arrays, gradient.shape)[_FROM_SQUARES]
-
-
-def _factors(accumulators, axes):
-    """Adafactor's row and column factors, each [3, *S with one axis of size 1]."""
-    if axes is None:
-        return jax.lax.rsqrt(accumulators.row + 1e-9), jnp.ones((), jnp.float32)
-    second, largest = axes
-    row, col = accumulators.row, accumulators.col
-    row_mean = jnp.mean(row, axis=1 + second - (largest < second), keepdims=True)
-    # In the shape that the moments are stored in: otherwise each is computed once a shape that it is read in.
-    row_factors = jax.lax.rsqrt(jnp.maximum(row / (row_mean + 1e-9), 1e-9))
-    return _broadcast(row_factors, jax.lax.rsqrt(jnp.maximum(col, 1e-9)), axes)
-
-
-def _broadcast(row, col, axes):
-    """Both moments with the axis that they are means over, of size 1."""
-    second, largest = axes
-    return jnp.expand_dims(row, largest + 1), jnp.expand_dims(col, second + 1)
