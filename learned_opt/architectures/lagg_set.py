@@ -4,12 +4,14 @@ Its anchor is `auto_diloco` with relative RMSProp workers, and with the output l
 last bit. Two small networks correct it. A *controller* reads what the round says about each tensor (`round_features`)
 and sets
 
-    log r  <- clip(log r + z_0)         offset of the tensor's local rate from the rule's, accumulated over rounds
+    log r  <- clip(log r + z_0 / (1 + t / 32))   offset of the tensor's local rate from the rule's, accumulated over
+                                        rounds t: a constant z_0 gives a power of t, whatever the horizon
     rate    = s r exp(z_1)              what the workers multiply their local updates of the tensor by
     a'      = a exp(z_2)                the tensor's server rate
     b'      = b + (1 - b)(1 - exp(z_3)) its momentum: 1 - b' = (1 - b) exp(z_3)
     c'      = c + (1 - c)(1 - exp(z_4)) decay of the average that is evaluated (z_4: mean over tensors)
     kappa'  = kappa exp(z_7)            how fast the rule's rate follows the rounds (z_7: mean over tensors)
+    tau'    = tau + z_8                 the cosine at which it stays (z_8: mean over tensors)
     w      <- clip(w + z_6, -1, 0)      what the rounds have said against orthogonal steps of the tensor
     q       = clip(z_5 + w, 0, 1)       share of the orthogonal step (Jordan et al. 2024, Muon) in that of a matrix
 
@@ -53,15 +55,17 @@ from learned_opt.algorithms.auto_diloco import (
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.entry_correction import NUM_CHANNELS, channels, correction, worker_statistics
 from learned_opt.per_parameter.newton_schulz import orthogonal_of_equal_norm
-from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, round_features, tensor_sums
+from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, Reading, round_features, tensor_sums
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
 
-BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2, 1.0, 0.25, 2.5)
-"""Largest absolute value of z_0 .. z_7. A share above 1 makes single machines with small batches diverge."""
+BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2, 1.0, 0.25, 2.5, 0.3)
+"""Largest absolute value of z_0 .. z_8. A share above 1 makes single machines with small batches diverge."""
 LARGEST_OFFSET = 3.0
 """Largest absolute value of log r."""
+OFFSET_ROUNDS = 32
+"""Rounds after which offsets have slowed down to a half."""
 SECOND_MOMENT_DECAY = 0.9
 
 
@@ -138,6 +142,8 @@ def lagg_set(
         "floor": floor,
     }
 
+    rule = _Rule(learning_rate, momentum, kappa, tau, average)
+
     def init(key):
         keys = jax.random.split(key, 3)
         theta = {"controller": _network(keys[0], NUM_FEATURES, controller_size, len(BOUNDS))}
@@ -179,35 +185,24 @@ def lagg_set(
                 treedef.flatten_up_to(t) for t in (state.momentum, state.previous, state.orthogonal, params)
             )
             xs = [x.astype(jnp.float32) for x in xs]
-            cosine = cosine_of(delta, state.previous)
-            running = _running(state.losses, value)
             sums = tensor_sums(leaves, previous, momenta, before, xs, worker_mean)
-            features = round_features(
-                sums,
-                cosine,
+            reading = Reading(
+                cosine_of(delta, state.previous),
                 state.log_rate + state.offsets,
-                running,
+                _running(state.losses, value),
                 None if losses is None else jnp.mean(losses, axis=0),
                 num_workers,
                 state.num_updates,
                 num_steps,
-                floor,
                 state.step_cosines,
                 state.shares,
             )
-            hidden, outputs = _apply(theta["controller"], features)
-            z = jnp.asarray(BOUNDS)[None] * jnp.tanh(outputs)
-            log_rate = next_log_rate(state.log_rate, cosine, kappa * jnp.exp(jnp.mean(z[:, 7])), tau)
-            offsets = jnp.clip(state.offsets + z[:, 0], -LARGEST_OFFSET, LARGEST_OFFSET)
-            rates = jnp.exp(log_rate) * jnp.exp(offsets + z[:, 1])
-            servers = learning_rate * jnp.exp(z[:, 2])
-            decays = momentum + (1 - momentum) * (1 - jnp.exp(z[:, 3]))
-            evidence = jnp.where(is_cosine(state.step_cosines), z[:, 6], 0)
-            withdrawals = jnp.clip(state.withdrawals + evidence, -1, 0)
-            shares = jnp.where(sums.is_vector > 0, 0, jnp.clip(z[:, 5] + withdrawals, 0, 1))
+            hidden, outputs = _apply(theta["controller"], round_features(sums, reading, floor))
+            decided = _decide(outputs, rule, state, reading.cosine, sums.is_vector)
             finite = jnp.isfinite(squared_norm(delta)) & jnp.all(jnp.isfinite(outputs))
             mean_squares = sums.dd / sums.size
-            rows = {"rate": rates, "server": servers, "decay": decays, "mix": shares, "size": jnp.sqrt(mean_squares)}
+            rows = {name: getattr(decided, name) for name in ("rate", "server", "decay", "share")}
+            rows["size"] = jnp.sqrt(mean_squares)
             if hidden_size:
                 rows["unit"] = jax.lax.rsqrt(jnp.maximum(mean_squares, 1e-30))
                 rows["bias"] = theta["parameter"]["b0"][None] + hidden @ theta["parameter"]["w_tensor"]
@@ -216,7 +211,7 @@ def lagg_set(
             plain = [d + o["decay"] * m for o, d, m in zip(own, leaves, new_momenta, strict=True)]
             orthogonal = orthogonal_of_equal_norm(plain)
             step_cosines = jnp.stack([cosine_of(u, w) for u, w in zip(orthogonal, before, strict=True)])
-            steps = [-o["server"] * (v + o["mix"] * (u - v)) for o, v, u in zip(own, plain, orthogonal, strict=True)]
+            steps = [-o["server"] * (v + o["share"] * (u - v)) for o, v, u in zip(own, plain, orthogonal, strict=True)]
             second = state.second_moment
             if hidden_size:
                 moments = treedef.flatten_up_to(state.second_moment)
@@ -228,32 +223,72 @@ def lagg_set(
                 tensors = list(zip(own, leaves, new_momenta, moments, xs, statistics, strict=True))
                 learned = _corrections(theta["parameter"], finite, tensors)
                 steps = [s - o["server"] * o["size"] * e for o, s, e in zip(own, steps, learned, strict=True)]
-            decay = average + (1 - average) * (1 - jnp.exp(jnp.mean(z[:, 4])))
-            averaged = averaged_with(state.averaged_params, params, treedef.unflatten(steps), decay, state.num_updates)
+            step = treedef.unflatten(steps)
             new = LaggSetState(
-                state.num_updates + 1,
-                treedef.unflatten(new_momenta),
-                delta,
-                second,
-                log_rate,
-                offsets,
-                withdrawals,
-                shares,
-                treedef.unflatten(orthogonal),
-                step_cosines,
-                running,
-                treedef.unflatten([o["rate"] for o in own]),
-                averaged,
+                num_updates=state.num_updates + 1,
+                momentum=treedef.unflatten(new_momenta),
+                previous=delta,
+                second_moment=second,
+                log_rate=decided.log_rate,
+                offsets=decided.offsets,
+                withdrawals=decided.withdrawals,
+                shares=decided.share,
+                orthogonal=treedef.unflatten(orthogonal),
+                step_cosines=step_cosines,
+                losses=reading.losses,
+                local_rates=treedef.unflatten([o["rate"] for o in own]),
+                averaged_params=averaged_with(state.averaged_params, params, step, decided.average, state.num_updates),
             )
             new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
-            steps = [
-                jnp.where(finite, s, 0).astype(u.dtype) for s, u in zip(steps, jax.tree.leaves(updates), strict=True)
-            ]
-            return treedef.unflatten(steps), new
+            return jax.tree.map(lambda s, u: jnp.where(finite, s, 0).astype(u.dtype), step, updates), new
 
         return optax.GradientTransformationExtraArgs(init_state, update)
 
     return LearnedOptimizer(init, transform, config, reads="statistics")
+
+
+class _Rule(NamedTuple):
+    """The anchor's numbers."""
+
+    learning_rate: float
+    momentum: float
+    kappa: float
+    tau: float
+    average: float
+
+
+class _Decided(NamedTuple):
+    """What the controller has set; arrays of all tensors, but for `log_rate` and `average`, which are one number."""
+
+    log_rate: Float[Array, ""]
+    offsets: Float[Array, "tensors"]
+    withdrawals: Float[Array, "tensors"]
+    rate: Float[Array, "tensors"]
+    server: Float[Array, "tensors"]
+    decay: Float[Array, "tensors"]
+    share: Float[Array, "tensors"]
+    average: Float[Array, ""]
+
+
+def _decide(outputs, rule, state, cosine, is_vector) -> _Decided:
+    """The equations at the top of this file for the controller's outputs, [tensors, 9]."""
+    z = jnp.asarray(BOUNDS)[None] * jnp.tanh(outputs)
+    pace, threshold = rule.kappa * jnp.exp(jnp.mean(z[:, 7])), rule.tau + jnp.mean(z[:, 8])
+    log_rate = next_log_rate(state.log_rate, cosine, pace, threshold)
+    slowed = z[:, 0] / (1 + state.num_updates / OFFSET_ROUNDS)
+    offsets = jnp.clip(state.offsets + slowed, -LARGEST_OFFSET, LARGEST_OFFSET)
+    evidence = jnp.where(is_cosine(state.step_cosines), z[:, 6], 0)
+    withdrawals = jnp.clip(state.withdrawals + evidence, -1, 0)
+    return _Decided(
+        log_rate=log_rate,
+        offsets=offsets,
+        withdrawals=withdrawals,
+        rate=jnp.exp(log_rate) * jnp.exp(offsets + z[:, 1]),
+        server=rule.learning_rate * jnp.exp(z[:, 2]),
+        decay=rule.momentum + (1 - rule.momentum) * (1 - jnp.exp(z[:, 3])),
+        share=jnp.where(is_vector > 0, 0, jnp.clip(z[:, 5] + withdrawals, 0, 1)),
+        average=rule.average + (1 - rule.average) * (1 - jnp.exp(jnp.mean(z[:, 4]))),
+    )
 
 
 def _of_each_tensor(rows, tensors, is_finite):

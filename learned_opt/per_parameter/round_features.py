@@ -91,23 +91,10 @@ def tensor_sums(leaves, previous, momenta, orthogonal, xs, worker_mean) -> Tenso
     )
 
 
-def round_features(
-    sums: TensorSums,
-    cosine: Float[Array, ""],
-    log_rates: Float[Array, "tensors"],
-    losses: Float[Array, "means"],
-    losses_in_round: Float[Array, "steps"] | None,
-    num_workers: int,
-    count: Int[Array, ""],
-    num_steps: int | Int[Array, ""] | None,
-    floor: float,
-    step_cosines: Float[Array, "tensors"],
-    shares: Float[Array, "tensors"],
-) -> Float[Array, "tensors features"]:
-    """The features, [tensors, NUM_FEATURES].
+class Reading(NamedTuple):
+    """What a round is known by, beside the sums of its tensors.
 
-    Args:
-      sums: of every tensor.
+    Attributes:
       cosine: of D and D' over all tensors; `NO_COSINE` where there is none.
       log_rates: logarithms of the workers' rates in the round that ended.
       losses: running means of the loss with `LOSS_DECAYS`; infinite where no loss was given.
@@ -115,39 +102,79 @@ def round_features(
       num_workers: K.
       count: rounds before this one.
       num_steps: rounds of the whole training; None: not known.
-      floor: smallest root mean square that a tensor counts with.
       step_cosines: c of the rounds before; `NO_COSINE` where there are none.
       shares: q in the round that ended.
     """
-    tensors = sums.size.shape
-    age = count.astype(jnp.float32)
-    agreement = jnp.zeros(tensors)
+
+    cosine: Float[Array, ""]
+    log_rates: Float[Array, "tensors"]
+    losses: Float[Array, "means"]
+    losses_in_round: Float[Array, "steps"] | None
+    num_workers: int
+    count: Int[Array, ""]
+    num_steps: int | Int[Array, ""] | None
+    step_cosines: Float[Array, "tensors"]
+    shares: Float[Array, "tensors"]
+
+
+def round_features(sums: TensorSums, reading: Reading, floor: float) -> Float[Array, "tensors features"]:
+    """The features, [tensors, NUM_FEATURES].
+
+    Args:
+      sums: of every tensor.
+      reading: of the round.
+      floor: smallest root mean square that a tensor counts with.
+    """
+    of_tensors = _of_tensors(sums, reading, floor)
+    known = jnp.where(is_cosine(reading.step_cosines), reading.step_cosines, 0)
+    of_steps = [
+        known,
+        reading.shares,
+        reading.shares * known,
+        _cosine(sums.du, sums.dd, sums.uu),
+        jnp.log2(sums.shorter_side) / 5,
+    ]
+    columns = of_tensors + [jnp.broadcast_to(x, sums.size.shape) for x in _of_round(reading)] + of_steps
+    # Of a round that is not finite, which moves nothing.
+    return jnp.nan_to_num(jnp.stack(columns, axis=-1), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _of_tensors(sums: TensorSums, reading: Reading, floor: float) -> list[Float[Array, "tensors"]]:
+    num_workers = reading.num_workers
+    agreement = jnp.zeros(sums.size.shape)
     if num_workers > 1:
         ratio = sums.dd / jnp.maximum(sums.workers, _SMALLEST)
         agreement = (num_workers * ratio - 1) / (num_workers - 1)
     size = jnp.sqrt(sums.dd / sums.size) / jnp.maximum(jnp.sqrt(sums.xx / sums.size), floor)
-    within, num_local_steps = jnp.float32(0), 1
-    if losses_in_round is not None:
-        num_local_steps = losses_in_round.shape[0]
-        within = _trend(losses_in_round[-1], losses_in_round[0])
-    progress = jnp.float32(0) if num_steps is None else jnp.minimum(age / jnp.asarray(num_steps, jnp.float32), 1)
-    of_tensors = [
+    return [
         _cosine(sums.dp, sums.dd, sums.pp),
         _cosine(sums.dm, sums.dd, sums.mm),
         agreement,
         _log_ratio(sums.dd, sums.pp),
         _log_ratio(sums.dd, sums.mm),
         jnp.clip(jnp.log(jnp.maximum(size, 1e-7)) / 4 + 0.5, -2, 2),
-        log_rates / 3,
+        reading.log_rates / 3,
         sums.is_vector,
     ]
-    of_round = [
-        jnp.where(is_cosine(cosine), cosine, 0),
-        jnp.mean(log_rates) / 3,
+
+
+def _of_round(reading: Reading) -> list[Float[Array, ""]]:
+    age, losses, in_round, num_steps = (
+        reading.count.astype(jnp.float32),
+        reading.losses,
+        reading.losses_in_round,
+        reading.num_steps,
+    )
+    num_local_steps = 1 if in_round is None else in_round.shape[0]
+    within = jnp.float32(0) if in_round is None else _trend(in_round[-1], in_round[0])
+    progress = jnp.float32(0) if num_steps is None else jnp.minimum(age / jnp.asarray(num_steps, jnp.float32), 1)
+    return [
+        jnp.where(is_cosine(reading.cosine), reading.cosine, 0),
+        jnp.mean(reading.log_rates) / 3,
         _trend(losses[0], losses[1]),
         _trend(losses[1], losses[2]),
         within,
-        jnp.log2(jnp.float32(num_workers)) / 5,
+        jnp.log2(jnp.float32(reading.num_workers)) / 5,
         jnp.log2(jnp.float32(num_local_steps)) / 5,
         jnp.log1p(age) / 7,
         jax.lax.rsqrt(1 + age),
@@ -155,11 +182,6 @@ def round_features(
         progress,
         jnp.float32(0 if num_steps is None else 1),
     ]
-    known = jnp.where(is_cosine(step_cosines), step_cosines, 0)
-    of_steps = [known, shares, shares * known, _cosine(sums.du, sums.dd, sums.uu), jnp.log2(sums.shorter_side) / 5]
-    columns = of_tensors + [jnp.broadcast_to(x, tensors) for x in of_round] + of_steps
-    # Of a round that is not finite, which moves nothing.
-    return jnp.nan_to_num(jnp.stack(columns, axis=-1), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _shorter_side(shape):

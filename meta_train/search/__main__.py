@@ -9,10 +9,8 @@ losses from the anchor's, same initial parameters and batches; every generation 
 
 import dataclasses
 import json
-import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +19,8 @@ from cmaes import CMA
 from eval.machine.command_line import fail, fail_in_user_code, parse_flags
 from learned_opt.checkpoint import save
 from meta_train.search import lagg_any
-from meta_train.search.curves import Curves, build_curves, score
 from meta_train.search.problems import META_TRAIN_PROBLEMS, META_VALID_PROBLEMS, Problem, problem_of
+from meta_train.search.scores import Scores
 
 VALID_SEEDS = [500_001, 500_002]
 
@@ -38,6 +36,7 @@ class Search:
       sigma: first standard deviation, in units of the entries' scales.
       seed: of candidates, tasks, parameters and batches.
       from_anchor: begin with all numbers at zero, the hand-made rule, and not where earlier searches have ended.
+      parts: into how many parts the problems are divided, of which each generation takes the next.
       problems: what to train, each TASK[,num_workers=8][,num_local_steps=4][,batch_size=16][,max_unroll_length=200];
         none: those of META_TRAIN, and META_VALID to validate on.
     """
@@ -48,6 +47,7 @@ class Search:
     sigma: float = 0.3
     seed: int = 0
     from_anchor: bool = False
+    parts: int = 1
     problems: tuple[str, ...] = ()
 
     def trained(self) -> tuple[Problem, ...]:
@@ -74,12 +74,14 @@ def search(options: Search) -> None:
     for row in rows:
         # The strategy is a function of its seed and what it was told.
         found.tell([(found.ask(), total) for total in row["totals"]])
-    programs = programs_of(options.trained())
+    problems = options.trained()
+    judge = Scores(problems)
     began = time.monotonic()
     for generation in range(len(rows), options.generations):
         candidates = np.stack([found.ask() for _ in range(options.population)])
         seeds = [options.seed * 100_000 + 1_000 + generation]
-        scores = scores_of(programs, candidates, seeds)
+        part = problems[generation % options.parts :: options.parts]
+        scores = judge(part, candidates, seeds)
         totals = np.mean(list(scores.values()), axis=0)
         found.tell(list(zip(candidates, totals.tolist(), strict=True)))
         row = {
@@ -97,25 +99,10 @@ def search(options: Search) -> None:
     export(options)
 
 
-def programs_of(problems: tuple[Problem, ...]) -> dict[Problem, list[Curves]]:
-    """The measurements of candidates and of their anchor."""
-    return {p: build_curves(p, lagg_any.algorithm, lagg_any.anchor) for p in problems}
-
-
-def scores_of(programs: dict[Problem, list[Curves]], candidates: np.ndarray, seeds: list[int]) -> dict[str, np.ndarray]:
-    """Scores [P] of every problem by its name; several problems at a time, as a small training fills one core."""
-
-    def scored(problem: Problem) -> np.ndarray:
-        curves, reference = programs[problem]
-        return score(curves(candidates, seeds), reference(np.zeros((1, 1)), seeds)).mean(axis=-1)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(scored, programs))
-    return {f"{p.name} T={p.num_rounds}": scores for p, scores in zip(programs, found, strict=True)}
-
-
 def check(options: Search) -> None:
     """ValueError for settings out of range, and for those of a folder's earlier generations that differ."""
+    if not 1 <= options.parts <= len(options.trained()):
+        raise ValueError(f"parts={options.parts}: use 1 to {len(options.trained())}, the number of problems")
     if options.generations < 1 or options.population < 4 or not options.sigma > 0:
         raise ValueError(
             f"generations={options.generations}, population={options.population}, sigma={options.sigma:g}: use at "
@@ -125,6 +112,7 @@ def check(options: Search) -> None:
     options.trained()  # refuses what is no problem
     now = {"population": options.population, "sigma": options.sigma, "seed": options.seed}
     now |= {"from_anchor": True} if options.from_anchor else {}
+    now |= {"parts": options.parts} if options.parts > 1 else {}
     now |= {"problems": list(options.problems)} if options.problems else {}
     if file.exists() and (then := json.loads(file.read_text())) != now:
         raise ValueError(f"{options.run_dir} holds a search with {then}, not {now}: use another --run-dir")
@@ -165,7 +153,8 @@ def export(options: Search) -> None:
 
 def validate(options: Search) -> dict[str, float]:
     """Scores of the result on the problems to validate on, and their mean."""
-    found = scores_of(programs_of(options.validated()), result(options)[0][None], VALID_SEEDS)
+    problems = options.validated()
+    found = Scores(problems)(problems, result(options)[0][None], VALID_SEEDS)
     scores = {name: float(x[0]) for name, x in found.items()}
     for name, x in scores.items():
         print(f"{name}: {x:+.4f}")

@@ -15,12 +15,21 @@ from learned_opt.architectures.lagg_set import BOUNDS, lagg_set
 from learned_opt.base import LocalAlgorithm
 from learned_opt.per_parameter.round_features import NUM_FEATURES
 
-COSINE_WITH_MOMENTUM, AGREEMENT, IS_VECTOR, TREND, WORKERS, LOCAL_STEPS, ROOT_OF_AGE = 1, 2, 7, 10, 13, 14, 16
+COSINE_WITH_MOMENTUM, AGREEMENT, IS_VECTOR, TREND, LONG_TREND, WORKERS, LOCAL_STEPS, ROOT_OF_AGE = (
+    1,
+    2,
+    7,
+    10,
+    11,
+    13,
+    14,
+    16,
+)
 COSINE_OF_STEPS, SHARE_IN_FORCE, SHARED_COSINE, COSINE_WITH_STEP, SHORTER_SIDE = 20, 21, 22, 23, 24
-"""Columns of `round_features`: cos(D, m), the workers' agreement, 1 for vectors, the loss's trend,
+"""Columns of `round_features`: cos(D, m), the workers' agreement, 1 for vectors, the loss's trends,
 log2 K / 5, log2 H / 5, 1 / sqrt(1 + age), c, q, q c, cos(D, u'), log2 of a matrix's shorter side / 5."""
-OFFSET, RATE, SERVER, MOMENTUM, AVERAGE, SHARE, EVIDENCE, KAPPA = range(8)
-"""Outputs of the controller: z_0 .. z_7."""
+OFFSET, RATE, SERVER, MOMENTUM, AVERAGE, SHARE, EVIDENCE, KAPPA, TAU = range(9)
+"""Outputs of the controller: z_0 .. z_8."""
 
 
 class Entry(NamedTuple):
@@ -45,20 +54,28 @@ ENTRIES = (
     Entry(EVIDENCE, AGREEMENT, 0.5, -0.45),
     Entry(EVIDENCE, TREND, 0.5, 0.25),
     Entry(EVIDENCE, SHORTER_SIDE, 0.5, 0.11),
+    Entry(EVIDENCE, LONG_TREND, 0.5, 0.0),
+    Entry(EVIDENCE, WORKERS, 0.5, 0.0),
     Entry(OFFSET, None, 0.02, -0.39),
     Entry(OFFSET, AGREEMENT, 0.04, 0.34),
     Entry(OFFSET, TREND, 0.04, 0.0),
+    Entry(OFFSET, LONG_TREND, 0.04, 0.0),
     Entry(OFFSET, SHARE_IN_FORCE, 0.04, 0.3),
     Entry(OFFSET, SHARED_COSINE, 0.08, -0.49),
     Entry(KAPPA, None, 0.5, -0.29),
     Entry(KAPPA, ROOT_OF_AGE, 1.0, -0.23),
     Entry(KAPPA, SHARE_IN_FORCE, 0.5, 0.92),
+    Entry(TAU, None, 0.2, 0.0),
+    Entry(TAU, SHARE_IN_FORCE, 0.2, 0.0),
+    Entry(TAU, LOCAL_STEPS, 0.3, 0.0),
     Entry(MOMENTUM, None, 0.5, 0.79),
+    Entry(MOMENTUM, AGREEMENT, 0.5, 0.0),
     Entry(MOMENTUM, WORKERS, 1.0, -1.32),
     Entry(MOMENTUM, SHARE_IN_FORCE, 0.5, 1.26),
     Entry(SERVER, None, 0.3, 0.46),
     Entry(SERVER, SHARE_IN_FORCE, 0.3, 1.18),
     Entry(RATE, IS_VECTOR, 0.5, -0.21),
+    Entry(RATE, ROOT_OF_AGE, 0.5, 0.0),
     Entry(AVERAGE, None, 0.5, -0.63),
 )
 """How much of the step of a matrix is the orthogonal one, for K workers and H local steps; what speaks against it: that

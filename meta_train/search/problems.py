@@ -27,6 +27,11 @@ class Problem(NamedTuple):
         data = "" if self.dirichlet_alpha is None else f" alpha={self.dirichlet_alpha:g}"
         return f"{self.family} K={self.num_workers} H={self.num_local_steps} B={self.batch_size}{data}"
 
+    @property
+    def full_name(self) -> str:
+        """The name with the number of rounds."""
+        return f"{self.name} T={self.num_rounds}"
+
 
 DEFAULTS = {"num_workers": 8, "num_local_steps": 4, "batch_size": 16, "max_unroll_length": 200}
 """Fields of a component that a problem has, beside the task, and what they are where they are not given."""
@@ -48,6 +53,24 @@ def problem_of(text: str) -> Problem:
     if min(workers, steps, batch) < 1 or rounds < 4:
         raise ValueError(f"problem {text!r}: use at least 1 worker, local step and example, and 4 rounds")
     return Problem(component.task, workers, steps, batch, rounds)
+
+
+SAMPLED_SIZES = (
+    (8, 4, 16, 120),
+    (1, 1, 32, 400),
+    (4, 16, 8, 80),
+    (16, 2, 8, 200),
+    (1, 16, 16, 100),
+    (8, 8, 8, 100),
+    (2, 4, 16, 240),
+    (4, 1, 16, 480),
+)
+"""Workers, local steps, examples and rounds of the problems that are drawn."""
+
+
+def sampled_problem(seed: int) -> Problem:
+    """The problem of a seed, see `tasks.families.theory.sampled_network`, with one of the sizes."""
+    return Problem(f"sampled_network,seed={seed}", *SAMPLED_SIZES[(3 * seed + 5 * (seed // 8)) % len(SAMPLED_SIZES)])
 
 
 META_TRAIN_PROBLEMS = (
@@ -85,8 +108,12 @@ META_TRAIN_PROBLEMS = (
     Problem("tensor_factors", 8, 4, 16, 120),
     Problem("tensor_factors", 1, 8, 16, 120),
     Problem("waves_rnn", 8, 4, 16, 100),
+    Problem("fmnist8_mlp32", 4, 2, 16, 1000),
+    Problem("fmnist8_mlp32_few", 4, 2, 8, 600),
+    Problem("teacher_student", 2, 2, 8, 800),
+    *map(sampled_problem, range(32)),
 )
-"""Of META_TRAIN, with few and many workers and local steps."""
+"""Of META_TRAIN, with few and many workers, local steps and rounds."""
 
 META_VALID_PROBLEMS = (
     Problem("fmnist8_mlp128", 8, 4, 16, 200),
@@ -102,5 +129,6 @@ META_VALID_PROBLEMS = (
     Problem("fmnist8_contrastive_wide", 8, 4, 16, 100),
     Problem("tensor_factors_wide", 8, 4, 16, 120),
     Problem("waves_rnn_wide", 8, 4, 16, 100),
+    *map(sampled_problem, range(100, 116)),
 )
 """Of META_VALID: what a finished search is chosen by."""

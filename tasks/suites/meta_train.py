@@ -13,6 +13,7 @@ from tasks.families.sequences.waves_rnn import waves_rnn
 from tasks.families.theory.coordinate_regression import coordinate_regression
 from tasks.families.theory.matrix_quadratics import matrix_quadratics
 from tasks.families.theory.quadratics import quadratics
+from tasks.families.theory.sampled_network import sampled_network
 from tasks.families.theory.teacher_student import teacher_student
 from tasks.families.theory.tensor_factors import tensor_factors
 from tasks.networks.variants import Variants
@@ -171,5 +172,13 @@ META_TRAIN: dict[str, SuiteEntry] = {
         dataset="waves",
         architecture="elman_rnn",
         num_params=649,
+    ),
+    "sampled_network": SuiteEntry(
+        make=sampled_network,
+        description="A problem whose inputs, network, target and loss are drawn: 'sampled_network,seed=3' for another",
+        dataset="sampled",
+        architecture="sampled",
+        num_params=2_532,
+        paper="Metz et al. 2022, arXiv 2211.09760",
     ),
 }

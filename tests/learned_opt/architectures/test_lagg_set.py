@@ -8,12 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt.algorithms.auto_diloco import KAPPA, NO_COSINE, auto_diloco
+from learned_opt.algorithms.auto_diloco import KAPPA, NO_COSINE, TAU, auto_diloco
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.round import local_rates, simulate
 from learned_opt.architectures import from_config
 from learned_opt.architectures.lagg_set import BOUNDS, LARGEST_OFFSET, lagg_set
-from learned_opt.per_parameter.round_features import NUM_FEATURES, TensorSums, round_features, tensor_sums
+from learned_opt.per_parameter.round_features import NUM_FEATURES, Reading, TensorSums, round_features, tensor_sums
 
 PARAMS = {
     "w": np.asarray([[0.5, -1.0], [0.1, 2.0], [0.3, 0.4]], np.float32),
@@ -161,19 +161,18 @@ def test_features_of_a_known_round():
         uu=4 * one, du=one,
         workers=jnp.asarray([1.0, 4.0]), is_vector=jnp.asarray([0.0, 1.0]), shorter_side=jnp.asarray([2.0, 1.0]),
     )  # fmt: skip
-    found = round_features(
-        sums,
-        jnp.float32(0.5),
-        jnp.zeros(2),
-        jnp.asarray([1.0, 1.0, 3.0]),
-        jnp.asarray([3.0, 2.0, 1.0]),
+    reading = Reading(
+        cosine=jnp.float32(0.5),
+        log_rates=jnp.zeros(2),
+        losses=jnp.asarray([1.0, 1.0, 3.0]),
+        losses_in_round=jnp.asarray([3.0, 2.0, 1.0]),
         num_workers=4,
         count=jnp.int32(0),
         num_steps=10,
-        floor=0.03,
         step_cosines=jnp.asarray([jnp.nan, 0.4]),
         shares=jnp.asarray([0.0, 0.5]),
     )
+    found = round_features(sums, reading, 0.03)
     assert found.shape == (2, NUM_FEATURES)
     np.testing.assert_allclose(found[:, 0], [1.0, -0.5], rtol=1e-6)
     # (4 * 1 / 1 - 1) / 3 and (4 * 1 / 4 - 1) / 3.
@@ -189,19 +188,18 @@ def test_undefined_features_are_zero(no_cosine, no_loss):
     """NaN stood for both in the states of earlier versions."""
     zeros = jnp.zeros(1)
     sums = TensorSums(*[jnp.ones(1), *10 * [zeros], jnp.ones(1)])
-    found = round_features(
-        sums,
-        jnp.float32(no_cosine),
-        zeros,
-        jnp.full(3, no_loss),
-        None,
-        1,
-        jnp.int32(0),
-        None,
-        0.03,
-        jnp.full(1, no_cosine),
-        zeros + 0.5,
+    reading = Reading(
+        cosine=jnp.float32(no_cosine),
+        log_rates=zeros,
+        losses=jnp.full(3, no_loss),
+        losses_in_round=None,
+        num_workers=1,
+        count=jnp.int32(0),
+        num_steps=None,
+        step_cosines=jnp.full(1, no_cosine),
+        shares=zeros + 0.5,
     )
+    found = round_features(sums, reading, 0.03)
     assert np.all(np.isfinite(found))
     np.testing.assert_array_equal(found[0, [8, 10, 11, 12, 20, 21, 22]], [0, 0, 0, 0, 0, 0.5, 0])
 
@@ -223,6 +221,28 @@ def test_the_rate_follows_the_rounds_as_fast_as_the_controller_says():
     rule = steps_of(auto_diloco(), own)[-1][1]
     assert abs(np.log(by_hand["w"] / rule["w"])) > 0.01
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), faster, by_hand)
+
+
+def test_the_rate_rests_at_the_cosine_that_the_controller_says():
+    """BOUNDS[8] tanh(b) above the rule's tau, for every tensor alike."""
+    lopt, own = lagg_set(0, 0), workers_of(4, 4)
+    theta = lopt.init(jax.random.key(0))
+    theta["controller"]["b1"] = theta["controller"]["b1"].at[8].set(0.7)
+    found = steps_of(lopt.transform(theta), own)[-1][1]
+    by_hand = steps_of(auto_diloco(tau=TAU + BOUNDS[8] * np.tanh(0.7)), own)[-1][1]
+    rule = steps_of(auto_diloco(), own)[-1][1]
+    assert abs(np.log(by_hand["w"] / rule["w"])) > 0.01
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, by_hand)
+
+
+def test_offsets_grow_with_the_logarithm_of_time():
+    """A constant z_0 multiplies the local rate by exp(z_0 sum_t 1 / (1 + t / 32)), here over 100 rounds."""
+    lopt, own = lagg_set(0, 0), workers_of(100, 1)
+    theta = lopt.init(jax.random.key(0))
+    theta["controller"]["b1"] = theta["controller"]["b1"].at[0].set(-0.05)
+    found, rule = steps_of(lopt.transform(theta), own)[-1][1], steps_of(auto_diloco(), own)[-1][1]
+    total = BOUNDS[0] * np.tanh(-0.05) * sum(1 / (1 + t / 32) for t in range(100))
+    np.testing.assert_allclose(np.log(found["w"] / rule["w"]), total, rtol=1e-4)
 
 
 def test_config_and_bad_sizes():

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 import meta_train.search.curves
+import meta_train.search.scores
 from learned_opt.checkpoint import load_checkpoint
 from meta_train.search import __main__ as command
 from meta_train.search import lagg_any
 from meta_train.search.curves import LARGEST_GAIN, LARGEST_LOSS, build_curves, score
 from meta_train.search.problems import META_TRAIN_PROBLEMS, META_VALID_PROBLEMS, Problem, problem_of
+from meta_train.search.scores import Scores
 from tasks.suites import META_TRAIN, META_VALID
 
 TINY = Problem("teacher_student", 2, 2, 2, 8)
@@ -24,8 +26,43 @@ def tiny(monkeypatch):
 
 
 def test_problems_are_of_their_suites():
-    assert {problem.family for problem in META_TRAIN_PROBLEMS} <= set(META_TRAIN)
-    assert {problem.family for problem in META_VALID_PROBLEMS} <= set(META_VALID)
+    drawn = {problem.family for problem in META_TRAIN_PROBLEMS if problem.family.startswith("sampled_network,seed=")}
+    others = {problem.family for problem in META_VALID_PROBLEMS if problem.family.startswith("sampled_network,seed=")}
+    assert drawn and others and not drawn & others
+    assert {problem.family for problem in META_TRAIN_PROBLEMS} - drawn <= set(META_TRAIN)
+    assert {problem.family for problem in META_VALID_PROBLEMS} - others <= set(META_VALID)
+
+
+def test_a_generation_takes_its_part_of_the_problems(tmp_path, monkeypatch):
+    problems = tuple(TINY._replace(num_workers=1 + i, num_local_steps=1) for i in range(3))
+    monkeypatch.setattr(command, "META_TRAIN_PROBLEMS", problems)
+    monkeypatch.setattr(command, "validate", lambda options: {"mean": 0.0})
+    asked = []
+    monkeypatch.setattr(
+        command,
+        "Scores",
+        lambda all_of_them: (
+            lambda part, candidates, seeds: (
+                asked.append(part) or {problem.full_name: np.arange(4.0) for problem in part}
+            )
+        ),
+    )
+    small = ["--population", "4", "--generations", "3", "--parts", "2"]
+    assert command.main(["--run-dir", str(tmp_path), *small]) == 0
+    assert asked == [problems[::2], problems[1::2], problems[::2]]
+    assert command.main(["--run-dir", str(tmp_path / "other"), "--parts", "4"]) == 2
+
+
+@pytest.mark.slow
+def test_several_processes_score_as_one(monkeypatch):
+    problems = (TINY, TINY._replace(num_workers=1))
+    candidates = np.stack([lagg_any.start(), 0.5 * lagg_any.start()])
+    one = Scores(problems)(problems, candidates, [7])
+    monkeypatch.setattr(meta_train.search.scores, "PROBLEMS_PER_PROCESS", 1)
+    several = Scores(problems)(problems, candidates, [7])
+    assert list(one) == list(several)
+    for name in one:
+        np.testing.assert_allclose(one[name], several[name], atol=1e-6)
 
 
 def test_zeros_are_the_anchor():
