@@ -23,7 +23,7 @@ from eval.compare.compare import prepare as prepare_comparison
 from eval.compare.compare import run as run_comparison
 from eval.compare.contenders import Contender, over_local_steps
 from eval.compare.grids import Grid, GridAxis
-from eval.compare.learned import local_transform, local_words, named_checkpoints
+from eval.compare.learned import checkpoint_details, local_transform, local_words, named_checkpoints
 from eval.machine.progress import Progress
 from eval.protocol import EvalProtocol
 from eval.report.spending import loss_against_bytes
@@ -170,11 +170,10 @@ def _fixed(named: Sequence[tuple[str, str]], protocol: EvalProtocol) -> dict[str
             raise ValueError(f"{path}: reads gradients of one machine: name a server optimizer")
         theta = jax.tree.map(jnp.asarray, loaded.theta)
         server = loaded.lopt.transform(theta, num_steps=protocol.num_rounds)
-        details = {"checkpoint": path, "config": config, "local_opt": loaded.local_opt, "card": loaded.card}
         found[name] = Column(
             lambda h, local=local, server=server: (local, server),
             "learned",
-            details=details,
+            details=checkpoint_details(path, loaded),
             reads_workers=loaded.lopt.reads == "workers",
         )
         anchor = anchor_of(config)

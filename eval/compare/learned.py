@@ -61,16 +61,16 @@ def learned(
     def transform(hparams: Mapping[str, Any]) -> optax.GradientTransformation:
         return multiplied(loaded.lopt.transform(theta, num_steps=protocol.num_rounds), hparams)
 
-    details = {
-        "checkpoint": path,
-        "config": loaded.lopt.config,
-        "local_opt": loaded.local_opt,
-        "card": loaded.card,
-    }
+    details = checkpoint_details(path, loaded)
     name = name or learned_name(path, loaded, taken, tune_multiplier)
     workers = None if local is None else lambda hparams: local
     own_units = loaded.lopt.config.get("nominal") == "none"
     return contender(name, protocol, transform, grid, workers, details, kind="learned", own_units=own_units)
+
+
+def checkpoint_details(path: str, loaded: Checkpoint) -> dict[str, Any]:
+    """What a results file says of a checkpoint, JSON values."""
+    return {"checkpoint": path, "config": loaded.lopt.config, "local_opt": loaded.local_opt, "card": loaded.card}
 
 
 def multipliers(protocol: EvalProtocol) -> Grid:

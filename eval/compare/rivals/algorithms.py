@@ -32,6 +32,7 @@ from eval.compare.rivals.rival import (
     SERVER_LR,
     SOME_ADAM_LRS,
     SOME_LOCAL_LRS,
+    WEIGHT_DECAY,
     Hparams,
     rate_over_local_steps,
     rival,
@@ -182,7 +183,7 @@ RIVALS: dict[str, Callable[..., Contender]] = {
     "synchronous": rival(
         "synchronous",
         lambda h, workers, protocol: synchronous(workers, protocol.num_local_steps),
-        {"local_lr": SOME_ADAM_LRS, "weight_decay": GridAxis((0.001, 0.01, 0.1))},
+        {"local_lr": SOME_ADAM_LRS, "weight_decay": WEIGHT_DECAY},
         lambda h: optax.adamw(h["local_lr"], weight_decay=h["weight_decay"]),
     ),
     "snoo": rival(

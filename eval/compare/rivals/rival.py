@@ -24,6 +24,7 @@ SOME_LOCAL_LRS = GridAxis(log_spaced(0.03, 3.0, 9))
 SOME_ADAM_LRS = GridAxis(log_spaced(0.001, 0.1, 9))
 MANY_LRS = GridAxis(log_spaced(0.01, 10.0, 27))
 """Of one step a round."""
+WEIGHT_DECAY = GridAxis((0.001, 0.01, 0.1))
 DILOCO_GRID: Grid = {"local_lr": LOCAL_LR, "server_lr": SERVER_LR, "momentum": MOMENTUM}
 
 
