@@ -30,25 +30,10 @@ def draw_curves(results: Results, path: str | os.PathLike[str]) -> None:
     lowest, highest = np.inf, 0.0
     for contender in results.contenders:
         band = seed_band(contender.train_loss)
-        colour, width, order, dashes = styles[contender.name]
-        axes.plot(
-            contender.rounds,
-            band.mean,
-            color=colour,
-            linewidth=width,
-            linestyle=dashes,
-            zorder=order,
-            label=f"{contender.name}  {loss_text(float(band.mean[-1]))}",
-        )
-        axes.fill_between(
-            contender.rounds,
-            band.low,
-            band.high,
-            color=colour,
-            alpha=0.2,
-            linewidth=0,
-            zorder=order,
-        )
+        style, label = styles[contender.name], f"{contender.name}  {loss_text(float(band.mean[-1]))}"
+        axes.plot(contender.rounds, band.mean, label=label, **style.of_line())
+        shade = {"color": style.colour, "alpha": 0.2, "linewidth": 0, "zorder": style.order}
+        axes.fill_between(contender.rounds, band.low, band.high, **shade)
         finite = band.low[np.isfinite(band.low)]
         lowest, highest = min([lowest, *finite]), max([highest, *finite[:1]])
     if np.isfinite(lowest):

@@ -7,9 +7,9 @@ import numpy as np
 
 from eval.diagnostics.table import BOUNDS
 from eval.protocol import EvalProtocol
-from eval.report.line_styles import LineStyle, everyone, line_styles
+from eval.report.line_styles import LineStyle, line_styles
 from eval.report.svg import draw_svg, legend, legend_height, number_axis, plain
-from eval.results import ContenderResult, Results
+from eval.results import ContenderResult, Results, everyone
 from eval.scores.scores import seed_band
 from eval.scores.targets import TARGETS, Target, targets
 
@@ -131,10 +131,9 @@ def _draw_panel(
             continue
         rounds, values = found
         band = seed_band(values)
-        colour, width, order, dashes = styles[contender.name]
-        line = {"color": colour, "linewidth": width, "linestyle": dashes, "zorder": order}
-        axes.plot(rounds, band.mean, label=contender.name, **line)
-        axes.fill_between(rounds, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
+        style = styles[contender.name]
+        axes.plot(rounds, band.mean, label=contender.name, **style.of_line())
+        axes.fill_between(rounds, band.low, band.high, color=style.colour, alpha=0.15, linewidth=0)
         finite = band.mean[np.isfinite(band.mean)]
         if finite.size:
             lows.append(finite.min())
