@@ -107,7 +107,9 @@ def prepare(
                 if not (column.reads_workers and condition in GOSSIP)
             ]
             own = prepare_comparison(
-                *(protocol, (), folder / reference_name(condition)),
+                protocol,
+                (),
+                folder / reference_name(condition),
                 baselines=(),
                 contenders=contenders,
                 family=first.family,

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.corrections.corrected import Correction, corrected
+from learned_opt.algorithms.local_sgd import Shared
 from learned_opt.algorithms.round import (
     dense_bytes,
     evaluated_params,
@@ -26,17 +27,10 @@ from learned_opt.algorithms.round import (
     worker_index,
 )
 from learned_opt.argument_checks import check_transform
-from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
+from learned_opt.base import LocalAlgorithm, RoundInfo, RoundState
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
-
-
-class Shared(NamedTuple):
-    """Global parameters, and the state of the server."""
-
-    params: Params
-    server_state: PyTree
 
 
 class Worker(NamedTuple):
@@ -82,12 +76,20 @@ def dynamic_regularization(
             gradient = gradient_of(gradient, params, anchor, grad_fn)
             return jax.tree.map(
                 lambda g, y, x, h: (g + mu * ((y - x).astype(jnp.float32) + h)).astype(g.dtype),
-                *(gradient, params, anchor, drift),
+                gradient,
+                params,
+                anchor,
+                drift,
             )
 
         worker_key = jax.random.fold_in(key, worker_index())
         _, local_state, losses, moved = local_steps(
-            *(loss_fn, corrected(local_opt, correct), start, local_state, worker_key, batches),
+            loss_fn,
+            corrected(local_opt, correct),
+            start,
+            local_state,
+            worker_key,
+            batches,
             rates=local_rates(server_state),
         )
         drift = jax.tree.map(lambda h, delta: h - delta.astype(jnp.float32), drift, moved)

@@ -90,7 +90,12 @@ def scaffold(
         opt = summing(jax.tree.map(jnp.subtract, control, own_control))
         worker_key = jax.random.fold_in(key, worker_index())
         _, (local_state, gradients), losses, sent = local_steps(
-            *(loss_fn, opt, start, _Summing(local_state, _zeros(start)), worker_key, batches),
+            loss_fn,
+            opt,
+            start,
+            _Summing(local_state, _zeros(start)),
+            worker_key,
+            batches,
             rates=local_rates(server_state),
         )
         new_control = jax.tree.map(lambda total: total / losses.shape[0], gradients)

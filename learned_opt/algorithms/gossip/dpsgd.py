@@ -73,7 +73,7 @@ def dpsgd(
         (num_rounds,), (start, local_state, server_state) = state
         worker_key = jax.random.fold_in(key, worker_index())
         params, local_state, losses, _ = local_steps(
-            *(loss_fn, local_opt, start, local_state, worker_key, batches), rates=local_rates(server_state)
+            loss_fn, local_opt, start, local_state, worker_key, batches, rates=local_rates(server_state)
         )
         params, everyone = mix_with_neighbours(mixing, num_rounds, params)
         if server is not None:

@@ -75,7 +75,10 @@ def noloco(
 
     # The move and the slow model, from and to the partner.
     return LocalAlgorithm(
-        *(init, round_fn, mean_params, lambda params: 2 * dense_bytes(params)),
+        init,
+        round_fn,
+        mean_params,
+        lambda params: 2 * dense_bytes(params),
         bytes_received=lambda params, num_workers: 2 * dense_bytes(params),
     )
 

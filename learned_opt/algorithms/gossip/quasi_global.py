@@ -88,7 +88,9 @@ def qg_dsgdm(
             lambda m, before, after: (
                 mu * m + (1 - mu) * (before - after).astype(jnp.float32) / (rate * losses.shape[0])
             ),
-            *(momentum, start, params),
+            momentum,
+            start,
+            params,
         )
         info = RoundInfo(losses, {"consensus_distance": consensus_distance(everyone)})
         return RoundState(Shared(num_rounds + 1), Worker(params, momentum)), info
