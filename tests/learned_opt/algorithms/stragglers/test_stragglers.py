@@ -12,7 +12,7 @@ from learned_opt.algorithms.compression.quantize import quantize
 from learned_opt.algorithms.data_parallel import data_parallel
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.server import diloco
-from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott, next_state, participation, round_seconds
+from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott, next_state, participation
 from learned_opt.algorithms.stragglers.gradient_coding import (
     coded_data_parallel,
     cyclic,
@@ -51,15 +51,6 @@ def test_participation_is_drawn_anew_every_round():
     assert is_slow[1::2].mean() == pytest.approx(0.75, abs=0.03)
     with pytest.raises(ValueError, match="share=0.0: use more than 0 and at most 1"):
         participation(0.0)
-
-
-@pytest.mark.parametrize(
-    ("is_slow", "waits", "expected"),
-    [([0, 0], True, 8), ([0, 1], True, 80), ([0, 1], False, 8), ([1, 1], False, 80)],
-)
-def test_seconds_of_a_round(is_slow, waits, expected):
-    found = round_seconds(jnp.asarray(is_slow, bool), 4, step_seconds=2.0, slow_factor=10.0, waits=waits)
-    assert float(found) == expected
 
 
 def local_deltas(x, batches):
