@@ -89,7 +89,7 @@ def make_protocol(reference: str) -> EvalProtocol:
     returns.
 
     Raises:
-      ValueError: nothing of that name, an odd field, or a function that returns something else.
+      ValueError: nothing of that name, an unsuitable field, or a function that returns something else.
     """
 
     def changed(protocol: EvalProtocol):

@@ -117,7 +117,7 @@ def prepare(
 
     Raises:
       FileNotFoundError: no such checkpoint, results file or dataset.
-      ValueError: an unknown name, an unsuitable checkpoint, an odd family, one that lacks what a diagnostic
+      ValueError: an unknown name, an unsuitable checkpoint, an unsuitable family, one that lacks what a diagnostic
         needs, or results of another protocol.
     """
     everyone = participants(
