@@ -76,7 +76,7 @@ def synchronous_at_first(algorithm: LocalAlgorithm, num_synchronous_rounds: int 
                 return algorithm.round(loss_fn, state, jax.random.fold_in(key, index), one)
 
             state, infos = jax.lax.scan(step, state, (jnp.arange(num_steps), batches))
-            last = {name: values[-1] for name, values in infos.diagnostics.items()}
+            last = jax.tree.map(lambda x: x[-1], infos.diagnostics)
             return state, RoundInfo(infos.losses[:, 0], last | {"communications": jnp.int32(num_steps)})
 
         is_synchronous = num_rounds < num_synchronous_rounds

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def qsr(
     local_opt: optax.GradientTransformation,
-    learning_rate: Callable[[Int[Array, ""]], Float[Array, ""]],
+    learning_rate: float | Array | Callable[[Int[Array, ""]], Float[Array, ""]],
     growth: float | Array,
     min_local_steps: int = 4,
     server_opt: optax.GradientTransformation | None = None,
@@ -32,7 +32,7 @@ def qsr(
 
     Args:
       local_opt: of the workers, with the schedule `learning_rate`, which it counts itself.
-      learning_rate: optax schedule over local steps.
+      learning_rate: a number or an optax schedule over local steps.
       growth: the rule's alpha, in units of the learning rate; 0 is `local_sgd` with H_base steps.
       min_local_steps: H_base.
       server_opt: as for `local_sgd`; None: plain averaging.
@@ -43,7 +43,8 @@ def qsr(
     check_count(min_local_steps, "min_local_steps")
 
     def first(shared):
-        wanted = jnp.floor(jnp.square(growth / learning_rate(shared.num_steps)))
+        rate = learning_rate(shared.num_steps) if callable(learning_rate) else learning_rate
+        wanted = jnp.floor(jnp.square(growth / jnp.asarray(rate, jnp.float32)))
         # Within integers also where the learning rate has come to 0.
         return jnp.maximum(jnp.minimum(wanted, 2.0**30).astype(jnp.int32), min_local_steps)
 

@@ -182,6 +182,9 @@ def test_rounds_with_few_late_workers_are_exact(make):
             r"num_workers=8: use a multiple of num_stragglers \+ 1 = 3, or the cyclic",
         ),
         (lambda: coded_data_parallel(SGD, np.ones((2, 3))), r"code has shape \(2, 3\): use \[workers, workers\]"),
+        (lambda: coded_data_parallel(SGD, np.zeros((4, 4))), "code: its rows do not add up to ones"),
+        (lambda: late_workers(GilbertElliott(2.0, 0.5)), "slow_down=2.0: use a probability, 0 to 1"),
+        (lambda: coded_data_parallel(SGD, cyclic(4, 1), 0.5), r"chain=0.5: use GilbertElliott\(slow_down, recover\)"),
         (lambda: train(coded_data_parallel(SGD, cyclic(3, 1)), BATCHES), "code is for 3 workers and there are 4"),
     ],
 )
