@@ -49,7 +49,11 @@ def check_chain(chain: GilbertElliott) -> GilbertElliott:
     if not isinstance(chain, GilbertElliott):
         raise ValueError(f"chain={chain!r}: use GilbertElliott(slow_down, recover), or participation(share)")
     for name, value in chain._asdict().items():
-        if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) <= 1:
+        try:
+            is_probability = 0 <= float(value) <= 1
+        except jax.errors.ConcretizationTypeError:
+            continue
+        if not is_probability:
             raise ValueError(f"{name}={value}: use a probability, 0 to 1")
     return chain
 

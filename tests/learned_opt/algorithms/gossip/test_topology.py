@@ -1,5 +1,7 @@
 """Mixing matrices: their sums, their spectral gaps against a table, exact averages, and mistakes."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,7 +107,8 @@ def test_consensus_distance_against_numpy():
 
 @pytest.mark.usefixtures("unchecked_annotations")
 def test_weights_may_be_lists():
-    mixing = make_mixing([[[0.5, 0.5], [0.5, 0.5]]])
+    weights: Any = [[[0.5, 0.5], [0.5, 0.5]]]
+    mixing = make_mixing(weights)
     assert mixing.bytes_sent({"w": np.zeros(5)}) == 20
 
 
@@ -139,7 +142,10 @@ def test_what_does_not_average_is_named(make, message):
         (lambda: torus(8, 3), "num_rows=3: use a divisor of num_workers=8"),
         (lambda: social_network(8), "num_workers=8: use 32"),
         (lambda: ring(0), "num_workers=0: use at least 1"),
-        (lambda: ring(2.5), "num_workers=2.5: use a whole number"),
+        (
+            lambda: ring(2.5),  # pyright: ignore[reportArgumentType]
+            "num_workers=2.5: use a whole number",
+        ),
     ],
 )
 def test_sizes_that_are_not_there_are_named(make, message):

@@ -2,6 +2,8 @@
 
 import itertools
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,7 @@ from tests.learned_opt.algorithms.quadratics import KEY, assert_close, draw_batc
 
 WORKERS, STEPS, ETA = 4, 2, 0.1
 BATCHES = draw_batches(5, WORKERS, STEPS)
+NO_CHAIN: Any = 0.5
 SGD = optax.sgd(ETA)
 NEVER, OFTEN = GilbertElliott(0.0, 1.0), GilbertElliott(0.5, 0.5)
 
@@ -184,7 +187,10 @@ def test_rounds_with_few_late_workers_are_exact(make):
         (lambda: coded_data_parallel(SGD, np.ones((2, 3))), r"code has shape \(2, 3\): use \[workers, workers\]"),
         (lambda: coded_data_parallel(SGD, np.zeros((4, 4))), "code: its rows do not add up to ones"),
         (lambda: late_workers(GilbertElliott(2.0, 0.5)), "slow_down=2.0: use a probability, 0 to 1"),
-        (lambda: coded_data_parallel(SGD, cyclic(4, 1), 0.5), r"chain=0.5: use GilbertElliott\(slow_down, recover\)"),
+        (
+            lambda: coded_data_parallel(SGD, cyclic(4, 1), NO_CHAIN),
+            r"chain=0.5: use GilbertElliott\(slow_down, recover\)",
+        ),
         (lambda: train(coded_data_parallel(SGD, cyclic(3, 1)), BATCHES), "code is for 3 workers and there are 4"),
     ],
 )
