@@ -1,7 +1,6 @@
 """Late workers: how often the chain makes them, what a mean without them is, and codes that do without them."""
 
 import itertools
-
 from typing import Any
 
 import jax
