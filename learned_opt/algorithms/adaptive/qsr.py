@@ -2,7 +2,8 @@
 
     h = max(H_base, floor((growth / eta_t)^2))
 
-eta_t is the local learning rate at the round's first step. At most as many steps are taken as the round has batches.
+eta_t is the local learning rate at the round's first step, times the mean of the rates that a server has set. At most
+as many steps are taken as the round has batches.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.adaptive.shortened_round import shortened_rounds
+from learned_opt.algorithms.round import local_rates
 from learned_opt.argument_checks import check_count
 from learned_opt.base import LocalAlgorithm
 
@@ -44,6 +47,9 @@ def qsr(
 
     def first(shared):
         rate = learning_rate(shared.num_steps) if callable(learning_rate) else learning_rate
+        factors = jax.tree.leaves(local_rates(shared.server_state))
+        if factors:
+            rate *= jnp.mean(jnp.stack(factors))
         wanted = jnp.floor(jnp.square(growth / jnp.asarray(rate, jnp.float32)))
         # Within integers also where the learning rate has come to 0.
         return jnp.maximum(jnp.minimum(wanted, 2.0**30).astype(jnp.int32), min_local_steps)
