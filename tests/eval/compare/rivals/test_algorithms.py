@@ -78,7 +78,7 @@ def test_the_schedule_is_over_rounds_where_their_length_is_chosen(name):
         before = algorithm.params(state)["w"]
         state, info = round_fn(state, jax.random.key(i), jnp.zeros(BATCH_SHAPE))
         moves.append((before - algorithm.params(state)["w"]) / info.diagnostics["num_local_steps"])
-    np.testing.assert_allclose(moves, setting["local_lr"] * np.float32([[1, 1], [2 / 3] * 2, [1 / 3] * 2]), rtol=1e-4)
+    np.testing.assert_allclose(moves, np.outer([1, 2 / 3, 1 / 3], [setting["local_lr"]] * 2), rtol=1e-4)
 
 
 def test_a_model_of_one_tensor_is_one_fragment():
