@@ -36,6 +36,16 @@ def check_count(value: Any, name: str) -> int:
     return number
 
 
+def check_number(value: Any, name: str) -> None:
+    """Refuses a schedule, or text, where a number is wanted; arrays and traced scalars pass.
+
+    Raises:
+      ValueError: naming it.
+    """
+    if callable(value) or isinstance(value, str):
+        raise ValueError(f"{name}={getattr(value, '__name__', value)!r}: use a number")
+
+
 def check_transform(value: Any, name: str) -> None:
     """Refuses what is no optax transform: a learning rate, a name, a class, an optimizer without its theta.
 

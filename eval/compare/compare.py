@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from eval.compare.contender_check import check_round
 from eval.compare.contenders import Contender
 from eval.compare.earlier import Chosen, chosen_before
 from eval.compare.final_runs import train_and_evaluate
@@ -131,6 +132,9 @@ def prepare(
     known = {} if baselines_from is None else chosen_before(baselines_from, protocol, everyone)
     family = make_family(protocol.task) if family is None else family
     check_family(family)
+    for contender in everyone:
+        if contender.kind == "other" or "made_by" in contender.details:
+            check_round(contender, family, protocol)
     diagnostics = measurable(protocol.diagnostics, family)
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)

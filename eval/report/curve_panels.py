@@ -63,8 +63,8 @@ def metric_curves(cells: dict[str, Results]) -> dict[str, str]:
     return {name: _figure(_with(cells, curve_of(name)), curve_of(name), f"test {name}") for name in names}
 
 
-def diagnostic_curves(cells: dict[str, Results], name: str) -> str:
-    """A diagnostic along the runs, at the rounds where it was measured."""
+def diagnostic_curves(cells: dict[str, Results], name: str) -> str | None:
+    """A diagnostic along the runs, at the rounds where it was measured; None where it is undefined for everyone."""
 
     def curve(contender: ContenderResult):
         values = contender.diagnostics.get(name)
@@ -73,7 +73,10 @@ def diagnostic_curves(cells: dict[str, Results], name: str) -> str:
         points = np.isfinite(values).any(axis=0)
         return (contender.rounds[points], values[:, points]) if points.any() else None
 
-    return _figure(_with(cells, curve), curve, name.replace("_", " "), bound=BOUNDS.get(name), peaks_count=True)
+    measured = _with(cells, curve)
+    if not measured:
+        return None
+    return _figure(measured, curve, name.replace("_", " "), bound=BOUNDS.get(name), peaks_count=True)
 
 
 def _with(cells: dict[str, Results], curve: Curve) -> dict[str, Results]:

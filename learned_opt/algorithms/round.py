@@ -307,7 +307,7 @@ def simulate(algorithm: LocalAlgorithm, num_workers: int) -> LocalAlgorithm:
             axis_size=num_workers,
         )(state, key, batches)
 
-    return algorithm._replace(init=_init_all(algorithm, num_workers), round=round_fn)
+    return algorithm._replace(init=_init_all(algorithm, num_workers), round=round_fn, measured=None)
 
 
 def spread(algorithm: LocalAlgorithm, num_workers: int, mesh: jax.sharding.Mesh) -> LocalAlgorithm:
@@ -349,7 +349,7 @@ def spread(algorithm: LocalAlgorithm, num_workers: int, mesh: jax.sharding.Mesh)
             check_vma=False,
         )(state, key, batches)
 
-    return algorithm._replace(init=_init_all(algorithm, num_workers), round=round_fn)
+    return algorithm._replace(init=_init_all(algorithm, num_workers), round=round_fn, measured=None)
 
 
 def _init_all(algorithm, num_workers):

@@ -10,6 +10,7 @@ take part in every round. h_k does not depend on mu, so that mu = 0 is not `loca
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -69,7 +70,7 @@ def dynamic_regularization(
         drift = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
         return RoundState(Shared(params, server.init(params)), Worker(local_opt.init(params), drift))
 
-    def round_fn(loss_fn, state, key, batches):
+    def one_round(measure, loss_fn, state, key, batches):
         (start, server_state), (local_state, drift) = state
 
         def correct(gradient, params, anchor, grad_fn):
@@ -94,8 +95,14 @@ def dynamic_regularization(
         )
         drift = jax.tree.map(lambda h, delta: h - delta.astype(jnp.float32), drift, moved)
         sent = jax.tree.map(lambda delta, h: delta - h.astype(delta.dtype), moved, drift)
-        updates, server_state, _ = server_step(server, server_state, start, sent, losses)
+        updates, server_state, everyone = server_step(server, server_state, start, sent, losses)
         shared = Shared(optax.apply_updates(start, updates), server_state)
-        return RoundState(shared, Worker(local_state, drift)), RoundInfo(losses, {})
+        return RoundState(shared, Worker(local_state, drift)), RoundInfo(losses, measure(everyone))
 
-    return LocalAlgorithm(init, round_fn, lambda state: evaluated_params(*state.shared[:2]), dense_bytes)
+    return LocalAlgorithm(
+        init,
+        functools.partial(one_round, lambda sent: {}),
+        lambda state: evaluated_params(*state.shared[:2]),
+        dense_bytes,
+        measured=lambda measure: functools.partial(one_round, measure),
+    )

@@ -48,7 +48,7 @@ def dpsgd(
     weights: Float[np.ndarray, "period n n"],
     server_opt: optax.GradientTransformation | None = None,
 ) -> LocalAlgorithm:
-    """D-PSGD; diagnostics have the `consensus_distance` before the average.
+    """D-PSGD; diagnostics have the `consensus_distance`, a mean square, before the average.
 
     Args:
       local_opt: as for `local_sgd`; its state stays on its worker.

@@ -40,6 +40,24 @@ def participation(share: float) -> GilbertElliott:
     return GilbertElliott(1 - share, share)
 
 
+def check_chain(chain: GilbertElliott) -> GilbertElliott:
+    """The chain; traced probabilities pass.
+
+    Raises:
+      ValueError: something else, or probabilities that are none.
+    """
+    if not isinstance(chain, GilbertElliott):
+        raise ValueError(f"chain={chain!r}: use GilbertElliott(slow_down, recover), or participation(share)")
+    for name, value in chain._asdict().items():
+        try:
+            is_probability = 0 <= float(value) <= 1
+        except jax.errors.ConcretizationTypeError:
+            continue
+        if not is_probability:
+            raise ValueError(f"{name}={value}: use a probability, 0 to 1")
+    return chain
+
+
 def next_state(chain: GilbertElliott, key: jax.Array, is_slow: Bool[Array, "*workers"]) -> Bool[Array, "*workers"]:
     """One round on."""
     return jax.random.bernoulli(key, jnp.where(is_slow, 1 - chain.recover, chain.slow_down), jnp.shape(is_slow))

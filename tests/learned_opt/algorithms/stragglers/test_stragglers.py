@@ -1,6 +1,7 @@
 """Late workers: how often the chain makes them, what a mean without them is, and codes that do without them."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from tests.learned_opt.algorithms.quadratics import KEY, assert_close, draw_batc
 
 WORKERS, STEPS, ETA = 4, 2, 0.1
 BATCHES = draw_batches(5, WORKERS, STEPS)
+NO_CHAIN: Any = 0.5
 SGD = optax.sgd(ETA)
 NEVER, OFTEN = GilbertElliott(0.0, 1.0), GilbertElliott(0.5, 0.5)
 
@@ -173,6 +175,12 @@ def test_rounds_with_few_late_workers_are_exact(make):
             r"num_workers=8: use a multiple of num_stragglers \+ 1 = 3, or the cyclic",
         ),
         (lambda: coded_data_parallel(SGD, np.ones((2, 3))), r"code has shape \(2, 3\): use \[workers, workers\]"),
+        (lambda: coded_data_parallel(SGD, np.zeros((4, 4))), "code: its rows do not add up to ones"),
+        (lambda: late_workers(GilbertElliott(2.0, 0.5)), "slow_down=2.0: use a probability, 0 to 1"),
+        (
+            lambda: coded_data_parallel(SGD, cyclic(4, 1), NO_CHAIN),
+            r"chain=0.5: use GilbertElliott\(slow_down, recover\)",
+        ),
         (lambda: train(coded_data_parallel(SGD, cyclic(3, 1)), BATCHES), "code is for 3 workers and there are 4"),
     ],
 )
