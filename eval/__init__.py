@@ -1,1 +1,1 @@
-"""Evaluation: any optimizer against tuned baselines, by the same door."""
+"""Evaluation: any optimizer against tuned baselines, under one protocol for all."""

@@ -45,7 +45,8 @@ class EvalProtocol:
     schedule: str = "constant"
     """Learning-rate schedule of every contender, learned ones included: constant, cosine, linear or wsd
     (eval/schedules.py). Data-parallel training: of the optimizer, over rounds. Local SGD: of the workers' optimizer,
-    over the local steps of the whole run; a server whose step is not in units of the pseudo-gradient follows it."""
+    over the local steps of the whole run, or its rounds where an algorithm chooses their length; a server whose step is
+    not in units of the pseudo-gradient follows it."""
     ema: float | None = None
     """Decay per round of an average of the global parameters that is evaluated in their place, for everyone alike; in
     (0, 1), None for none."""
@@ -89,7 +90,7 @@ def make_protocol(reference: str) -> EvalProtocol:
     returns.
 
     Raises:
-      ValueError: nothing of that name, an odd field, or a function that returns something else.
+      ValueError: nothing of that name, an unsuitable field, or a function that returns something else.
     """
 
     def changed(protocol: EvalProtocol):

@@ -8,7 +8,7 @@ bytes.
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -37,7 +37,7 @@ class ContenderResult(NamedTuple):
       tuning: budget and table, from `tuning_record`.
       bytes_per_round: bytes one worker sends per round; per communication where `counts` has those.
       rounds: rounds after which the curve was measured.
-      train_loss: on the fixed training images.
+      train_loss: on the fixed training examples.
       minibatch_loss: mean over the workers' local steps, every round.
       final: split ("train", "inner_valid", "outer_valid", "test") -> metric -> [seeds].
       diagnostics: name -> [seeds, points], nan where undefined or not measured; empty where they were not recorded.
@@ -74,13 +74,27 @@ class Results(NamedTuple):
       provenance: from `eval.machine.provenance.provenance`, with the seconds spent and the file re-used
         baselines came from.
       contenders: in the order of the table.
-      task: what was trained, from `eval.compare.final_runs.describe`; empty where it was not recorded.
+      task: what was trained, from `eval.task_families.describe`; empty where it was not recorded.
     """
 
     protocol: EvalProtocol
     provenance: dict[str, Any]
     contenders: tuple[ContenderResult, ...]
     task: Mapping[str, Any] = {}
+
+
+def named(results: Results, name: str) -> ContenderResult | None:
+    """The contender of that name; None if it did not take part."""
+    return next((c for c in results.contenders if c.name == name), None)
+
+
+def everyone(cells: Sequence[Results]) -> dict[str, ContenderResult]:
+    """Everyone who took part in a cell by name, in the order of first appearance."""
+    found: dict[str, ContenderResult] = {}
+    for results in cells:
+        for contender in results.contenders:
+            found.setdefault(contender.name, contender)
+    return found
 
 
 def save_results(path: str | os.PathLike[str], results: Results) -> None:

@@ -81,7 +81,7 @@ def make_family(reference: str) -> TaskFamily:
     """Builds the family that a reference names, which loads its data.
 
     Raises:
-      ValueError: nothing of that name, an odd argument, or a function that returns something else.
+      ValueError: nothing of that name, an unsuitable argument, or a function that returns something else.
       FileNotFoundError: its dataset was not found; the message says how to get it.
     """
     check_named(reference)

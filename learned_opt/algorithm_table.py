@@ -45,6 +45,7 @@ from learned_opt.algorithms.servers.fedyogi import fedyogi
 from learned_opt.algorithms.stragglers.gradient_coding import coded_data_parallel
 from learned_opt.algorithms.stragglers.late_workers import late_workers, local_sgd_without_late_workers
 from learned_opt.algorithms.stragglers.sequential_coding import sequential_coded_data_parallel
+from learned_opt.algorithms.target_surrogate import with_target_surrogate
 from learned_opt.algorithms.zeroth_order.fzoos import fzoos
 
 
@@ -122,6 +123,11 @@ SERVERS: dict[str, Entry] = {
 AROUND: dict[str, Entry] = {
     "synchronous_at_first": Entry(synchronous_at_first, "Lin 2020, 1808.07217", "an algorithm after synchronous steps"),
     "with_curriculum": Entry(with_curriculum, "Vahidian 2023, 2212.12712", "an algorithm on examples by their loss"),
+    "with_target_surrogate": Entry(
+        with_target_surrogate,
+        "Lavington 2023, 2302.02607",
+        "an algorithm on surrogates, many steps a gradient of outputs",
+    ),
     "quantize": Entry(quantize, "Therien 2025, 2505.23725", "an upload of 8, 4 or 2 bits"),
     "top_k": Entry(top_k, "Sarfi 2025, 2508.15706", "an upload of the largest elements"),
     "error_feedback": Entry(error_feedback, "Karimireddy 2019, 1901.09847", "an upload that keeps what was left out"),

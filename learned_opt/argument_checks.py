@@ -36,6 +36,16 @@ def check_count(value: Any, name: str) -> int:
     return number
 
 
+def check_number(value: Any, name: str) -> None:
+    """Refuses a schedule, or text, where a number is wanted; arrays and traced scalars pass.
+
+    Raises:
+      ValueError: naming it.
+    """
+    if callable(value) or isinstance(value, str):
+        raise ValueError(f"{name}={getattr(value, '__name__', value)!r}: use a number")
+
+
 def check_transform(value: Any, name: str) -> None:
     """Refuses what is no optax transform: a learning rate, a name, a class, an optimizer without its theta.
 
@@ -137,22 +147,22 @@ def checked_loss(loss_fn: LossFn) -> LossFn:
     return loss
 
 
-def check_like(tree: Any, like: Any, name: str, like_name: str = "params") -> None:
-    """Refuses a tree of another structure, or with a tensor of another shape, than `like`.
+def check_like(tree: Any, params: Any, name: str) -> None:
+    """Refuses a tree of another structure, or with a tensor of another shape, than the parameters.
 
     Raises:
       ValueError: naming the first tensor that differs.
     """
     try:
-        others = jax.tree.structure(tree).flatten_up_to(like)
+        others = jax.tree.structure(tree).flatten_up_to(params)
     except (ValueError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{name} and {like_name} are trees of other structure ({reason})") from None
+        raise ValueError(f"{name} and params are trees of other structure ({reason})") from None
     for (path, leaf), other in zip(jax.tree_util.tree_leaves_with_path(tree), others, strict=True):
         shape, expected = _shape(leaf), _shape(other)
         if shape != expected:
             where = jax.tree_util.keystr(path, simple=True, separator="/") or "the only tensor"
-            raise ValueError(f"{name} has shape {shape} at {where}, {like_name} {expected}: pass those of one model")
+            raise ValueError(f"{name} has shape {shape} at {where}, params {expected}: pass those of one model")
 
 
 @contextlib.contextmanager

@@ -27,6 +27,9 @@ Params = Any
 LossFn = Callable[[Any, jax.Array, Any], jax.Array]
 """(params, key, batch) -> scalar loss, the mean over the batch."""
 
+Measure = Callable[[Any], dict[str, Any]]
+"""What all workers sent, leaves [K, *shape] -> diagnostics by name."""
+
 Reads = Literal["gradient", "mean", "workers", "statistics"]
 """What a learned optimizer is fed: gradients, the mean pseudo-gradient, every worker's own, or statistics of them."""
 
@@ -98,6 +101,8 @@ class LocalAlgorithm(NamedTuple):
       peak_bytes: params -> bytes that it sends at once, at most; None: all of `bytes_sent`.
       gradients: H -> minibatch gradients that it computes in a round, unless the diagnostics count `num_local_steps`.
       waits: whether a round ends with its slowest worker.
+      measured: (what all workers sent [K, *shape] -> diagnostics by name) -> `round` with these among its diagnostics,
+        see `learned_opt.algorithms.measured`; None where no pseudo-gradients meet.
     """
 
     init: Callable[[Params], RoundState]
@@ -108,3 +113,4 @@ class LocalAlgorithm(NamedTuple):
     peak_bytes: Callable[[Params], int] | None = None
     gradients: Callable[[int], float] = float
     waits: bool = True
+    measured: Callable[[Measure], Callable[..., tuple[RoundState, RoundInfo]]] | None = None

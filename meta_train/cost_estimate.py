@@ -7,8 +7,8 @@ on the lowered programs of one local step and one server step (`cost_analysis`) 
     particles * rounds * (K * H * gradient step + server step),   4 of each for one that is differentiated
 
 (forward, forward again for rematerialisation, and a backward pass of twice the forward), so a loop inside a task's loss
-counts once. Time is operations over the speed of a matrix product measured here, times
-an assumed share of it, stated in the report: inner problems are small, and reach less of it on an accelerator.
+counts once. Time is operations over the speed of a matrix product measured here, times an assumed share of it, stated
+in the report: inner problems are small, and reach less of it on an accelerator.
 """
 
 import math
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from eval.machine.progress import hours_minutes_seconds
 from learned_opt.base import LearnedOptimizer
 from meta_train.config import MetaTrainConfig, component_runs
 from meta_train.estimators.particle_mesh import particle_shardings
@@ -32,6 +33,7 @@ OTHER_SHARE = 0.05
 """Share of the speed of a large matrix product that inner training reaches: on CPUs, and on anything else."""
 _CALIBRATION = {"cpu": 512}
 _OTHER_CALIBRATION = 4096
+_CALIBRATION_SECONDS = 0.2
 
 
 class ProgramBytes(NamedTuple):
@@ -59,7 +61,7 @@ class CostEstimate(NamedTuple):
     Attributes:
       num_params: parameters of one inner task, by component.
       particle_bytes: state of all particles, by component, over all devices.
-      data_bytes: on each device, by component.
+      data_bytes: on each device, by component; 0 where an earlier one has the same family, whose data both read.
       theta_bytes: meta-parameters, their average and the meta-optimizer's state, on each device.
       programs: by name.
       flops: of a meta-step, all devices, by component.
@@ -110,12 +112,16 @@ def estimate_cost(
         flops = {name: run_flops(run, lopt, families[run.task]) for name, run in runs.items()}
     except ValueError as error:
         raise RuntimeError("a program of the run cannot be compiled") from error
+    first_of = {run.task: name for name, run in reversed(runs.items())}
     share = ASSUMED_SHARE.get(jax.default_backend(), OTHER_SHARE)
     speed = flops_per_second or measure_matmul_speed()
     return CostEstimate(
         num_params={name: _num_params(families[run.task]) for name, run in runs.items()},
         particle_bytes={name: tree_bytes(state.particles[name]) for name in runs},
-        data_bytes={name: _data_bytes(config, families[run.task]) for name, run in runs.items()},
+        data_bytes={
+            name: _data_bytes(config, families[run.task]) if first_of[run.task] == name else 0
+            for name, run in runs.items()
+        },
         theta_bytes=tree_bytes((state.theta, state.theta_average, state.opt_state)),
         programs=programs,
         flops=flops,
@@ -173,14 +179,14 @@ def _mean_length(config: MetaTrainConfig) -> float:
     return shortest if shortest == longest else (longest - shortest) / math.log(longest / shortest)
 
 
-def measure_matmul_speed(seconds: float = 0.2) -> float:
+def measure_matmul_speed() -> float:
     """Operations per second of a float32 matrix product on the first device."""
     size = _CALIBRATION.get(jax.default_backend(), _OTHER_CALIBRATION)
     product = jax.jit(lambda a: a @ a)
     a = jnp.full((size, size), 1 / size, jnp.float32)
     product(a).block_until_ready()
     start, repeats = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
+    while time.perf_counter() - start < _CALIBRATION_SECONDS:
         product(a).block_until_ready()
         repeats += 1
     return 2 * size**3 * repeats / (time.perf_counter() - start)
@@ -210,7 +216,7 @@ def report(config: MetaTrainConfig, estimate: CostEstimate) -> str:
     lines.append(
         f"  a meta-step: {flops:.2e} operations, about {seconds:.3g} s if inner training reaches {estimate.share:.0%} "
         f"of a matrix product's {estimate.flops_per_second / estimate.share:.2e} operations/s (measured here); "
-        f"{config.meta_steps} of them: {_clock(seconds * config.meta_steps)}"
+        f"{config.meta_steps} of them: {hours_minutes_seconds(seconds * config.meta_steps)}"
     )
     return "\n".join(lines)
 
@@ -264,11 +270,3 @@ def _size(count: int) -> str:
         if count >= scale:
             return f"{count / scale:.1f} {unit}"
     return f"{count} B"
-
-
-def _clock(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "unknown"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"

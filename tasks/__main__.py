@@ -92,13 +92,13 @@ def timed_row(name: str) -> str:
     return f"{row}  {entry.description}"
 
 
-def gradient_ms(family: TaskFamily, batch_size: int = BATCH_SIZE) -> float:
+def gradient_ms(family: TaskFamily) -> float:
     """Milliseconds of one jitted gradient of a sampled task, its batch drawn inside: the median of repeated runs."""
 
     def gradient(params, key, config, data):
         task = family.task(config, data)
         batch_key, loss_key = jax.random.split(key)
-        return jax.grad(task.loss)(params, loss_key, task.sample_batch(batch_key, "train", (batch_size,)))
+        return jax.grad(task.loss)(params, loss_key, task.sample_batch(batch_key, "train", (BATCH_SIZE,)))
 
     key = jax.random.key(0)
     config = family.sample(key)

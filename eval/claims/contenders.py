@@ -6,7 +6,15 @@ import optax
 
 from eval.compare.contenders import Contender, over_rounds
 from eval.compare.grids import Grid, GridAxis
-from eval.compare.rivals.rival import MANY_LOCAL_LRS, MOMENTUM, SOME_ADAM_LRS, SOME_LOCAL_LRS, Hparams, rival
+from eval.compare.rivals.rival import (
+    MANY_LOCAL_LRS,
+    MOMENTUM,
+    SOME_ADAM_LRS,
+    SOME_LOCAL_LRS,
+    WEIGHT_DECAY,
+    Hparams,
+    rival,
+)
 from eval.protocol import EvalProtocol
 from eval.schedules import factor
 from learned_opt.algorithms.adaptive.qsr import qsr
@@ -36,7 +44,7 @@ def local_adamw(protocol: EvalProtocol) -> Contender:
     return rival(
         "local_adamw",
         lambda h, workers, protocol: local_sgd(workers, fedavg()),
-        {"local_lr": SOME_ADAM_LRS, "weight_decay": GridAxis((0.001, 0.01, 0.1))},
+        {"local_lr": SOME_ADAM_LRS, "weight_decay": WEIGHT_DECAY},
         lambda h: optax.adamw(h["local_lr"], weight_decay=h["weight_decay"]),
     )(protocol)
 

@@ -1,31 +1,33 @@
 """Runs the cells that claims need, and writes the table: RUN/CELL/results.json and RUN/claims.md."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from eval.claims.cells import CELLS, Cell
 from eval.claims.claim import HOLDS, MISSES, UNCLEAR, Claim, outcome
+from eval.claims.finished import finished
 from eval.claims.table import CLAIMS
 from eval.compare.compare import prepare, run
+from eval.compare.participants import participants
 from eval.machine.progress import SweepProgress
-from eval.results import Results, load_results
+from eval.results import Results
 from eval.sweep.plan import reference_name
 from learned_opt.atomic_file import write_atomic
 from learned_opt.names import hint
 
 
-def check_cells(names: Sequence[str], cells: Mapping[str, Cell] = CELLS) -> tuple[Cell, ...]:
+def check_cells(names: Sequence[str]) -> tuple[Cell, ...]:
     """The cells of these names, "all" for all.
 
     Raises:
       ValueError: an unknown name, or none.
     """
     if not names:
-        raise ValueError(f"cells: none named; use all, {', '.join(cells)}")
+        raise ValueError(f"cells: none named; use all, {', '.join(CELLS)}")
     for name in names:
-        if name != "all" and name not in cells:
-            raise ValueError(f"cells: {name!r} is unknown; {hint(name, ('all', *cells))}")
-    return tuple(cell for name, cell in cells.items() if "all" in names or name in names)
+        if name != "all" and name not in CELLS:
+            raise ValueError(f"cells: {name!r} is unknown; {hint(name, ('all', *CELLS))}")
+    return tuple(cell for name, cell in CELLS.items() if "all" in names or name in names)
 
 
 def run_claims(
@@ -38,16 +40,19 @@ def run_claims(
 
     Args:
       cells: to run.
-      folder: of the run; a cell whose results lie there under the same protocol is read.
+      folder: of the run; a cell whose results lie there, under the same protocol and of the same contenders, is read.
       progress: told of cells, and of what happens inside.
       claims: those whose cells are all there are in the table.
     """
     found: dict[str, Results] = {}
     for cell in cells:
-        known = _finished(cell, folder)
+        out_dir = folder / reference_name(cell.name)
+        contenders = participants(cell.protocol, baselines=(), contenders=cell.contenders)
+        known = finished(out_dir, cell.protocol, contenders)
         progress.cell(cell.name, "running" if known is None else "finished before")
         if known is None:
-            known = _run(cell, folder, progress.stage)
+            comparison = prepare(cell.protocol, (), out_dir, baselines=(), contenders=contenders, family=cell.family())
+            known = run(comparison, progress.stage)
             progress.cell(cell.name, f"finished in {known.provenance['seconds']:.0f} s")
         found[cell.name] = known
     text = claims_table(claims, found)
@@ -73,19 +78,3 @@ def claims_table(claims: Sequence[Claim], cells: Mapping[str, Results]) -> str:
     counts = f"Of {len(verdicts)} claims {hold} hold, {miss} do not, and {unclear} are not clear."
     seconds = sum(results.provenance.get("seconds", 0.0) for results in cells.values())
     return "\n".join([*lines, "", f"{counts} {seconds / 60:.0f} minutes in all.", ""])
-
-
-def _finished(cell: Cell, folder: Path) -> Results | None:
-    path = folder / reference_name(cell.name) / "results.json"
-    if not path.exists():
-        return None
-    results = load_results(path)
-    same = results.protocol == cell.protocol and len(results.contenders) == len(cell.contenders)
-    return results if same else None
-
-
-def _run(cell: Cell, folder: Path, stage: Callable[[str, int, int], None]) -> Results:
-    out_dir = folder / reference_name(cell.name)
-    return run(
-        prepare(cell.protocol, (), out_dir, baselines=(), contenders=cell.contenders, family=cell.family()), stage
-    )

@@ -5,7 +5,6 @@ made for its condition, is tuned under it and stands beside them in the figure. 
 folder of its own, and one that lies there is not run again.
 """
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from eval.claims.conditions import CONDITIONS, FULL, GOSSIP
+from eval.claims.finished import finished
 from eval.compare.anchors import anchor_of
 from eval.compare.checkpoints import read_checkpoint
 from eval.compare.compare import Comparison
@@ -23,12 +23,12 @@ from eval.compare.compare import prepare as prepare_comparison
 from eval.compare.compare import run as run_comparison
 from eval.compare.contenders import Contender, over_local_steps
 from eval.compare.grids import Grid, GridAxis
-from eval.compare.learned import local_transform, local_words, named_checkpoints
+from eval.compare.learned import checkpoint_details, local_transform, local_words, named_checkpoints
 from eval.machine.progress import Progress
 from eval.protocol import EvalProtocol
 from eval.report.spending import loss_against_bytes
 from eval.report.tables import number
-from eval.results import Kind, Results, load_results, save_results
+from eval.results import Kind, Results, save_results
 from eval.sweep.plan import reference_name
 from learned_opt.algorithms.server import diloco, fedavg
 from learned_opt.atomic_file import write_atomic
@@ -78,7 +78,8 @@ def prepare(
       FileNotFoundError, ValueError: as `eval.compare.learned.learned`, or a checkpoint that reads gradients.
     """
     protocol = EvalProtocol(
-        *("fmnist8_mlp32", num_rounds),
+        task="fmnist8_mlp32",
+        num_rounds=num_rounds,
         batch_size=32,
         num_seeds=num_seeds,
         tuning="coarse",
@@ -106,7 +107,9 @@ def prepare(
                 if not (column.reads_workers and condition in GOSSIP)
             ]
             own = prepare_comparison(
-                *(protocol, (), folder / reference_name(condition)),
+                protocol,
+                (),
+                folder / reference_name(condition),
                 baselines=(),
                 contenders=contenders,
                 family=first.family,
@@ -146,17 +149,8 @@ def conditions_table(results: Results, names: Sequence[str]) -> str:
 
 
 def _run_or_read(comparison: Comparison, progress: Progress) -> Results:
-    """What lies in the folder, where it is of the same comparison."""
-    path = comparison.folder / "results.json"
-    if path.exists():
-        found = load_results(path)
-        if found.protocol == comparison.protocol and _who(found.contenders) == _who(comparison.contenders):
-            return found
-    return run_comparison(comparison, progress)
-
-
-def _who(contenders: Sequence[Any]) -> list[str]:
-    return [json.dumps([c.name, c.kind, dict(c.details)]) for c in contenders]
+    known = finished(comparison.folder, comparison.protocol, comparison.contenders)
+    return run_comparison(comparison, progress) if known is None else known
 
 
 def _with_setting(make: Make, hparams: Mapping[str, float]) -> Column:
@@ -178,11 +172,10 @@ def _fixed(named: Sequence[tuple[str, str]], protocol: EvalProtocol) -> dict[str
             raise ValueError(f"{path}: reads gradients of one machine: name a server optimizer")
         theta = jax.tree.map(jnp.asarray, loaded.theta)
         server = loaded.lopt.transform(theta, num_steps=protocol.num_rounds)
-        details = {"checkpoint": path, "config": config, "local_opt": loaded.local_opt, "card": loaded.card}
         found[name] = Column(
             lambda h, local=local, server=server: (local, server),
             "learned",
-            details=details,
+            details=checkpoint_details(path, loaded),
             reads_workers=loaded.lopt.reads == "workers",
         )
         anchor = anchor_of(config)

@@ -31,7 +31,9 @@ CLAIMS: tuple[Claim, ...] = (
     _loss(
         "DiLoCo over averaging AdamW workers",
         "Douillard 2023, 2311.08105",
-        *("alike", "diloco_adamw", "local_adamw"),
+        "alike",
+        "diloco_adamw",
+        "local_adamw",
     ),
     Claim(
         "Local steps over one step a round",
@@ -80,18 +82,24 @@ CLAIMS: tuple[Claim, ...] = (
     _loss(
         "4 bits lose nothing against DiLoCo in full",
         "Douillard 2025, 2501.18512",
-        *("alike", "quantized_diloco", "diloco"),
+        "alike",
+        "quantized_diloco",
+        "diloco",
         least=LOSSLESS,
     ),
     _loss(
         "Error feedback over none, 2 bits",
         "Karimireddy 2019, 1901.09847",
-        *("alike", "linear_2bit", "linear_2bit_without_feedback"),
+        "alike",
+        "linear_2bit",
+        "linear_2bit_without_feedback",
     ),
     _loss(
         "Statistical over linear bins, 2 bits",
         "Therien 2025, 2505.23725",
-        *("alike", "quantized_diloco_2bit", "linear_2bit"),
+        "alike",
+        "quantized_diloco_2bit",
+        "linear_2bit",
     ),
     Claim(
         "SparseLoCo over dense DiLoCo by bytes",
@@ -113,7 +121,9 @@ CLAIMS: tuple[Claim, ...] = (
     _loss(
         "The fragment that moved most over taking turns",
         "Nutini 2017, 1712.08859",
-        *("alike", "greedy_fragments", "streaming_diloco"),
+        "alike",
+        "greedy_fragments",
+        "streaming_diloco",
     ),
     _loss("NoLoCo loses nothing against DiLoCo", "Kolehmainen 2025, 2506.10911", "alike", "noloco", "diloco", LOSSLESS),
     _loss("SNOO over its inner SGD", "2510.15830", "alike", "snoo", "synchronous_sgd"),
@@ -132,7 +142,9 @@ CLAIMS: tuple[Claim, ...] = (
     _loss(
         "Consensus control over one average",
         "Kong 2021, 2102.04828",
-        *("ring", "consensus_control", "dpsgd_without_momentum"),
+        "ring",
+        "consensus_control",
+        "dpsgd_without_momentum",
     ),
     Claim(
         "One-peer exponential graph over a ring",

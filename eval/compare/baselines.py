@@ -9,7 +9,7 @@
     auto_diloco                      a rule that finds the workers' rate itself; one setting for all problems
     muloco, sparse_loco, scaffold ...    see eval/compare/rivals/
 
-Every tuned baseline has a grid of GRID_SIZE settings (9 under coarse tuning) and the same rule for its growth
+Every tuned baseline has a grid of 27 settings (9 under coarse tuning) and the same rule for its growth
 (eval/compare/grids.py). Literal tables: to add a baseline is to add a function and its line.
 """
 
@@ -19,25 +19,29 @@ from typing import Any
 import optax
 
 from eval.compare.contenders import Contender, contender
-from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
+from eval.compare.grids import Grid, GridAxis, budgeted
 from eval.compare.rivals.algorithms import RIVALS
 from eval.compare.rivals.compressed import COMPRESSED
 from eval.compare.rivals.gossip import GOSSIP
 from eval.compare.rivals.heterogeneous import HETEROGENEOUS
 from eval.compare.rivals.optimizers import OPTIMIZER_BASELINES
-from eval.protocol import TUNING_BUDGETS, EvalProtocol
+from eval.compare.rivals.rival import (
+    ADAM_LR,
+    DILOCO_GRID,
+    LOCAL_LR,
+    MANY_LOCAL_LRS,
+    MANY_LRS,
+    MOMENTUM,
+    SERVER_LR,
+    SOME_ADAM_LRS,
+    WEIGHT_DECAY,
+)
+from eval.protocol import EvalProtocol
 from eval.schedules import factor
 from eval.scores.targets import DILOCO, LOCAL_SGD
 from learned_opt.algorithms.auto_diloco import auto_diloco, auto_diloco_workers
 from learned_opt.algorithms.server import diloco, fedadam, fedavg, slowmo
 from learned_opt.names import hint
-
-GRID_SIZE = TUNING_BUDGETS["full"]
-"""Settings of every baseline's grid."""
-
-LOCAL_LR = GridAxis((0.25, 0.5, 1.0))
-SERVER_LR = GridAxis((0.3, 0.7, 1.4))
-MOMENTUM = GridAxis((0.5, 0.8, 0.9), decay=True)
 
 
 def _baseline(
@@ -52,28 +56,27 @@ def _sgd_workers(h: Mapping[str, Any]) -> optax.GradientTransformation:
 
 
 def _sgd(protocol: EvalProtocol) -> Contender:
-    return _baseline("sgd", protocol, lambda h: optax.sgd(h["lr"]), {"lr": GridAxis(log_spaced(0.01, 10.0, GRID_SIZE))})
+    return _baseline("sgd", protocol, lambda h: optax.sgd(h["lr"]), {"lr": MANY_LRS})
 
 
 def _adam(protocol: EvalProtocol) -> Contender:
-    grid = {"lr": GridAxis(log_spaced(0.001, 0.1, 9)), "b1": MOMENTUM}
+    grid = {"lr": SOME_ADAM_LRS, "b1": MOMENTUM}
     return _baseline("adam", protocol, lambda h: optax.adam(h["lr"], b1=h["b1"]), grid)
 
 
 def _dp_adamw(protocol: EvalProtocol) -> Contender:
-    grid = {"lr": GridAxis(log_spaced(0.001, 0.1, 9)), "weight_decay": GridAxis((0.001, 0.01, 0.1))}
+    grid = {"lr": SOME_ADAM_LRS, "weight_decay": WEIGHT_DECAY}
     return _baseline("dp_adamw", protocol, lambda h: optax.adamw(h["lr"], weight_decay=h["weight_decay"]), grid)
 
 
 def _dp_muon(protocol: EvalProtocol) -> Contender:
     """Muon (Jordan et al. 2024) on matrices with optax's Adam on the rest, at the same learning rate."""
-    grid = {"lr": GridAxis(log_spaced(0.001, 0.1, 9)), "momentum": GridAxis((0.8, 0.9, 0.95), decay=True)}
+    grid = {"lr": SOME_ADAM_LRS, "momentum": GridAxis((0.8, 0.9, 0.95), decay=True)}
     return _baseline("dp_muon", protocol, lambda h: optax.contrib.muon(h["lr"], beta=h["momentum"]), grid)
 
 
 def _local_sgd(protocol: EvalProtocol) -> Contender:
-    grid = {"local_lr": GridAxis(log_spaced(0.03, 3.0, GRID_SIZE))}
-    return _baseline(LOCAL_SGD, protocol, lambda h: fedavg(), grid, _sgd_workers)
+    return _baseline(LOCAL_SGD, protocol, lambda h: fedavg(), {"local_lr": MANY_LOCAL_LRS}, _sgd_workers)
 
 
 def _slowmo(protocol: EvalProtocol) -> Contender:
@@ -93,12 +96,11 @@ def _slowmo(protocol: EvalProtocol) -> Contender:
 
 
 def _diloco(protocol: EvalProtocol) -> Contender:
-    grid = {"local_lr": LOCAL_LR, "server_lr": SERVER_LR, "momentum": MOMENTUM}
-    return _baseline(DILOCO, protocol, lambda h: diloco(h["server_lr"], h["momentum"]), grid, _sgd_workers)
+    return _baseline(DILOCO, protocol, lambda h: diloco(h["server_lr"], h["momentum"]), DILOCO_GRID, _sgd_workers)
 
 
 def _diloco_adam(protocol: EvalProtocol) -> Contender:
-    grid = {"local_lr": GridAxis((0.001, 0.003, 0.01)), "server_lr": SERVER_LR, "momentum": MOMENTUM}
+    grid = {"local_lr": ADAM_LR, "server_lr": SERVER_LR, "momentum": MOMENTUM}
     return _baseline(
         "diloco_adam",
         protocol,
@@ -110,9 +112,9 @@ def _diloco_adam(protocol: EvalProtocol) -> Contender:
 
 def _diloco_adamw(protocol: EvalProtocol, momentum: float = 0.9) -> Contender:
     grid = {
-        "local_lr": GridAxis((0.001, 0.003, 0.01)),
+        "local_lr": ADAM_LR,
         "server_lr": SERVER_LR,
-        "weight_decay": GridAxis((0.001, 0.01, 0.1)),
+        "weight_decay": WEIGHT_DECAY,
     }
     return _baseline(
         "diloco_adamw",

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from eval.compare.contender_check import check_round
 from eval.compare.contenders import Contender
 from eval.compare.earlier import Chosen, chosen_before
 from eval.compare.final_runs import train_and_evaluate
@@ -111,13 +112,13 @@ def prepare(
       contenders: hand-made ones, and references of others, see `eval.compare.participants.named_contender`.
       tune_multiplier: tune a factor on the learned updates, and one on their anchors', with the budget of a baseline.
       one_setting: file of calibrated settings, or "shipped": adds a row with that setting for every baseline in it.
-      baselines_from: results file whose tuned settings are used instead of tuning again; where its protocol is the
-        same in everything, seeds included, its results are taken over as they are.
+      baselines_from: results file whose baselines' settings are used instead of tuning them again; where its protocol
+        is the same in everything, seeds included, their results are taken over as they are.
       family: in place of the family that the protocol names.
 
     Raises:
       FileNotFoundError: no such checkpoint, results file or dataset.
-      ValueError: an unknown name, an unsuitable checkpoint, an odd family, one that lacks what a diagnostic
+      ValueError: an unknown name, an unsuitable checkpoint, an unsuitable family, one that lacks what a diagnostic
         needs, or results of another protocol.
     """
     everyone = participants(
@@ -131,6 +132,9 @@ def prepare(
     known = {} if baselines_from is None else chosen_before(baselines_from, protocol, everyone)
     family = make_family(protocol.task) if family is None else family
     check_family(family)
+    for contender in everyone:
+        if contender.kind == "other" or "made_by" in contender.details:
+            check_round(contender, family, protocol)
     diagnostics = measurable(protocol.diagnostics, family)
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,9 +2,14 @@
 
 from typing import Any
 
+import jax
+
 from eval.compare.contenders import Contender
 from eval.compare.grids import GridAxis, settings
+from eval.protocol import EvalProtocol
+from learned_opt.algorithms.round import simulate
 from learned_opt.base import LocalAlgorithm
+from tasks.base import TaskFamily
 
 
 def check_contender(value: Any) -> None:
@@ -32,3 +37,21 @@ def check_contender(value: Any) -> None:
             f"{where}: its make returns {type(made).__name__}: return a learned_opt.LocalAlgorithm, or use "
             "eval.compare.contenders.contender for an optax transform"
         )
+
+
+def check_round(contender: Contender, family: TaskFamily, protocol: EvalProtocol) -> None:
+    """Traces a round of it, so that what does not fit the task or the protocol (workers, local steps, tensors) is said
+    by whoever finds it.
+
+    Raises:
+      ValueError: as the algorithm does.
+    """
+    shape = (protocol.num_workers, protocol.num_local_steps, protocol.batch_size)
+
+    def one_round(key, data):
+        task = family.task(family.sample(key), data)
+        algorithm = simulate(contender.make(settings(contender.grid)[0]), protocol.num_workers)
+        batches = task.sample_batch(key, "train", shape)
+        return algorithm.round(task.loss, algorithm.init(task.init(key)), key, batches)
+
+    jax.eval_shape(one_round, jax.random.key(0), {"train": family.data["train"]})

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import optax
 
 from eval.compare.grids import Grid
-from eval.diagnostics.table import handed_over, round_measure
 from eval.protocol import EvalProtocol
 from eval.results import Kind
 from eval.schedules import scheduled
@@ -67,14 +66,12 @@ def contender(
       own_units: whether the server's step keeps its size when the pseudo-gradients shrink, as Adam's does; the
         protocol's schedule then multiplies it too, beside the workers' rate.
     """
-    # The runner measures: not in every round, and not while tuning.
-    measure = None if round_measure(protocol.diagnostics, protocol.num_workers) is None else handed_over
 
     def make(hparams: Mapping[str, Any]) -> LocalAlgorithm:
         if local is None:
             return data_parallel(over_rounds(transform(hparams), protocol))
         server = over_rounds(transform(hparams), protocol) if own_units else transform(hparams)
-        return local_sgd(over_local_steps(local(hparams), protocol), server, measure=measure)
+        return local_sgd(over_local_steps(local(hparams), protocol), server)
 
     return Contender(name, make, grid, dict(details or {}), kind)
 

@@ -1,5 +1,9 @@
-"""Tuned settings of an earlier comparison, used instead of tuning again."""
+"""Tuned baselines of an earlier comparison, used instead of tuning again.
 
+Baselines alone: a learned optimizer, or a contender of a user's, may have changed under the same name.
+"""
+
+import json
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,7 +29,7 @@ class Chosen(NamedTuple):
 def chosen_before(
     path: str | os.PathLike[str], protocol: EvalProtocol, everyone: Sequence[Contender]
 ) -> dict[str, Chosen]:
-    """Tuned settings and tuning records of an earlier comparison, by contender.
+    """Tuned settings and tuning records of the baselines of an earlier comparison, by name.
 
     Raises:
       FileNotFoundError: no such results file.
@@ -38,10 +42,18 @@ def chosen_before(
             raise ValueError(
                 f"{os.fspath(path)}: tuned for {field}={then}, the protocol has {now}; leave it out to tune again"
             )
-    grids = {contender.name: set(contender.grid) for contender in everyone}
+    now = {contender.name: contender for contender in everyone}
     equal = earlier.protocol == protocol
     return {
-        contender.name: Chosen(contender.hparams, contender.tuning, contender if equal else None)
-        for contender in earlier.contenders
-        if contender.tuning["num_runs"] and set(contender.hparams) == grids.get(contender.name)
+        before.name: Chosen(before.hparams, before.tuning, before if equal else None)
+        for before in earlier.contenders
+        if before.tuning["num_runs"] and before.name in now and _is_same_baseline(before, now[before.name])
     }
+
+
+def _is_same_baseline(before: ContenderResult, now: Contender) -> bool:
+    """Whether both are the same baseline, made by the same reference, with the same things to tune."""
+    is_baseline = before.kind == now.kind == "baseline"
+    return (
+        is_baseline and set(before.hparams) == set(now.grid) and before.details == json.loads(json.dumps(now.details))
+    )

@@ -22,7 +22,6 @@ MULTIPLIER = "multiplier"
 def learned(
     checkpoint: str | os.PathLike[str],
     protocol: EvalProtocol,
-    taken: Sequence[str] = (),
     tune_multiplier: bool = False,
     name: str | None = None,
 ) -> Contender:
@@ -38,9 +37,8 @@ def learned(
     Args:
       checkpoint: a file, or the name of a pretrained optimizer, see `eval.compare.checkpoints`.
       protocol: K and H of the evaluation.
-      taken: names in use, see `learned_name`.
       tune_multiplier: tune a factor on its updates with the budget of a baseline.
-      name: in place of one that is not taken.
+      name: in tables; None: see `learned_name`.
 
     Raises:
       FileNotFoundError: no such checkpoint.
@@ -61,16 +59,16 @@ def learned(
     def transform(hparams: Mapping[str, Any]) -> optax.GradientTransformation:
         return multiplied(loaded.lopt.transform(theta, num_steps=protocol.num_rounds), hparams)
 
-    details = {
-        "checkpoint": path,
-        "config": loaded.lopt.config,
-        "local_opt": loaded.local_opt,
-        "card": loaded.card,
-    }
-    name = name or learned_name(path, loaded, taken, tune_multiplier)
+    details = checkpoint_details(path, loaded)
+    name = name or learned_name(path, loaded, (), tune_multiplier)
     workers = None if local is None else lambda hparams: local
     own_units = loaded.lopt.config.get("nominal") == "none"
     return contender(name, protocol, transform, grid, workers, details, kind="learned", own_units=own_units)
+
+
+def checkpoint_details(path: str, loaded: Checkpoint) -> dict[str, Any]:
+    """What a results file says of a checkpoint, JSON values."""
+    return {"checkpoint": path, "config": loaded.lopt.config, "local_opt": loaded.local_opt, "card": loaded.card}
 
 
 def multipliers(protocol: EvalProtocol) -> Grid:

@@ -40,7 +40,7 @@ def participants(
 
     Raises:
       FileNotFoundError: no such checkpoint or file.
-      ValueError: an unknown name, an unsuitable checkpoint, an odd contender, or two contenders of one name.
+      ValueError: an unknown name, an unsuitable checkpoint, an unsuitable contender, or two contenders of one name.
     """
     for what, given in (("checkpoints", checkpoints), ("baselines", baselines), ("contenders", contenders)):
         if isinstance(given, str):

@@ -23,8 +23,9 @@ from eval.compare.grids import settings
 from eval.compare.initial_states import InitialStates
 from eval.compare.parameter_average import parameter_average
 from eval.compare.split_metrics import diverged_is_inf
-from eval.diagnostics.table import SENT, round_measure
+from eval.diagnostics.table import SENT, handed_over, round_measure
 from eval.protocol import EvalProtocol
+from learned_opt.algorithms.measured import measured
 from learned_opt.algorithms.round import simulate
 from learned_opt.base import LocalAlgorithm
 from tasks.base import TaskFamily
@@ -109,7 +110,11 @@ def make_runner(
     def device_wave(hparams, starts, data, record):
         def one(inputs):
             hparams, start = inputs
-            algorithm = simulate(contender.make(hparams), protocol.num_workers)
+            algorithm = contender.make(hparams)
+            if round_measure(protocol.diagnostics, protocol.num_workers) is not None:
+                # What is handed over is measured here: not in every round, and not while tuning.
+                algorithm = measured(algorithm, handed_over)
+            algorithm = simulate(algorithm, protocol.num_workers)
             return _train_one(family, algorithm, protocol, start, data, record)
 
         return jax.lax.map(one, (hparams, starts), batch_size=chunk if chunk > 1 else None)
@@ -236,6 +241,8 @@ def _train_one(
         diagnostics = dict(info.diagnostics)
         if SENT in diagnostics and measure is not None:
             diagnostics |= _measured_if(record & is_point, measure, diagnostics.pop(SENT))
+        # A curve is of one number a round.
+        diagnostics = {name: value for name, value in diagnostics.items() if _is_scalar(value)}
         return (state, average.add(averaged, algorithm.params(state))), (jnp.mean(info.losses), diagnostics)
 
     def segment(carry, keys):
@@ -251,6 +258,10 @@ def _train_one(
     carry = (algorithm.init(start.params), average.init(start.params))
     carry, (losses, snapshots, diagnostics, counts) = jax.lax.scan(segment, carry, segments)
     return Runs(evaluated(carry), snapshots, losses.reshape(-1), diagnostics, counts)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, int | float | jax.Array) and jnp.shape(value) == ()
 
 
 def _measured_if(wanted: Bool[Array, ""], measure: Callable[[Any], dict[str, Array]], sent: PyTree) -> dict[str, Array]:

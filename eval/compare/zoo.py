@@ -25,8 +25,9 @@ from eval.compare.anchors import anchors
 from eval.compare.baselines import make_baselines
 from eval.compare.checkpoints import read_checkpoint
 from eval.compare.contenders import Contender, contender
-from eval.compare.grids import Grid, GridAxis, budgeted, log_spaced
-from eval.compare.learned import MULTIPLIER, local_transform, multiplied, multipliers
+from eval.compare.grids import Grid, GridAxis, budgeted
+from eval.compare.learned import MULTIPLIER, checkpoint_details, local_transform, multiplied, multipliers
+from eval.compare.rivals.rival import SOME_ADAM_LRS, WEIGHT_DECAY
 from eval.protocol import EvalProtocol
 from learned_opt.algorithms.data_parallel import data_parallel
 from learned_opt.base import LearnedOptimizer
@@ -40,8 +41,6 @@ SHIPPED = ("adafac_generalist", "lopt_generalist", "lagg_any")
 """Pretrained optimizers that were made for any task and fit one machine."""
 ADAMW = "dp_adamw"
 """Whom everyone is measured against."""
-_LR = GridAxis(log_spaced(0.001, 0.1, 9))
-_WEIGHT_DECAY = GridAxis((0.001, 0.01, 0.1))
 
 
 class Member(NamedTuple):
@@ -80,13 +79,7 @@ def shipped(checkpoint: str | os.PathLike[str], name: str | None = None) -> Memb
     if loaded.lopt.num_workers not in (None, 1):
         raise ValueError(f"{path}: built for {loaded.lopt.num_workers} workers; the zoo is of one machine")
     theta = jax.tree.map(jnp.asarray, loaded.theta)
-    details = {
-        "checkpoint": path,
-        "config": loaded.lopt.config,
-        "local_opt": loaded.local_opt,
-        "card": loaded.card,
-    }
-    return Member(name or path, loaded.lopt, theta, details, local_transform(path, loaded))
+    return Member(name or path, loaded.lopt, theta, checkpoint_details(path, loaded), local_transform(path, loaded))
 
 
 def published(reference: str) -> Member:
@@ -174,7 +167,7 @@ def _settings(horizon: float = 1.0) -> Grid:
 
 
 def _nadamw(protocol: EvalProtocol) -> Contender:
-    grid = budgeted({"lr": _LR, "weight_decay": _WEIGHT_DECAY}, protocol.tuning)
+    grid = budgeted({"lr": SOME_ADAM_LRS, "weight_decay": WEIGHT_DECAY}, protocol.tuning)
 
     def transform(h: Mapping[str, Any]) -> optax.GradientTransformation:
         return optax.nadamw(h["lr"], weight_decay=h["weight_decay"])
@@ -183,7 +176,7 @@ def _nadamw(protocol: EvalProtocol) -> Contender:
 
 
 def _schedule_free(protocol: EvalProtocol) -> Contender:
-    grid = budgeted({"lr": _LR, "weight_decay": _WEIGHT_DECAY}, protocol.tuning)
+    grid = budgeted({"lr": SOME_ADAM_LRS, "weight_decay": WEIGHT_DECAY}, protocol.tuning)
 
     def make(h: Mapping[str, Any]):
         transform = optax.contrib.schedule_free_adamw(h["lr"], weight_decay=h["weight_decay"])

@@ -15,14 +15,11 @@ from eval.diagnostics.hessian import hessian_product
 NUM_ITERATIONS = 50
 
 
-def sharpness(snapshot: Snapshot, num_iterations: int = NUM_ITERATIONS) -> Float[Array, ""]:
+def sharpness(snapshot: Snapshot) -> Float[Array, ""]:
     """Largest eigenvalue of the Hessian of the loss on a fixed batch (Cohen 2021, 2103.00065).
 
     It is the eigenvalue of largest magnitude, or a lower bound on it; costs about two gradients an iteration.
 
-    Args:
-      snapshot: its task's loss is differentiated twice.
-      num_iterations: Hessian-vector products.
     """
     loss_key, start_key = jax.random.split(snapshot.key)
     flat, hessian_times = hessian_product(snapshot, loss_key)
@@ -33,7 +30,7 @@ def sharpness(snapshot: Snapshot, num_iterations: int = NUM_ITERATIONS) -> Float
         return jnp.where(norm > 0, product / jnp.where(norm > 0, norm, 1), v), None
 
     start = jax.random.normal(start_key, flat.shape, flat.dtype)
-    v, _ = jax.lax.scan(iterate, start / jnp.linalg.norm(start), None, length=num_iterations)
+    v, _ = jax.lax.scan(iterate, start / jnp.linalg.norm(start), None, length=NUM_ITERATIONS)
     return jnp.vdot(v, hessian_times(v))
 
 

@@ -1,6 +1,7 @@
 """Progress of long work: a rich bar on a terminal, a plain line per stage elsewhere."""
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +48,7 @@ class _CellClock:
         left = self.num_cells - self.settled
         if not self.ran or not left:
             return f"{self.settled}/{self.num_cells}"
-        return f"{self.settled}/{self.num_cells}, about {_clock(left * self.seconds / self.ran)} left"
+        return f"{self.settled}/{self.num_cells}, about {hours_minutes_seconds(left * self.seconds / self.ran)} left"
 
 
 @contextlib.contextmanager
@@ -86,7 +87,10 @@ def _sweep_bars(clock: _CellClock) -> Iterator[SweepProgress]:
         yield SweepProgress(cell, stage)
 
 
-def _clock(seconds: float) -> str:
+def hours_minutes_seconds(seconds: float) -> str:
+    """h:mm:ss; a question mark for what is not known."""
+    if not math.isfinite(seconds):
+        return "?"
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

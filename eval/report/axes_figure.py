@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.report.line_styles import everyone, line_styles
+from eval.report.line_styles import line_styles
 from eval.report.svg import draw_svg, legend, legend_height, plain
-from eval.results import ContenderResult, Results
-from eval.scores.rivals import named, own_anchor
+from eval.results import ContenderResult, Results, everyone, named
+from eval.scores.rivals import own_anchor
 from eval.sweep.sweep import Sweep
 
 WIDTH = 11.0

@@ -7,9 +7,9 @@ import numpy as np
 
 from eval.diagnostics.table import BOUNDS
 from eval.protocol import EvalProtocol
-from eval.report.line_styles import LineStyle, everyone, line_styles
+from eval.report.line_styles import LineStyle, line_styles
 from eval.report.svg import draw_svg, legend, legend_height, number_axis, plain
-from eval.results import ContenderResult, Results
+from eval.results import ContenderResult, Results, everyone
 from eval.scores.scores import seed_band
 from eval.scores.targets import TARGETS, Target, targets
 
@@ -63,8 +63,8 @@ def metric_curves(cells: dict[str, Results]) -> dict[str, str]:
     return {name: _figure(_with(cells, curve_of(name)), curve_of(name), f"test {name}") for name in names}
 
 
-def diagnostic_curves(cells: dict[str, Results], name: str) -> str:
-    """A diagnostic along the runs, at the rounds where it was measured."""
+def diagnostic_curves(cells: dict[str, Results], name: str) -> str | None:
+    """A diagnostic along the runs, at the rounds where it was measured; None where it is undefined for everyone."""
 
     def curve(contender: ContenderResult):
         values = contender.diagnostics.get(name)
@@ -73,7 +73,10 @@ def diagnostic_curves(cells: dict[str, Results], name: str) -> str:
         points = np.isfinite(values).any(axis=0)
         return (contender.rounds[points], values[:, points]) if points.any() else None
 
-    return _figure(_with(cells, curve), curve, name.replace("_", " "), bound=BOUNDS.get(name), peaks_count=True)
+    measured = _with(cells, curve)
+    if not measured:
+        return None
+    return _figure(measured, curve, name.replace("_", " "), bound=BOUNDS.get(name), peaks_count=True)
 
 
 def _with(cells: dict[str, Results], curve: Curve) -> dict[str, Results]:
@@ -131,10 +134,9 @@ def _draw_panel(
             continue
         rounds, values = found
         band = seed_band(values)
-        colour, width, order, dashes = styles[contender.name]
-        line = {"color": colour, "linewidth": width, "linestyle": dashes, "zorder": order}
-        axes.plot(rounds, band.mean, label=contender.name, **line)
-        axes.fill_between(rounds, band.low, band.high, color=colour, alpha=0.15, linewidth=0)
+        style = styles[contender.name]
+        axes.plot(rounds, band.mean, label=contender.name, **style.of_line())
+        axes.fill_between(rounds, band.low, band.high, color=style.colour, alpha=0.15, linewidth=0)
         finite = band.mean[np.isfinite(band.mean)]
         if finite.size:
             lows.append(finite.min())

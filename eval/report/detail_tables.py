@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from eval.diagnostics.curve_numbers import CURVE_NUMBERS
 from eval.diagnostics.table import DIAGNOSTICS, description
-from eval.report.line_styles import everyone
 from eval.report.tables import NEVER, Table, number
-from eval.results import Results
+from eval.results import Results, everyone
 from eval.scores.measures import measures
 from eval.scores.targets import LOCAL_SGD
 from eval.sweep.sweep import Sweep

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.report.line_styles import everyone, line_styles
+from eval.report.line_styles import line_styles
 from eval.report.svg import draw_svg, legend, legend_height, plain
 from eval.report.tables import contender_names
-from eval.results import Results
+from eval.results import Results, everyone
 from eval.scores.rivals import speed_up_scores, target_setter
 from eval.scores.statistics import bootstrap, iqm, performance_profile
 from eval.scores.targets import DILOCO, LOCAL_SGD, TARGETS
@@ -62,9 +62,8 @@ def profile_figure(cells: Sequence[Results]) -> str:
             highest = max([2.0, *(float(np.quantile(values, 0.95)) for values in scores.values())])
             thresholds = np.linspace(0, 1.1 * highest, 221)
             for name, values in scores.items():
-                colour, width, order, dashes = styles[name]
-                line = {"color": colour, "linewidth": width, "linestyle": dashes, "zorder": order}
-                axes.step(thresholds, performance_profile(values, list(thresholds)), where="post", label=name, **line)
+                profile = performance_profile(values, list(thresholds))
+                axes.step(thresholds, profile, where="post", label=name, **styles[name].of_line())
             axes.axvline(1, color="0.4", linestyle=":", linewidth=1)
             axes.set_xlabel(f"speed-up over {TARGETS[target]}")
             axes.set_ylim(0, 1.02)
@@ -87,8 +86,7 @@ def axis_figure(sweep: Sweep) -> str:
         shaded = set()
         for name in names:
             speed, loss = _axis_points(sweep, name)
-            colour, width, order, dashes = styles[name]
-            line = {"color": colour, "linewidth": width, "linestyle": dashes, "zorder": order}
+            line, colour = styles[name].of_line(), styles[name].colour
             for axes, (x, points) in zip(panels, (speed, loss), strict=True):
                 if len(x):
                     axes.plot(x, points[0], label=name, marker="o", markersize=3, **line)

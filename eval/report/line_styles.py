@@ -2,9 +2,9 @@
 in the colour of its optimizer. Any number of them: where colours come round again, dashes tell them apart."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from eval.results import ContenderResult, Results
+from eval.results import ContenderResult
 
 BASELINE_COLOURS = ("#999999", "#56b4e9", "#0072b2", "#009e73", "#e69f00", "#cc79a7", "#b2df8a", "#999933", "#88ccee")
 """After Okabe and Ito, and Tol, which colour-blind readers can tell apart."""
@@ -22,14 +22,9 @@ class LineStyle(NamedTuple):
     order: int
     dashes: str | tuple[int, tuple[int, ...]]
 
-
-def everyone(cells: Sequence[Results]) -> dict[str, ContenderResult]:
-    """Everyone who took part in a cell by name, in the order of first appearance."""
-    found: dict[str, ContenderResult] = {}
-    for results in cells:
-        for contender in results.contenders:
-            found.setdefault(contender.name, contender)
-    return found
+    def of_line(self) -> dict[str, Any]:
+        """Arguments of matplotlib's `plot`."""
+        return {"color": self.colour, "linewidth": self.width, "linestyle": self.dashes, "zorder": self.order}
 
 
 def line_styles(contenders: Sequence[ContenderResult]) -> dict[str, LineStyle]:
@@ -37,7 +32,6 @@ def line_styles(contenders: Sequence[ContenderResult]) -> dict[str, LineStyle]:
     styles: dict[str, LineStyle] = {}
     num_muted = num_strong = 0
     for contender in contenders:
-        is_anchor = contender.kind == "anchor"
         if "one_setting" in contender.details:
             # Beside its tuned twin, in the same colour.
             tuned = styles.get(contender.name.removesuffix("_one_setting"))
@@ -49,7 +43,7 @@ def line_styles(contenders: Sequence[ContenderResult]) -> dict[str, LineStyle]:
             num_muted += 1
             continue
         owner = next((name for name in contender.details.get("anchor_of", ()) if name in styles), None)
-        if is_anchor and owner is not None:
+        if contender.kind == "anchor" and owner is not None:
             styles[contender.name] = LineStyle(styles[owner].colour, 1.3, 3, "--")
             continue
         colour, turn = _in_turn(LEARNED_COLOURS, num_strong)

@@ -13,7 +13,7 @@ import numpy as np
 from eval.compare.anchors import anchor_of
 from eval.report.report import load_run, protocol_in_words
 from eval.report.tables import NEVER, outcome_table, speed_table
-from eval.results import Results
+from eval.results import Results, named
 from eval.scores.measures import Measures, measures
 from eval.scores.rivals import mean_speed_up, own_anchor
 from eval.scores.targets import TARGETS
@@ -185,10 +185,10 @@ def _reading(results: Results, name: str) -> _Reading:
     finite = {rival: loss for rival, loss in losses.items() if np.isfinite(loss)} or {NEVER: np.inf}
     rival = min(finite, key=finite.__getitem__)
     own = next(m for m in everyone if m.name == name)
-    anchor = own_anchor(name)(results)
+    mine, anchor = named(results, name), own_anchor(name)(results)
     over_anchor = NEVER
-    if anchor is not None:
-        ratio = mean_speed_up(next(c for c in results.contenders if c.name == name), anchor)
+    if mine is not None and anchor is not None:
+        ratio = mean_speed_up(mine, anchor)
         over_anchor = "never" if ratio is None else f"{ratio:.2f}"
     return _Reading(own, over_anchor, rival, finite[rival], results.protocol.num_local_steps)
 

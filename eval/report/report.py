@@ -166,7 +166,8 @@ def _result_sections(sweeps: Sequence[Sweep], cells: dict[str, Results], network
         names = diagnostic_names(cells)
         drawn = [(name.replace("_", " "), diagnostic_curves(cells, name)) for name in names]
         # The loss again, beside which they are read.
-        figures = (("Training loss", training_curves(cells)), *drawn)
+        shown = [(title, figure) for title, figure in drawn if figure is not None]
+        figures = (("Training loss", training_curves(cells)), *shown)
         sections.append(Section("Diagnostics", (), figures, (diagnosed,)))
     spent = spending_curves(cells, network)
     sections.append(Section("Bytes and simulated seconds", (), spent, (traffic_table(cells),)))

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.report.line_styles import everyone
-from eval.results import ContenderResult, Results
+from eval.results import ContenderResult, Results, everyone
 from eval.scores.measures import measures
 from eval.scores.rivals import final_test_losses, loss_ratios, own_anchor, speed_up_scores, target_setter
 from eval.scores.statistics import Interval, bootstrap, iqm, probability_of_improvement
@@ -37,7 +36,7 @@ class Table(NamedTuple):
 
 
 def contender_names(cells: Sequence[Results]) -> list[str]:
-    """Everyone who took part in a cell, baselines first, in the order of their first appearance."""
+    """Names of everyone who took part in a cell, in the order of their first appearance."""
     return list(everyone(cells))
 
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.report.line_styles import everyone
-from eval.results import Results
+from eval.results import Results, everyone
 from eval.scores.rivals import (
     RivalOf,
     best_validated,

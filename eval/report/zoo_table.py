@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from eval.compare.zoo import ADAMW, MISSTATED
-from eval.results import ContenderResult, Results
+from eval.results import Results, named
 from eval.scores.rivals import loss_ratios, speed_up_scores
 from eval.scores.statistics import bootstrap, iqm
 from eval.sweep.sweep import Sweep
@@ -43,7 +43,7 @@ def zoo_table(sweep: Sweep) -> str:
     """
     short = [results for cell, results in sweep.finished.items() if not cell.endswith(LONG)]
     long = [results for cell, results in sweep.finished.items() if cell.endswith(LONG)]
-    short = [results for results in short if _find(results, ADAMW) is not None]
+    short = [results for results in short if named(results, ADAMW) is not None]
     if not short:
         raise ValueError("no cell of the zoo is finished")
     endings = tuple(f"_{name}" for name in MISSTATED)
@@ -56,17 +56,17 @@ def final_losses(cells: Sequence[Results], name: str, split: str) -> np.ndarray:
     """Final losses [seeds, cells], inf where a run diverged."""
     columns = []
     for results in cells:
-        found = _find(results, name)
+        found = named(results, name)
         if found is not None:
             columns.append(found.final[split]["loss"].astype(np.float64))
     return np.stack(columns, axis=1) if columns else np.zeros((0, 0))
 
 
 def _row(name: str, short: Sequence[Results], long: Sequence[Results]) -> tuple[str, ...]:
-    cells = [results for results in short if _find(results, name) is not None]
-    found = [c for results in cells if (c := _find(results, name)) is not None]
+    cells = [results for results in short if named(results, name) is not None]
+    found = [c for results in cells if (c := named(results, name)) is not None]
     train, rival = final_losses(cells, name, "train"), final_losses(cells, ADAMW, "train")
-    speed = speed_up_scores(cells, name, lambda results: _find(results, ADAMW))
+    speed = speed_up_scores(cells, name, lambda results: named(results, ADAMW))
     better = np.mean(train, axis=0) < np.mean(rival, axis=0)
     is_adamw = name == ADAMW
     runs = sum(int(c.tuning["num_runs"]) for c in found)
@@ -87,7 +87,7 @@ def _row(name: str, short: Sequence[Results], long: Sequence[Results]) -> tuple[
 
 def _log_ratios(cells: Sequence[Results], name: str, split: str) -> np.ndarray:
     """Logarithms of tuned AdamW's final losses over those of a row, [seeds, cells]."""
-    cells = [results for results in cells if _find(results, name) is not None]
+    cells = [results for results in cells if named(results, name) is not None]
     ratios = loss_ratios(final_losses(cells, name, split), final_losses(cells, ADAMW, split))
     return np.log(np.clip(ratios, 1 / LARGEST_RATIO, LARGEST_RATIO))
 
@@ -113,7 +113,3 @@ def _meta_training(details: Any) -> str:
         return f"{search['generations'] * search['population']} settings of {search['numbers']} numbers"
     seconds = card.get("meta_train_seconds")
     return f"{seconds / 60:.0f} min" if isinstance(seconds, int | float) else "none"
-
-
-def _find(results: Results, name: str) -> ContenderResult | None:
-    return next((c for c in results.contenders if c.name == name), None)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from eval.results import ContenderResult, Results
+from eval.results import ContenderResult, Results, named
 from eval.scores.measures import speed_ups
 from eval.scores.scores import final_loss, reach, speed_up
 from eval.scores.targets import targets
@@ -89,8 +89,3 @@ def loss_ratios(own: np.ndarray, theirs: np.ndarray) -> np.ndarray:
         return own
     positive = (own > 0).all(axis=0) & (theirs > 0).all(axis=0)
     return theirs[:, positive] / own[:, positive]
-
-
-def named(results: Results, name: str) -> ContenderResult | None:
-    """The contender of that name; None if it did not take part."""
-    return next((c for c in results.contenders if c.name == name), None)

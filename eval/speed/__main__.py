@@ -6,9 +6,9 @@ meta_train.speed`, started from here: this layer does not import it.
 """
 
 import json
-import os
-import subprocess
 import sys
+
+from eval.speed.fresh_process import in_fresh_process
 
 BENCHMARKS = {
     "one meta-step of lagg_fmnist8_k8_h4": ["meta_train.speed", "meta_step"],
@@ -26,16 +26,9 @@ BENCHMARKS = {
 
 def main() -> int:
     """Prints a line per benchmark; exit code 1 if one fails."""
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     failed = 0
     for name, command in BENCHMARKS.items():
-        done = subprocess.run(
-            [sys.executable, "-m", *command],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-        )
+        done = in_fresh_process(*command)
         if done.returncode:
             failed = 1
             print(f"{name}: failed\n{done.stderr}", file=sys.stderr)

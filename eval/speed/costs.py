@@ -1,17 +1,15 @@
 """What every architecture costs, as a table in Markdown: `python -m eval.speed.costs [ROW ...]`.
 
 An update over that of `optax.adam` on two trees of `eval.speed.trees`, in seconds of the processor and, in brackets, of
-the clock (see `eval.speed.update`); the first call on models of 4 and of 8 tensors
-over that of `optax.adamw`; compilation for 74 tensors; memory of the state and of temporaries. Compilation is counted
-in seconds of the processor, all threads together, which other work on the machine does not lengthen as much. Every row
-is measured in a process of its own with a cold compiler.
+the clock (see `eval.speed.update`); the first call on models of 4 and of 8 tensors over that of `optax.adamw`;
+compilation for 74 tensors; memory of the state and of temporaries. Compilation is counted in seconds of the processor,
+all threads together, which other work on the machine does not lengthen as much. Every row is measured in a process of
+its own with a cold compiler.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
@@ -19,6 +17,7 @@ import jax
 
 import learned_opt
 from eval.speed.freed_memory import keep_freed_memory
+from eval.speed.fresh_process import failure_of, in_fresh_process
 from eval.speed.update import benchmark_update
 from learned_opt.base import LearnedOptimizer
 from learned_opt.names import hint
@@ -81,17 +80,10 @@ def row(name: str, found: dict[str, dict[str, float]]) -> str:
 
 def rows(names: list[str]) -> Iterator[str]:
     """The lines, as they are measured; of a failure its last line."""
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     for name in names:
-        done = subprocess.run(
-            [sys.executable, "-m", "eval.speed.costs", "--one", name],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-        )
+        done = in_fresh_process("eval.speed.costs", "--one", name)
         if done.returncode:
-            yield f"| {name} | failed: {(done.stderr.strip().splitlines() or ['killed'])[-1]} |"
+            yield f"| {name} | failed: {failure_of(done)} |"
         else:
             yield row(name, json.loads(done.stdout.splitlines()[-1]))
 

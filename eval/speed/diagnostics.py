@@ -3,7 +3,7 @@
 The comparison is the protocol `demo` (8x8 Fashion-MNIST, MLP of 2,410 parameters, K = 8, H = 4, batch 32, 300 rounds)
 at the default interval: diagnostics of a round in every round, which is a point of the curve; those of a snapshot at 10
 points and 128 examples. CPU seconds of all threads, each at its least over a few turns, compilation left out; a run
-trains once in each turn, so that the ratio does not depend on the machine's mood. The shares would be smaller with
+trains once in each turn, so that other work on the machine hardly changes the ratio. The shares would be smaller with
 tuning, which is not diagnosed, and those of a round with fewer points (`eval_every`).
 """
 

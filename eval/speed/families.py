@@ -9,8 +9,6 @@ the second.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 
@@ -21,6 +19,7 @@ from eval.compare.runner import make_runner
 from eval.machine.devices import use_all_cores
 from eval.protocol import EvalProtocol
 from eval.scores.targets import LOCAL_SGD
+from eval.speed.fresh_process import failure_of, in_fresh_process
 from tasks.suites import FAMILIES, make_family, names_of
 
 LEARNED = "lopt_generalist"
@@ -46,19 +45,12 @@ def measured(family_name: str, contender_name: str) -> dict[str, float]:
 
 def rows(names: tuple[str, ...]):
     """A row of the table for each family that can be built here, as they are measured."""
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     for name in names:
         cells = []
         for contender in CONTENDERS:
-            done = subprocess.run(
-                [sys.executable, "-m", "eval.speed.families", "--one", name, contender],
-                capture_output=True,
-                text=True,
-                env=environment,
-                check=False,
-            )
+            done = in_fresh_process("eval.speed.families", "--one", name, contender)
             if done.returncode:
-                cells.append(done.stderr.strip().splitlines()[-1][:80])
+                cells.append(failure_of(done)[:80])
                 continue
             found = json.loads(done.stdout.splitlines()[-1])
             late = "**" if found["seconds"] > LIMIT_SECONDS else ""

@@ -1,8 +1,8 @@
 """Cost of 16 vmapped tasks of the 8x8 MLP, per task, against a hand-written loop of one: `python -m eval.speed.tasks`.
 
 Both take the same number of SGD steps and draw their batches inside the scan. The hand-written loop knows nothing of
-families: two matrix products, `jax.random.randint` and an index. They run in turns within one process, so that the
-ratio does not depend on the machine's mood.
+families: two matrix products, `jax.random.randint` and an index. They run in turns within one process, so that other
+work on the machine hardly changes the ratio.
 """
 
 import json

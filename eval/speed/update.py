@@ -1,9 +1,9 @@
 """Cost of one update of a learned optimizer against `optax.adam`: `python -m eval.speed.update TREE OPTIMIZER`.
 
 TREE is a name of `eval.speed.trees`, OPTIMIZER an architecture with arguments: `adafac_mlp_lopt,hidden_size=4`. Both
-updates are jitted with donated state and timed in turns within one process, so that their ratio does not depend on the
-machine's mood; in seconds of the processor, all threads together, which other work on the machine does not lengthen as
-much, and in seconds of the clock. So is the first call (tracing and compilation) beside that of `optax.adamw`.
+updates are jitted with donated state and timed in turns within one process, so that other work on the machine hardly
+changes their ratio: in seconds of the processor, all threads together, which it lengthens less, and in seconds of the
+clock. So is the first call (tracing and compilation) beside that of `optax.adamw`.
 
 What is timed is arithmetic and memory traffic: freed memory stays with the process (`freed_memory`), for both sides.
 Neither donates the parameters: XLA then copies parameters and moments before it overwrites them, which makes Adam a

@@ -132,8 +132,8 @@ def check_sweep(
     """Builds everyone and every family of the cells that are left to do, and makes the run folder.
 
     Raises:
-      ValueError: the folder holds another plan, a contender is unsuitable, or families are odd or cannot be built; all
-        of them are named.
+      ValueError: the folder holds another plan, a contender is unsuitable, or families are or cannot be built; all of
+        them are named.
       FileNotFoundError: no such checkpoint.
     """
     folder = Path(run_dir)

@@ -12,17 +12,19 @@ of a worker's data; here it is what the round has drawn. A round costs M losses 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
+from learned_opt.algorithms.measured import measured
+from learned_opt.algorithms.post_local_sgd import Shared
 from learned_opt.algorithms.round import num_workers, worker_index
 from learned_opt.argument_checks import checked_loss
 from learned_opt.base import LocalAlgorithm, RoundState
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int, PyTree
+    from jaxtyping import Array, Float, Int
 
 ORDERS = ("easy", "hard", "random")
 """Easiest first, hardest first (anti-curriculum), and none, which is the control."""
@@ -34,13 +36,6 @@ SHAPES: dict[str, Callable[[Any], Any]] = {
     "step": lambda p: jnp.floor(p),
 }
 """How the share of examples grows from the start of a curriculum (p = 0) to its end (p = 1)."""
-
-
-class Shared(NamedTuple):
-    """What the algorithm shares, and the rounds that have passed."""
-
-    shared: PyTree
-    num_rounds: Int[Array, ""]
 
 
 def pacing(
@@ -108,6 +103,9 @@ def with_curriculum(
         init=init,
         round=round_fn,
         params=lambda state: algorithm.params(RoundState(state.shared.shared, state.worker)),
+        measured=None
+        if algorithm.measured is None
+        else lambda measure: with_curriculum(measured(algorithm, measure), share, order).round,
     )
 
 

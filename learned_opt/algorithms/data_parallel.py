@@ -60,6 +60,7 @@ def data_parallel(opt: optax.GradientTransformation) -> LocalAlgorithm:
         everyone = gather(jax.value_and_grad(loss_fn)(params, worker_key, batch))
         loss, gradient = mean_of_workers(everyone)
 
+        # A second argument as in `local_steps`.
         def grad_fn(params, _=None):
             return mean_of_workers(gather(jax.grad(loss_fn)(params, worker_key, batch)))
 

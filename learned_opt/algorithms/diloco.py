@@ -16,6 +16,7 @@ import optax
 
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.server import diloco
+from learned_opt.argument_checks import check_number
 from learned_opt.base import LocalAlgorithm
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ def diloco_adamw(
       server_momentum: b.
 
     Raises:
-      ValueError: a warm-up that does not end before the training.
+      ValueError: a warm-up that does not end before the training, or a schedule in the place of the peak.
     """
+    check_number(learning_rate, "learning_rate")
     if not 0 <= warmup_steps < num_steps:
         raise ValueError(f"warmup_steps={warmup_steps}: use 0 to num_steps - 1 = {num_steps - 1} local steps")
     # Of peak 1, so that the learning rate itself may be traced.

@@ -13,7 +13,7 @@ sets the factor on the workers' local updates in the next round; where it has a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import optax
@@ -27,7 +27,7 @@ from learned_opt.algorithms.round import (
     worker_index,
 )
 from learned_opt.argument_checks import check_transform, explained_state
-from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
+from learned_opt.base import LocalAlgorithm, Measure, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
     from jaxtyping import PyTree
@@ -53,7 +53,7 @@ def local_sgd(
     upload: optax.GradientTransformation | None = None,
     *,
     bytes_sent: Callable[[Params], int] = dense_bytes,
-    measure: Callable[[Any], dict[str, Any]] | None = None,
+    measure: Measure | None = None,
 ) -> LocalAlgorithm:
     """Builds the algorithm of one worker; drive it with `simulate` or `spread`. H is the leading axis of the batches.
 
@@ -83,13 +83,16 @@ def local_sgd(
         worker = Worker(local.init(params), () if sender is None else sender.init(params))
         return RoundState(Shared(params, server.init(params)), worker)
 
-    def round_fn(loss_fn, state, key, batches):
-        if not isinstance(state, RoundState) or not isinstance(state.shared, Shared):
-            raise ValueError("state is not one of local_sgd: use what this algorithm's own init and round return")
-        with explained_state(state, init, state.shared.params, "local_sgd"):
-            return one_round(loss_fn, state, key, batches)
+    def measuring(measure):
+        def round_fn(loss_fn, state, key, batches):
+            if not isinstance(state, RoundState) or not isinstance(state.shared, Shared):
+                raise ValueError("state is not one of local_sgd: use what this algorithm's own init and round return")
+            with explained_state(state, init, state.shared.params, "local_sgd"):
+                return one_round(measure, loss_fn, state, key, batches)
 
-    def one_round(loss_fn, state, key, batches):
+        return round_fn
+
+    def one_round(measure, loss_fn, state, key, batches):
         (start, server_state), worker = state
         worker_key = jax.random.fold_in(key, worker_index())
         rates = local_rates(server_state)
@@ -104,4 +107,6 @@ def local_sgd(
         shared = Shared(optax.apply_updates(start, updates), server_state)
         return RoundState(shared, Worker(done.opt_state, upload_state)), RoundInfo(done.losses, diagnostics)
 
-    return LocalAlgorithm(init, round_fn, lambda state: evaluated_params(*state.shared), bytes_sent)
+    return LocalAlgorithm(
+        *(init, measuring(measure), lambda state: evaluated_params(*state.shared), bytes_sent), measured=measuring
+    )

@@ -10,6 +10,7 @@ L_k is the loss of the worker's last minibatch, before its last step: one more n
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import jax
@@ -44,7 +45,7 @@ def loss_weighted_averaging(
     def init(params):
         return RoundState(Shared(params, server.init(params)), local_opt.init(params))
 
-    def round_fn(loss_fn, state, key, batches):
+    def one_round(measure, loss_fn, state, key, batches):
         (start, server_state), local_state = state
         worker_key = jax.random.fold_in(key, worker_index())
         rates = local_rates(server_state)
@@ -62,9 +63,13 @@ def loss_weighted_averaging(
             value=jnp.mean(all_losses),
             losses=all_losses,
         )
-        info = RoundInfo(done.losses, {"effective_workers": 1 / jnp.sum(jnp.square(weights))})
+        info = RoundInfo(done.losses, {"effective_workers": 1 / jnp.sum(jnp.square(weights))} | measure(everyone))
         return RoundState(Shared(optax.apply_updates(start, updates), server_state), done.opt_state), info
 
     return LocalAlgorithm(
-        init, round_fn, lambda state: evaluated_params(*state.shared), lambda params: dense_bytes(params) + 4
+        init,
+        functools.partial(one_round, lambda sent: {}),
+        lambda state: evaluated_params(*state.shared),
+        lambda params: dense_bytes(params) + 4,
+        measured=lambda measure: functools.partial(one_round, measure),
     )

@@ -8,7 +8,7 @@ rate of the round it was measured in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +24,15 @@ class MuLoCoMomentumState(NamedTuple):
     velocity: PyTree
 
 
-def muloco_momentum(learning_rate: float | Array = 0.7, momentum: float | Array = 0.6) -> optax.GradientTransformation:
+def muloco_momentum(learning_rate: Any = 0.7, momentum: float | Array = 0.6) -> optax.GradientTransformation:
     """MuLoCo's outer step.
 
     Args:
-      learning_rate: a; a schedule over rounds through `optax.inject_hyperparams`.
+      learning_rate: a, a number or an optax schedule over rounds.
       momentum: b.
     """
+    if callable(learning_rate):
+        return optax.inject_hyperparams(muloco_momentum)(learning_rate, momentum)
 
     def init(params):
         return MuLoCoMomentumState(jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params))

@@ -13,7 +13,7 @@ steps too, and their losses; count (1 - p) H gradients a round.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,15 +21,23 @@ import optax
 
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.server import diloco
+from learned_opt.argument_checks import check_number
 from learned_opt.base import LocalAlgorithm
 
 if TYPE_CHECKING:
-    from jaxtyping import Array
+    from jaxtyping import Array, Int, PyTree
+
+
+class ScheduledState(NamedTuple):
+    """State under a schedule: local steps, pulls among them, and the state of the optimizer."""
+
+    count: Int[Array, ""]
+    inner_state: PyTree
 
 
 def palsgd(
     make_local_opt: Callable[[Any], optax.GradientTransformation],
-    learning_rate: float | Array,
+    learning_rate: Any,
     *,
     probability: float = 0.1,
     alpha: float | Array = 0.5,
@@ -39,13 +47,13 @@ def palsgd(
 
     Args:
       make_local_opt: learning rate -> local optimizer, e.g. `optax.sgd`; it gets eta / (1 - p).
-      learning_rate: eta.
+      learning_rate: eta, a number or an optax schedule over local steps.
       probability: p of a pull, at each step of each worker; 0 is `local_sgd`.
       alpha: strength of the pull.
       server_opt: as for `local_sgd`; None: DiLoCo's.
 
     Raises:
-      ValueError: a probability out of range.
+      ValueError: a probability out of range, or an optimizer in the place of what makes it.
     """
     local_opt = pulled(make_local_opt, learning_rate, probability, alpha)
     algorithm = local_sgd(local_opt, diloco() if server_opt is None else server_opt)
@@ -54,13 +62,20 @@ def palsgd(
 
 def pulled(
     make_local_opt: Callable[[Any], optax.GradientTransformation],
-    learning_rate: float | Array,
+    learning_rate: Any,
     probability: float,
     alpha: float | Array,
 ) -> optax.GradientTransformationExtraArgs:
     """The local optimizer of `palsgd`, for `local_steps`, which passes `anchor` and `key`."""
+    if not callable(make_local_opt):
+        raise ValueError(
+            f"make_local_opt={type(make_local_opt).__name__}: use a function of the learning rate, e.g. optax.sgd"
+        )
+    check_number(alpha, "alpha")
     if not 0 <= probability < 1:
         raise ValueError(f"probability={probability}: use 0 or more, below 1")
+    if callable(learning_rate):
+        return _scheduled(make_local_opt, learning_rate, probability, alpha)
     local = optax.with_extra_args_support(make_local_opt(learning_rate / (1 - probability)))
     strength = learning_rate * alpha / probability if probability else 0.0
 
@@ -78,3 +93,19 @@ def pulled(
         return choose(pulls, steps), choose(state, new_state)
 
     return optax.GradientTransformationExtraArgs(local.init, update)
+
+
+def _scheduled(make_local_opt, learning_rate, probability, alpha):
+    """At every step that of its own rate: the optimizer rests on a pull, the schedule does not."""
+
+    def at(count):
+        return pulled(make_local_opt, learning_rate(count), probability, alpha)
+
+    def init(params):
+        return ScheduledState(jnp.int32(0), at(jnp.int32(0)).init(params))
+
+    def update(updates, state, params=None, **extra):
+        updates, inner_state = at(state.count).update(updates, state.inner_state, params, **extra)
+        return updates, ScheduledState(state.count + 1, inner_state)
+
+    return optax.GradientTransformationExtraArgs(init, update)

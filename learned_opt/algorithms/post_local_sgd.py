@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.measured import measured
 from learned_opt.base import LocalAlgorithm, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def synchronous_at_first(algorithm: LocalAlgorithm, num_synchronous_rounds: int 
                 return algorithm.round(loss_fn, state, jax.random.fold_in(key, index), one)
 
             state, infos = jax.lax.scan(step, state, (jnp.arange(num_steps), batches))
-            last = {name: values[-1] for name, values in infos.diagnostics.items()}
+            last = jax.tree.map(lambda x: x[-1], infos.diagnostics)
             return state, RoundInfo(infos.losses[:, 0], last | {"communications": jnp.int32(num_steps)})
 
         is_synchronous = num_rounds < num_synchronous_rounds
@@ -87,4 +88,7 @@ def synchronous_at_first(algorithm: LocalAlgorithm, num_synchronous_rounds: int 
         init=init,
         round=round_fn,
         params=lambda state: algorithm.params(RoundState(state.shared.shared, state.worker)),
+        measured=None
+        if algorithm.measured is None
+        else lambda measure: synchronous_at_first(measured(algorithm, measure), num_synchronous_rounds).round,
     )

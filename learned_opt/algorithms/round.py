@@ -47,17 +47,17 @@ def num_worker_devices() -> int:
         return 1
 
 
-def num_workers(axis_name: AxisName = WORKERS) -> int:
+def num_workers() -> int:
     """K."""
-    return jax.lax.axis_size(axis_name) * num_worker_devices()
+    return jax.lax.axis_size(WORKERS) * num_worker_devices()
 
 
-def worker_index(axis_name: AxisName = WORKERS) -> Int[Array, ""]:
+def worker_index() -> Int[Array, ""]:
     """Number of this worker, 0 to K - 1, the same on every layout."""
-    index = jax.lax.axis_index(axis_name)
+    index = jax.lax.axis_index(WORKERS)
     if num_worker_devices() == 1:
         return index
-    return jax.lax.axis_index(WORKER_DEVICES) * jax.lax.axis_size(axis_name) + index
+    return jax.lax.axis_index(WORKER_DEVICES) * jax.lax.axis_size(WORKERS) + index
 
 
 def gather(tree: Any, axis_name: AxisName = WORKERS) -> Any:
@@ -153,6 +153,7 @@ def local_steps(
         loss_key, opt_key = (jax.random.fold_in(key, i) for i in (index, num_steps + index))
         loss, gradient = jax.value_and_grad(loss_fn)(params, loss_key, batch)
 
+        # optax.contrib.sam hands it a second argument, the number of its inner step.
         def grad_fn(params, _=None):
             return jax.grad(loss_fn)(params, loss_key, batch)
 
@@ -306,7 +307,7 @@ def simulate(algorithm: LocalAlgorithm, num_workers: int) -> LocalAlgorithm:
             axis_size=num_workers,
         )(state, key, batches)
 
-    return algorithm._replace(init=_init_all(algorithm, num_workers), round=round_fn)
+    return algorithm._replace(init=_init_all(algorithm, num_workers), round=round_fn, measured=None)
 
 
 def spread(algorithm: LocalAlgorithm, num_workers: int, mesh: jax.sharding.Mesh) -> LocalAlgorithm:
@@ -348,7 +349,7 @@ def spread(algorithm: LocalAlgorithm, num_workers: int, mesh: jax.sharding.Mesh)
             check_vma=False,
         )(state, key, batches)
 
-    return algorithm._replace(init=_init_all(algorithm, num_workers), round=round_fn)
+    return algorithm._replace(init=_init_all(algorithm, num_workers), round=round_fn, measured=None)
 
 
 def _init_all(algorithm, num_workers):

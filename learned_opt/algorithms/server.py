@@ -56,19 +56,22 @@ def fedavg() -> optax.GradientTransformation:
 
 
 def slowmo(
-    learning_rate: float | Array = 1.0,
+    learning_rate: Any = 1.0,
     momentum: float | Array = 0.8,
     local_learning_rate: float | Array = 1.0,
 ) -> optax.GradientTransformation:
     """Slow momentum on top of local steps.
 
     Args:
-      learning_rate: a, the published code's slow learning rate divided by eta.
+      learning_rate: a, the published code's slow learning rate divided by eta; a number or an optax schedule over
+        rounds.
       momentum: b; the published runs use 0.4 to 0.95.
       local_learning_rate: eta of the local steps of this round, above 0. A constant one cancels;
         one that changes from round to round (through `optax.inject_hyperparams`) rescales the
         momentum, as in the paper.
     """
+    if callable(learning_rate):
+        return optax.inject_hyperparams(slowmo)(learning_rate, momentum, local_learning_rate)
 
     def init(params):
         return SlowMoState(_zeros(params), jnp.asarray(local_learning_rate, jnp.float32))
@@ -86,13 +89,15 @@ def slowmo(
     return optax.GradientTransformation(init, update)
 
 
-def diloco(learning_rate: float | Array = 0.7, momentum: float | Array = 0.9) -> optax.GradientTransformation:
+def diloco(learning_rate: Any = 0.7, momentum: float | Array = 0.9) -> optax.GradientTransformation:
     """Nesterov momentum over rounds, as `optax.sgd(learning_rate, momentum, nesterov=True)`.
 
     Args:
-      learning_rate: a, the server's.
+      learning_rate: a, the server's; a number or an optax schedule over rounds.
       momentum: b.
     """
+    if callable(learning_rate):
+        return optax.inject_hyperparams(diloco)(learning_rate, momentum)
 
     def init(params):
         return DiLoCoState(_zeros(params))
@@ -111,7 +116,7 @@ def diloco(learning_rate: float | Array = 0.7, momentum: float | Array = 0.9) ->
 
 
 def fedadam(
-    learning_rate: float | Array = 0.1,
+    learning_rate: Any = 0.1,
     b1: float | Array = 0.9,
     b2: float | Array = 0.99,
     tau: float | Array = 1e-3,
@@ -120,11 +125,13 @@ def fedadam(
 
     Args:
       learning_rate: a, the server's; about the size of one round's change of a parameter once v has
-        settled.
+        settled; a number or an optax schedule over rounds.
       b1: decay of the mean.
       b2: decay of the second moment.
       tau: added to sqrt(v), in units of the pseudo-gradient: large values approach momentum SGD.
     """
+    if callable(learning_rate):
+        return optax.inject_hyperparams(fedadam)(learning_rate, b1, b2, tau)
 
     def init(params):
         start = jnp.square(jnp.asarray(tau, jnp.float32))

@@ -49,9 +49,8 @@ def export_folder(path_or_name: str | os.PathLike[str], folder: str | os.PathLik
             raise ValueError(f"{folder / file} exists: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     config = {"library_name": "learned-opt", "config": checkpoint.lopt.config, "card": checkpoint.card}
-    write_atomic(
-        folder / README_FILE, (find_model_card(name) or _made_card(Path(name).stem, folder.name, checkpoint)).encode()
-    )
+    card = _written_card(name) or _made_card(Path(name).stem, folder.name, checkpoint)
+    write_atomic(folder / README_FILE, card.encode())
     write_atomic(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
     write_atomic(folder / MODEL_FILE, read_bytes(name))
     return folder
@@ -92,12 +91,16 @@ def model_card(path_or_name: str | os.PathLike[str]) -> str:
       FileNotFoundError, ValueError: as `load_checkpoint`.
     """
     name = os.fspath(path_or_name)
-    written = find_model_card(name)
-    if written is not None:
-        return written
     checkpoint = load_checkpoint(name)
+    return _written_card(name) or _made_card(Path(name).stem, name, checkpoint)
+
+
+def _written_card(name: str) -> str | None:
+    """The one in the folder, or, where `load_checkpoint` finds no file, that of the pretrained optimizer."""
     in_folder = Path(name) / README_FILE
-    return in_folder.read_text() if in_folder.is_file() else _made_card(Path(name).stem, name, checkpoint)
+    if in_folder.is_file():
+        return in_folder.read_text()
+    return None if Path(name).exists() else find_model_card(name)
 
 
 def _made_card(title: str, name: str, checkpoint: Checkpoint) -> str:

@@ -12,7 +12,8 @@ and the others of table.py, which `python -m learned_opt optimizers` lists with 
 learning rate that is a number, a traced scalar or an optax schedule over local steps. Their state stays on its worker
 between rounds, and a schedule's count with it. Any other optax transform serves as well: these are the ones that a
 checkpoint can name. Target-based surrogates (Lavington et al. 2023, arXiv 2302.02607) are not among them: their steps
-need the gradient by the model's outputs, and a local optimizer sees parameters alone.
+need the gradient by the model's outputs, and a local optimizer sees parameters alone; they go around an algorithm, see
+`learned_opt.algorithms.target_surrogate`.
 """
 
 from __future__ import annotations

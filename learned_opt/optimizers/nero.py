@@ -4,7 +4,8 @@
     y <- y - lr s g / sqrt(v / (1 - b2^t))
     y <- (y - mean(y)) / |y - mean(y)|                  of each neuron of a matrix
 
-A neuron is what leads to one output: all entries of a tensor that share their last index. s is 1 for tensors whose
+A neuron is what leads to one output: all entries of a tensor that share their last index; one of a single entry, which
+less its mean is nothing, is an entry of a vector. s is 1 for tensors whose
 neurons are held at norm 1, and for vectors and scalars, which are not, the mean size of their entries when training
 began (0.01 where that is zero). The memory is one number a neuron, no momentum and no weight decay.
 
@@ -72,7 +73,7 @@ def nero(learning_rate: LearningRate, b2: float | Array = 0.999) -> optax.Gradie
             unit = gradient.astype(jnp.float32) / jnp.where(norm > 0, norm, 1)
             before = param.astype(jnp.float32)
             after = before - rate * size * unit
-            return ((_projected(after) if param.ndim > 1 else after) - before).astype(gradient.dtype)
+            return ((_projected(after) if _has_neurons(param) else after) - before).astype(gradient.dtype)
 
         steps = jax.tree.map(step, updates, params, second_moment, state.size)
         return steps, NeroState(count, second_moment, state.size)
@@ -94,8 +95,12 @@ def _projected(x):
     return centred / jnp.where(norm > 0, norm, 1)
 
 
+def _has_neurons(x) -> bool:
+    return jnp.ndim(x) > 1 and jnp.size(x) != jnp.shape(x)[-1]
+
+
 def _initial_size(param):
-    if jnp.ndim(param) > 1:
+    if _has_neurons(param):
         return jnp.ones((), jnp.float32)
     mean = jnp.sum(_neuron_norm(param)) / max(jnp.size(param), 1)
     return jnp.where(mean > 0, mean, SIZE_OF_ZEROS)

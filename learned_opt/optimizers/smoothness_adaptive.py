@@ -9,11 +9,12 @@ Smoothness-adaptive sharpness-aware minimization (Naganuma et al. 2024, ICLR) wi
 2020 (arXiv 1910.09529), norms over all parameters together; SAM is Foret et al. 2021 (arXiv 2010.01412). Both gradients
 of a difference are of this step's batch, so `update` needs `grad_fn`: params -> gradient on it, as
 `learned_opt.local_sgd` passes it. SA-SGD computes two gradients a step and SA-SAM three. The learning rate given is
-that of the first step; a schedule multiplies all later ones by its value over its first.
+that of the first step; a schedule multiplies all later ones by its value over its first, which must not be 0.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -75,6 +76,12 @@ def sa_sam(
 
 def _smoothness_adaptive(name, learning_rate, amplify, damp, direction_at):
     first: Any = rate_at(learning_rate, jnp.zeros((), jnp.int32))
+    with contextlib.suppress(jax.errors.ConcretizationTypeError):
+        if not float(first) > 0:
+            raise ValueError(
+                f"{name}: learning_rate begins at {float(first):g}, and is the rate of the first step: use a number "
+                "or a schedule that begins above 0"
+            )
 
     def init(params):
         one = jnp.ones((), jnp.float32)

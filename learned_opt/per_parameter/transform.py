@@ -17,7 +17,6 @@ the last bit.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +24,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.argument_checks import check_like, explained_state
 from learned_opt.base import Theta
 from learned_opt.per_parameter.adafac_features import (
     clip_gradient,
@@ -37,14 +35,15 @@ from learned_opt.per_parameter.adafac_features import (
     time_features,
     update_accumulators,
 )
+from learned_opt.per_parameter.checked_transform import checked_transform
 from learned_opt.per_parameter.mlp import apply_mlp, is_written_out, time_bias
 from learned_opt.per_parameter.output_rule import Step
+from learned_opt.per_parameter.tensor_groups import group_tensors, new_stacks
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
 
 _SMALLEST_MEAN_SQUARE = 1e-30
-_PARAMETERS_AT_ONCE = 2**20
 
 
 class PerParameterState(NamedTuple):
@@ -106,24 +105,13 @@ def per_parameter_transform(
     """
 
     def init(params):
-        groups = _group_by_shape(jax.tree.leaves(params))
         return PerParameterState(
             num_updates=jnp.zeros((), jnp.int32),
-            accumulators={
-                name: jax.vmap(lambda _, shape=shape: init_accumulators(shape))(jnp.arange(len(members)))
-                for name, (shape, members) in groups.items()
-            },
+            accumulators=new_stacks(group_tensors(params), init_accumulators),
             nominal=optax.EmptyState() if nominal is None else nominal.init(_float32(params)),
         )
 
-    def update(updates, state, params=None, **extra: Any):
-        if params is None:
-            raise ValueError("params is None: call update(updates, state, params), the features read the parameters")
-        check_like(updates, params, "updates")
-        with explained_state(state, init, params, "this optimizer"):
-            return step_all(updates, state, params, extra)
-
-    def step_all(updates, state, params, extra):
+    def update(updates, state, params, **extra: Any):
         gradients, treedef = jax.tree.flatten(updates)
         param_leaves = treedef.flatten_up_to(params)
         if nominal is None:
@@ -152,7 +140,7 @@ def per_parameter_transform(
 
         new_leaves = list(param_leaves)
         accumulators = {}
-        for name, (_, members) in _group_by_shape(param_leaves).items():
+        for name, members in group_tensors(param_leaves).members.items():
             gradient, param = (jnp.stack([leaves[i] for i in members]) for leaves in (gradients, param_leaves))
             given = Given(clip_gradient(gradient), _leading(treedef, gradients, members), extra)
             learned, accumulators[name] = jax.vmap(step_tensor)(inputs(given), param, state.accumulators[name])
@@ -164,30 +152,12 @@ def per_parameter_transform(
         new_state = PerParameterState(num_updates, accumulators, nominal_state)
         return treedef.unflatten(new_leaves), new_state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return checked_transform(init, update)
 
 
 def _float32(tree):
     """What a hand-made step works on, so that its accumulators are float32 whatever the parameters are."""
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
-
-
-def _group_by_shape(leaves):
-    """Shape and leaf numbers of the non-empty tensors to be stepped together, by a readable name.
-
-    Tensors of one shape and dtype are compiled once, as far as stacking them stays cheap.
-    """
-    members = {}
-    for i, leaf in enumerate(leaves):
-        if 0 not in jnp.shape(leaf):
-            members.setdefault((jnp.shape(leaf), jnp.result_type(leaf)), []).append(i)
-    groups = {}
-    for (shape, dtype), indices in members.items():
-        size = max(1, _PARAMETERS_AT_ONCE // max(1, math.prod(shape)))
-        for start in range(0, len(indices), size):
-            name = f"{'x'.join(map(str, shape)) or 'scalar'} {dtype} {start}"
-            groups[name] = (shape, indices[start : start + size])
-    return groups
 
 
 def _leading(treedef, gradients, members):

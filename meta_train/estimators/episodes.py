@@ -51,7 +51,12 @@ def begin_episode(unroll: Unroll, schedule: TruncationSchedule) -> BeginEpisode:
 def restart_if_ended(fresh: Episode, episode: Episode) -> Episode:
     """The fresh episode if the other has ended, else the other."""
     ended = episode.age >= episode.unroll_length
-    return jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, episode)
+    return choose(ended, fresh, episode)
+
+
+def choose(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
+    """One tree where the condition holds, else the other."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 def episode_shapes(begin: BeginEpisode, theta: FlatTheta, key: jax.Array, data: Any) -> Episode:

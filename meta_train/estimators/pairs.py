@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from meta_train.estimators.averaging import ParticleEstimate, average, diverged
 from meta_train.estimators.base import Estimator, GradientEstimator, Particles
-from meta_train.estimators.episodes import Episode, begin_episode, episode_shapes, restart_if_ended
+from meta_train.estimators.episodes import Episode, begin_episode, choose, episode_shapes, restart_if_ended
 from meta_train.estimators.particle_mesh import map_particles, new_particles
 from meta_train.estimators.resume_buffer import Slot, draw_slot, empty_buffer, store
 from meta_train.estimators.truncation import TruncationSchedule
@@ -148,8 +148,8 @@ def pair_estimator(
         accumulator, begins = state.accumulator, state.age >= state.unroll_length
         if resume is not None:
             resumes, slot = draw_slot(state.buffer, resume, episode_key)
-            fresh = _choose(resumes, _resumed(unroll, slot, fresh.unroll_length), fresh)
-            accumulator = _choose(begins & resumes, slot.accumulator, accumulator)
+            fresh = choose(resumes, _resumed(unroll, slot, fresh.unroll_length), fresh)
+            accumulator = choose(begins & resumes, slot.accumulator, accumulator)
         inner, age, length = restart_if_ended(fresh, Episode(state.inner, state.age, state.unroll_length))
         before = Slot(inner, accumulator, age)
         noise = particles.only_trained(sigma * jax.random.normal(noise_key, theta.shape))
@@ -190,7 +190,3 @@ def _resumed(unroll: Unroll, slot: Slot, num_rounds: Int[Array, ""]) -> Episode:
     """The episode that goes on from a stored state for so many rounds."""
     length = slot.age + num_rounds
     return Episode(jax.vmap(unroll.lengthen, in_axes=(0, None))(slot.inner, length), slot.age, length)
-
-
-def _choose(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from meta_train.estimators.episodes import choose
 from meta_train.estimators.truncation import ResumeRule
 
 _KEY = 1_920_298_854
@@ -107,16 +108,12 @@ def store(
     (cusum, new_peak), _ = jax.lax.scan(one_round, (cusum, peak), losses - previous)
     stores = ((new_peak > peak) | ends) & ~is_lost
     newest = buffer.num_stored % len(buffer.slots)
-    slots = tuple(_chosen(stores & (newest == place), before, slot) for place, slot in enumerate(buffer.slots))
+    slots = tuple(choose(stores & (newest == place), before, slot) for place, slot in enumerate(buffer.slots))
     return ResumeBuffer(slots, buffer.num_stored + stores.astype(jnp.int32), cusum, new_peak, losses[-1])
 
 
 def _at(slots: tuple[Slot, ...], place: Int[Array, ""]) -> Slot:
     found = slots[0]
     for index, slot in enumerate(slots[1:], 1):
-        found = _chosen(place == index, slot, found)
+        found = choose(place == index, slot, found)
     return found
-
-
-def _chosen(condition: Bool[Array, ""], new: Slot, old: Slot) -> Slot:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

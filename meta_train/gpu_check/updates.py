@@ -13,17 +13,11 @@ import jax
 import optax
 
 import learned_opt
+from eval.speed.trees import Shapes, mlp_shapes
 from meta_train.gpu_check.clock import is_small, seconds_of
 
 NUM_WORKERS = 8
 REPEATS = 9
-
-Shapes = dict[str, tuple[int, ...]]
-
-
-def mlp_shapes() -> Shapes:
-    """An MLP 784-128-10: 0.1 million parameters in 4 tensors."""
-    return {"w0": (784, 128), "b0": (128,), "w1": (128, 10), "b1": (10,)}
 
 
 def transformer_shapes(width: int, num_blocks: int, vocabulary: int, length: int) -> Shapes:

@@ -8,20 +8,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from eval.machine.progress import hours_minutes_seconds
+
 _SECONDS_BETWEEN_LINES = 10.0
 _WINDOW = 20
+_LABEL = "meta-training"
 
 
 @contextlib.contextmanager
-def show_progress(
-    num_steps: int, done: int = 0, label: str = "meta-training"
-) -> Iterator[Callable[[int, float], None]]:
+def show_progress(num_steps: int, done: int = 0) -> Iterator[Callable[[int, float], None]]:
     """Shows progress on standard error.
 
     Args:
       num_steps: meta-steps of the whole run.
       done: meta-steps already done, which the time left does not count.
-      label: what is running.
 
     Yields:
       report(step, meta_loss), to be called after each meta-step; the mean of the last 20
@@ -35,12 +35,12 @@ def show_progress(
         return f"meta-loss {sum(recent) / len(recent):.4f}" if recent else "meta-loss not finite"
 
     show = _bar if sys.stderr.isatty() else _lines
-    with show(num_steps, done, label) as advance:
+    with show(num_steps, done) as advance:
         yield lambda step, meta_loss: advance(step, describe(meta_loss))
 
 
 @contextlib.contextmanager
-def _bar(num_steps: int, done: int, label: str) -> Iterator[Callable[[int, str], None]]:
+def _bar(num_steps: int, done: int) -> Iterator[Callable[[int, str], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -61,15 +61,15 @@ def _bar(num_steps: int, done: int, label: str) -> Iterator[Callable[[int, str],
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
-        task = progress.add_task(label, total=num_steps, completed=done, loss="compiling")
+        task = progress.add_task(_LABEL, total=num_steps, completed=done, loss="compiling")
         yield lambda step, text: progress.update(task, completed=step, loss=text)
 
 
 @contextlib.contextmanager
-def _lines(num_steps: int, done: int, label: str) -> Iterator[Callable[[int, str], None]]:
+def _lines(num_steps: int, done: int) -> Iterator[Callable[[int, str], None]]:
     start = first = last = time.monotonic()
     first_step = done
-    print(f"{label}: {num_steps - done} of {num_steps} meta-steps to do, compiling", file=sys.stderr)
+    print(f"{_LABEL}: {num_steps - done} of {num_steps} meta-steps to do, compiling", file=sys.stderr)
 
     def advance(step: int, text: str) -> None:
         nonlocal first, first_step, last
@@ -81,15 +81,7 @@ def _lines(num_steps: int, done: int, label: str) -> Iterator[Callable[[int, str
             return
         last = now
         pace = (now - first) / (step - first_step) if step > first_step else math.nan
-        left = _clock(pace * (num_steps - step))
-        print(f"{label}: {step}/{num_steps} {text} {_clock(now - start)} left {left}", file=sys.stderr)
+        left = hours_minutes_seconds(pace * (num_steps - step))
+        print(f"{_LABEL}: {step}/{num_steps} {text} {hours_minutes_seconds(now - start)} left {left}", file=sys.stderr)
 
     yield advance
-
-
-def _clock(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"

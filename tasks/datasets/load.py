@@ -1,4 +1,4 @@
-"""The door to the data: `load_dataset` for images; `tasks.datasets.text.load_text` is the one for text.
+"""Datasets by name: `load_dataset` for images; `tasks.datasets.text.load_text` is the one for text.
 
 A dataset is looked for in this order: embedded in the repository (`tasks.datasets.embedded`); in the user's folder, as
 .npz files (`tasks.datasets.npz_source`) or prepared by tensorflow-datasets (`tasks.datasets.tfds_source`); on the
@@ -15,11 +15,11 @@ import functools
 from pathlib import Path
 
 from tasks.base import Data
-from tasks.datasets.data_folder import Wanted, data_folder, find_file, missing_dataset
+from tasks.datasets.data_folder import Wanted, data_folder, missing_dataset
 from tasks.datasets.embedded import embedded_images, is_embedded
 from tasks.datasets.image_size import to_form
 from tasks.datasets.npz_source import files_of, read_npz
-from tasks.datasets.tfds_source import find_sources, has_prepared, read_images
+from tasks.datasets.tfds_source import find_sources, read_images
 
 KNOWN = ("fashion_mnist", "omniglot_alphabets", "mnist", "cifar10", "cifar100", "svhn_cropped", "omniglot")
 
@@ -56,17 +56,6 @@ def load_dataset(
     if isinstance(sources, str):
         raise missing_dataset(_wanted(name), folder, sources)
     return read_images(name, sources, convert)
-
-
-def is_present(name: str, image_size: int | None = None, data_dir: str | Path | None = None) -> bool:
-    """Whether `load_dataset` would find the dataset on this machine. Nothing is read.
-
-    Raises:
-      FileNotFoundError: there is no such folder.
-    """
-    folder = data_folder(data_dir)
-    files = bool(folder) and all(find_file(folder, file.file_name) for file in files_of(name))
-    return is_embedded(name, image_size) or files or has_prepared(name, folder)
 
 
 def _wanted(name: str) -> Wanted:

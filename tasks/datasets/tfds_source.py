@@ -39,11 +39,6 @@ def is_prepared(name: str, folder: Path) -> bool:
     return any(next((folder / name).glob(level), None) for level in levels)
 
 
-def has_prepared(name: str, folder: Path | None) -> bool:
-    """Whether a prepared dataset can be read, from `folder` or the default folder."""
-    return is_installed("tensorflow_datasets") and _prepared_in(name, folder) is not None
-
-
 def find_sources(name: str, folder: Path | None) -> Sources | str:
     """Opens a dataset: prepared in `folder`, prepared in the default folder, or downloaded and prepared.
 

@@ -136,6 +136,8 @@ def test_report_of_a_mixture(regression):
     )
     estimate = estimate_cost(config, flops_per_second=1e9)
     assert list(estimate.programs) == ["fmnist8_mlp32_k2_h1", "more", "update"]
+    # Components of one family read the same arrays.
+    assert list(estimate.data_bytes.values()) == [4 * 64 * 3 * 4, 0]
     text = report(config, estimate)
     seconds = sum(estimate.flops.values()) / 2 / (0.5e9 * estimate.num_devices)
     assert f"about {seconds:.3g} s" in text and "peak memory of a device" in text and "more: 3 parameters" in text

@@ -32,7 +32,9 @@ from eval.compare.rivals.rival import (
     SERVER_LR,
     SOME_ADAM_LRS,
     SOME_LOCAL_LRS,
+    WEIGHT_DECAY,
     Hparams,
+    averaging_over_rounds,
     rate_over_local_steps,
     rival,
 )
@@ -82,7 +84,15 @@ def _palsgd(h: Hparams, workers: optax.GradientTransformation, protocol: EvalPro
 
 def _qsr(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
     least = max(1, protocol.num_local_steps // 4)
-    return qsr(workers, rate_over_local_steps(h, protocol), h["growth"] * h["local_lr"], least)
+    return qsr(workers, h["local_lr"], h["growth"] * h["local_lr"], least, averaging_over_rounds(protocol))
+
+
+def _norm_test(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
+    return norm_test(workers, h["tolerance"], server_opt=averaging_over_rounds(protocol))
+
+
+def _consensus_steps(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
+    return consensus_steps(workers, h["fraction"], averaging_over_rounds(protocol))
 
 
 def _coded(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
@@ -139,16 +149,18 @@ RIVALS: dict[str, Callable[..., Contender]] = {
         {"local_lr": LOCAL_LR, "server_lr": SERVER_LR, "alpha": GridAxis((0.1, 0.5, 2.0))},
         _no_workers,
     ),
-    "qsr": rival("qsr", _qsr, {"local_lr": SOME_LOCAL_LRS, "growth": GridAxis((0.5, 1.0, 2.0))}),
+    "qsr": rival("qsr", _qsr, {"local_lr": SOME_LOCAL_LRS, "growth": GridAxis((0.5, 1.0, 2.0))}, of_steps=False),
     "norm_test": rival(
         "norm_test",
-        lambda h, workers, protocol: norm_test(workers, h["tolerance"]),
+        _norm_test,
         {"local_lr": SOME_LOCAL_LRS, "tolerance": GridAxis((0.5, 1.0, 2.0))},
+        of_steps=False,
     ),
     "consensus_steps": rival(
         "consensus_steps",
-        lambda h, workers, protocol: consensus_steps(workers, h["fraction"]),
+        _consensus_steps,
         {"local_lr": SOME_LOCAL_LRS, "fraction": GridAxis((0.5, 1.0, 2.0))},
+        of_steps=False,
     ),
     "loss_weighted_averaging": rival(
         "loss_weighted_averaging",
@@ -182,7 +194,7 @@ RIVALS: dict[str, Callable[..., Contender]] = {
     "synchronous": rival(
         "synchronous",
         lambda h, workers, protocol: synchronous(workers, protocol.num_local_steps),
-        {"local_lr": SOME_ADAM_LRS, "weight_decay": GridAxis((0.001, 0.01, 0.1))},
+        {"local_lr": SOME_ADAM_LRS, "weight_decay": WEIGHT_DECAY},
         lambda h: optax.adamw(h["local_lr"], weight_decay=h["weight_decay"]),
     ),
     "snoo": rival(

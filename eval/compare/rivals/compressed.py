@@ -24,6 +24,9 @@ from learned_opt.algorithms.server import diloco
 from learned_opt.argument_checks import check_count
 from learned_opt.base import LocalAlgorithm
 
+FRAGMENTS = 2
+"""Where none are named."""
+
 
 def _quantized_diloco(
     protocol: EvalProtocol, bits: int = 4, scheme: str = "linear", feeds_back: bool = True
@@ -52,22 +55,25 @@ def _sparse_loco(protocol: EvalProtocol, k: int = 64, chunk_size: int = 4096, bi
     return rival("sparse_loco", make, grid, lambda h: optax.adamw(h["local_lr"]))(protocol)
 
 
-def _streaming_diloco(protocol: EvalProtocol, num_fragments: int = 2) -> Contender:
+def _streaming_diloco(protocol: EvalProtocol, num_fragments: int | None = None) -> Contender:
     return _in_fragments("streaming_diloco", streaming_diloco, num_fragments)(protocol)
 
 
-def _greedy_fragments(protocol: EvalProtocol, num_fragments: int = 2) -> Contender:
+def _greedy_fragments(protocol: EvalProtocol, num_fragments: int | None = None) -> Contender:
     return _in_fragments("greedy_fragments", greedy_fragments, num_fragments)(protocol)
 
 
 def _in_fragments(
-    name: str, function: Callable[..., LocalAlgorithm], num_fragments: int
+    name: str, function: Callable[..., LocalAlgorithm], num_fragments: int | None
 ) -> Callable[[EvalProtocol], Contender]:
-    check_count(num_fragments, "num_fragments")
+    if num_fragments is not None:
+        check_count(num_fragments, "num_fragments")
 
     def make(h: Hparams, workers: optax.GradientTransformation, protocol: EvalProtocol) -> LocalAlgorithm:
         server = diloco(h["server_lr"], h["momentum"])
-        return _where_there_are_tensors(num_fragments, lambda number: function(workers, number, server))
+        if num_fragments is not None:
+            return function(workers, num_fragments, server)
+        return _where_there_are_tensors(FRAGMENTS, lambda number: function(workers, number, server))
 
     return rival(name, make, DILOCO_GRID)
 

@@ -7,6 +7,7 @@ Steps beyond h are skipped, not masked: neither their gradient nor the optimizer
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -68,7 +69,7 @@ def shortened_rounds(
         shared = Shared(params, server.init(params), jnp.int32(0), jnp.int32(0))
         return RoundState(shared, local.init(params))
 
-    def round_fn(loss_fn, state, key, batches):
+    def one_round(measure, loss_fn, state, key, batches):
         shared, local_state = state
         most = jax.tree.leaves(batches)[0].shape[0]
         num_steps = jnp.clip(jnp.asarray(first(shared)), 1, most).astype(jnp.int32)
@@ -107,7 +108,13 @@ def shortened_rounds(
             optax.apply_updates(shared.params, updates), server_state, shared.num_steps + num_steps, num_steps
         )
         kept = jnp.asarray(following(everyone, shared)).astype(jnp.int32)
-        info = RoundInfo(losses, {"num_local_steps": num_steps})
+        info = RoundInfo(losses, {"num_local_steps": num_steps} | measure(everyone))
         return RoundState(shared._replace(last_steps=kept), local_state), info
 
-    return LocalAlgorithm(init, round_fn, lambda state: evaluated_params(*state.shared[:2]), dense_bytes)
+    return LocalAlgorithm(
+        init,
+        functools.partial(one_round, lambda sent: {}),
+        lambda state: evaluated_params(*state.shared[:2]),
+        dense_bytes,
+        measured=lambda measure: functools.partial(one_round, measure),
+    )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from learned_opt.algorithms.compression.quantize import check_bits, packed_bytes, statistical
 from learned_opt.algorithms.compression.upload import Upload, leaf_by_leaf
+from learned_opt.argument_checks import check_count
 
 
 def top_k(k: int = 64, chunk_size: int = 4096, bits: int = 2) -> Upload:
@@ -28,6 +29,7 @@ def top_k(k: int = 64, chunk_size: int = 4096, bits: int = 2) -> Upload:
     Raises:
       ValueError: k below 1 or above the chunk, or bits that are not there.
     """
+    k, chunk_size = check_count(k, "k"), check_count(chunk_size, "chunk_size")
     if not 1 <= k <= chunk_size:
         raise ValueError(f"k={k}: use 1 to chunk_size={chunk_size}")
     check_bits(bits)

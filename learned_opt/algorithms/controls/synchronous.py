@@ -9,24 +9,18 @@ arXiv 2311.08105; Therien et al. 2025, arXiv 2505.23725). `data_parallel` takes 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import optax
 
+from learned_opt.algorithms.data_parallel import Shared
 from learned_opt.algorithms.round import dense_bytes, gather, mean_of_workers, scale_by_rates, worker_index
 from learned_opt.argument_checks import check_count, check_transform, checked_loss
 from learned_opt.base import LocalAlgorithm, LossFn, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, PyTree
-
-
-class Shared(NamedTuple):
-    """Parameters, and the state of the optimizer."""
-
-    params: Params
-    opt_state: PyTree
+    from jaxtyping import Array, Float
 
 
 def synchronous(opt: optax.GradientTransformation, num_local_steps: int) -> LocalAlgorithm:

@@ -10,6 +10,7 @@ take part in every round. h_k does not depend on mu, so that mu = 0 is not `loca
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.corrections.corrected import Correction, corrected
+from learned_opt.algorithms.local_sgd import Shared
 from learned_opt.algorithms.round import (
     dense_bytes,
     evaluated_params,
@@ -26,17 +28,10 @@ from learned_opt.algorithms.round import (
     worker_index,
 )
 from learned_opt.argument_checks import check_transform
-from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
+from learned_opt.base import LocalAlgorithm, RoundInfo, RoundState
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
-
-
-class Shared(NamedTuple):
-    """Global parameters, and the state of the server."""
-
-    params: Params
-    server_state: PyTree
 
 
 class Worker(NamedTuple):
@@ -75,25 +70,39 @@ def dynamic_regularization(
         drift = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)
         return RoundState(Shared(params, server.init(params)), Worker(local_opt.init(params), drift))
 
-    def round_fn(loss_fn, state, key, batches):
+    def one_round(measure, loss_fn, state, key, batches):
         (start, server_state), (local_state, drift) = state
 
         def correct(gradient, params, anchor, grad_fn):
             gradient = gradient_of(gradient, params, anchor, grad_fn)
             return jax.tree.map(
                 lambda g, y, x, h: (g + mu * ((y - x).astype(jnp.float32) + h)).astype(g.dtype),
-                *(gradient, params, anchor, drift),
+                gradient,
+                params,
+                anchor,
+                drift,
             )
 
         worker_key = jax.random.fold_in(key, worker_index())
         _, local_state, losses, moved = local_steps(
-            *(loss_fn, corrected(local_opt, correct), start, local_state, worker_key, batches),
+            loss_fn,
+            corrected(local_opt, correct),
+            start,
+            local_state,
+            worker_key,
+            batches,
             rates=local_rates(server_state),
         )
         drift = jax.tree.map(lambda h, delta: h - delta.astype(jnp.float32), drift, moved)
         sent = jax.tree.map(lambda delta, h: delta - h.astype(delta.dtype), moved, drift)
-        updates, server_state, _ = server_step(server, server_state, start, sent, losses)
+        updates, server_state, everyone = server_step(server, server_state, start, sent, losses)
         shared = Shared(optax.apply_updates(start, updates), server_state)
-        return RoundState(shared, Worker(local_state, drift)), RoundInfo(losses, {})
+        return RoundState(shared, Worker(local_state, drift)), RoundInfo(losses, measure(everyone))
 
-    return LocalAlgorithm(init, round_fn, lambda state: evaluated_params(*state.shared[:2]), dense_bytes)
+    return LocalAlgorithm(
+        init,
+        functools.partial(one_round, lambda sent: {}),
+        lambda state: evaluated_params(*state.shared[:2]),
+        dense_bytes,
+        measured=lambda measure: functools.partial(one_round, measure),
+    )

@@ -11,6 +11,7 @@ round. A worker sends two vectors.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -85,27 +86,33 @@ def scaffold(
         zeros = _zeros(params)
         return RoundState(Shared(params, server.init(params), zeros), Worker(local.init(params), zeros))
 
-    def round_fn(loss_fn, state, key, batches):
+    def one_round(measure, loss_fn, state, key, batches):
         (start, server_state, control), (local_state, own_control) = state
         opt = summing(jax.tree.map(jnp.subtract, control, own_control))
         worker_key = jax.random.fold_in(key, worker_index())
         _, (local_state, gradients), losses, sent = local_steps(
-            *(loss_fn, opt, start, _Summing(local_state, _zeros(start)), worker_key, batches),
+            loss_fn,
+            opt,
+            start,
+            _Summing(local_state, _zeros(start)),
+            worker_key,
+            batches,
             rates=local_rates(server_state),
         )
         new_control = jax.tree.map(lambda total: total / losses.shape[0], gradients)
         change = mean_of_workers(gather(jax.tree.map(jnp.subtract, new_control, own_control)))
-        updates, server_state, _ = server_step(server, server_state, start, sent, losses)
+        updates, server_state, everyone = server_step(server, server_state, start, sent, losses)
         shared = Shared(optax.apply_updates(start, updates), server_state, jax.tree.map(jnp.add, control, change))
-        return RoundState(shared, Worker(local_state, new_control)), RoundInfo(losses, {})
+        return RoundState(shared, Worker(local_state, new_control)), RoundInfo(losses, measure(everyone))
 
     return LocalAlgorithm(
         init,
-        round_fn,
+        functools.partial(one_round, lambda sent: {}),
         lambda state: evaluated_params(*state.shared[:2]),
         lambda params: 2 * dense_bytes(params),
         # x and c.
         bytes_received=lambda params, num_workers: 2 * dense_bytes(params),
+        measured=lambda measure: functools.partial(one_round, measure),
     )
 
 

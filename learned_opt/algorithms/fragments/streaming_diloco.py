@@ -29,7 +29,7 @@ from learned_opt.algorithms.round import (
     worker_index,
 )
 from learned_opt.algorithms.server import diloco
-from learned_opt.argument_checks import check_transform
+from learned_opt.argument_checks import check_count, check_transform
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def by_fragments(
     """As `streaming_diloco`, with a choice of the fragment; `bytes_sent` is the mean over fragments."""
     check_transform(local_opt, "local_opt")
     server = optax.with_extra_args_support(diloco() if server_opt is None else server_opt)
+    check_count(num_fragments, "num_fragments")
     if num_delay_steps < 0:
         raise ValueError(f"num_delay_steps={num_delay_steps}: use at least 0")
 

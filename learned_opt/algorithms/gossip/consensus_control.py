@@ -48,7 +48,7 @@ def consensus_control(
     max_communications: int = 16,
     decay: float = 0.9,
 ) -> LocalAlgorithm:
-    """D-PSGD with controlled consensus; diagnostics: `communications`, and the `consensus_distance` after the last.
+    """D-PSGD with controlled consensus; diagnostics: `communications`, and `consensus_distance`, Xi^2, after the last.
 
     Args:
       local_opt: as for `local_sgd`; its state stays on its worker.
@@ -78,7 +78,7 @@ def consensus_control(
 
         def is_apart(carry):
             _, count, distance = carry
-            return (count == 0) | ((distance > target) & (count < max_communications))
+            return (count == 0) | ((jnp.sqrt(distance) > target) & (count < max_communications))
 
         def average(carry):
             everyone, count, _ = carry

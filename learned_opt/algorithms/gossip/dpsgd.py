@@ -48,7 +48,7 @@ def dpsgd(
     weights: Float[np.ndarray, "period n n"],
     server_opt: optax.GradientTransformation | None = None,
 ) -> LocalAlgorithm:
-    """D-PSGD; diagnostics have the `consensus_distance` before the average.
+    """D-PSGD; diagnostics have the `consensus_distance`, a mean square, before the average.
 
     Args:
       local_opt: as for `local_sgd`; its state stays on its worker.
@@ -73,7 +73,7 @@ def dpsgd(
         (num_rounds,), (start, local_state, server_state) = state
         worker_key = jax.random.fold_in(key, worker_index())
         params, local_state, losses, _ = local_steps(
-            *(loss_fn, local_opt, start, local_state, worker_key, batches), rates=local_rates(server_state)
+            loss_fn, local_opt, start, local_state, worker_key, batches, rates=local_rates(server_state)
         )
         params, everyone = mix_with_neighbours(mixing, num_rounds, params)
         if server is not None:

@@ -44,7 +44,7 @@ def make_mixing(weights: Float[np.ndarray, "period n n"]) -> Mixing:
     Raises:
       ValueError: see `check_weights`; by `average`, a topology for another number of workers.
     """
-    check_weights(weights)
+    weights = check_weights(weights)
     neighbours, shares = sparse_rows(weights)
     neighbours, shares = jnp.asarray(neighbours), jnp.asarray(shares)
 
@@ -84,12 +84,12 @@ def mix_with_neighbours(mixing: Mixing, num_communications: Int[Array, ""], para
 
 
 def consensus_distance(everyone: Any) -> Float[Array, ""]:
-    """Root of the mean squared distance of the workers' models from their mean (Kong et al. 2021, 2102.04828)."""
+    """Mean squared distance of the workers' models from their mean, Xi^2 of Kong et al. 2021 (arXiv 2102.04828)."""
     squares = [
         jnp.sum(jnp.square(x.astype(jnp.float32) - m.astype(jnp.float32)[None])) / x.shape[0]
         for x, m in zip(jax.tree.leaves(everyone), jax.tree.leaves(mean_of_workers(everyone)), strict=True)
     ]
-    return jnp.sqrt(functools.reduce(jnp.add, squares))
+    return functools.reduce(jnp.add, squares)
 
 
 def root_mean_square_norm(everyone: Any) -> Float[Array, ""]:

@@ -17,7 +17,7 @@ import optax
 
 from learned_opt.algorithms.gossip.mixing import consensus_distance, mean_params
 from learned_opt.algorithms.round import dense_bytes, gather, local_steps, num_workers, worker_index
-from learned_opt.argument_checks import check_transform
+from learned_opt.argument_checks import check_number, check_transform
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def noloco(
     momentum: float | Array = 0.5,
     consensus_rate: float | Array | None = None,
 ) -> LocalAlgorithm:
-    """NoLoCo; diagnostics have the `consensus_distance` of the slow models at the round's beginning.
+    """NoLoCo; diagnostics have the `consensus_distance`, a mean square, of the slow models at first.
 
     Args:
       local_opt: as for `local_sgd`; its state stays on its worker.
@@ -47,6 +47,8 @@ def noloco(
       consensus_rate: c; None: a, as in the authors' code.
     """
     check_transform(local_opt, "local_opt")
+    check_number(learning_rate, "learning_rate")
+    check_number(momentum, "momentum")
     pull = learning_rate if consensus_rate is None else consensus_rate
 
     def init(params):
@@ -75,7 +77,10 @@ def noloco(
 
     # The move and the slow model, from and to the partner.
     return LocalAlgorithm(
-        *(init, round_fn, mean_params, lambda params: 2 * dense_bytes(params)),
+        init,
+        round_fn,
+        mean_params,
+        lambda params: 2 * dense_bytes(params),
         bytes_received=lambda params, num_workers: 2 * dense_bytes(params),
     )
 

@@ -49,7 +49,7 @@ def qg_adam(
     b2: float | Array = 0.999,
     eps: float | Array = 1e-8,
 ) -> LocalAlgorithm:
-    """QG-DAdam; diagnostics have the `consensus_distance` before the average.
+    """QG-DAdam; diagnostics have the `consensus_distance`, a mean square, before the average.
 
     Args:
       learning_rate: eta, a number or an optax schedule over rounds.

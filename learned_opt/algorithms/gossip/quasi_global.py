@@ -4,6 +4,7 @@
     x_i' = sum_j W_ij y_j
     m^_i <- mu m^_i + (1 - mu) (x_i - x_i') / (eta H);   x_i <- x_i'
 
+In a round of rate 0, as the first of a warm-up is, the momentum stays: what the models moved says nothing of gradients.
 m is thrown away after its step: what remains, m^, is built from how the averaged models moved, which on different data
 is nearly the same for all workers where their gradients are not. Published with H = 1, and without momentum (beta = 0)
 it is D-PSGD with SGD.
@@ -48,10 +49,10 @@ def qg_dsgdm(
     mu: float | Array = 0.9,
     weight_decay: float | Array = 1e-4,
 ) -> LocalAlgorithm:
-    """QG-DSGDm-N; diagnostics have the `consensus_distance` before the average.
+    """QG-DSGDm-N; diagnostics have the `consensus_distance`, a mean square, before the average.
 
     Args:
-      learning_rate: eta, above 0; a number or an optax schedule over rounds.
+      learning_rate: eta, a number or an optax schedule over rounds.
       weights: mixing matrices, see `topology`.
       beta: of the momentum in a step.
       mu: of the momentum that is kept.
@@ -84,12 +85,13 @@ def qg_dsgdm(
         worker_key = jax.random.fold_in(key, worker_index())
         params, _, losses, _ = local_steps(loss_fn, stepping(momentum, rate), start, (), worker_key, batches)
         params, everyone = mix_with_neighbours(mixing, num_rounds, params)
-        momentum = jax.tree.map(
-            lambda m, before, after: (
-                mu * m + (1 - mu) * (before - after).astype(jnp.float32) / (rate * losses.shape[0])
-            ),
-            *(momentum, start, params),
-        )
+        stands = jnp.asarray(rate) == 0
+        length = losses.shape[0] * jnp.where(stands, 1, rate)
+
+        def moved(m, before, after):
+            return jnp.where(stands, m, mu * m + (1 - mu) * (before - after).astype(jnp.float32) / length)
+
+        momentum = jax.tree.map(moved, momentum, start, params)
         info = RoundInfo(losses, {"consensus_distance": consensus_distance(everyone)})
         return RoundState(Shared(num_rounds + 1), Worker(params, momentum)), info
 

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from learned_opt.argument_checks import check_count
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -146,9 +148,18 @@ def num_senders(weights: Float[np.ndarray, "period n n"]) -> int:
     return int(_is_edge(weights).sum(axis=2).max())
 
 
-def check_weights(weights: np.ndarray) -> None:
-    """ValueError for what does not average: no square matrices, sums other than one, a graph that is not connected."""
-    weights = np.asarray(weights)
+def check_weights(weights: Any) -> Float[np.ndarray, "period n n"]:
+    """The weights as an array.
+
+    Raises:
+      ValueError: what does not average: no square matrices, sums other than one, a graph that is not connected.
+    """
+    try:
+        weights = np.asarray(weights, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"weights={str(weights)[:60]}: use an array [period, workers, workers], as topology.ring(8) returns"
+        ) from None
     if weights.ndim != 3 or weights.shape[1] != weights.shape[2] or 0 in weights.shape:
         raise ValueError(f"weights have shape {weights.shape}: use [period, workers, workers]")
     for what, axis in (("row", 2), ("column", 1)):
@@ -165,6 +176,7 @@ def check_weights(weights: np.ndarray) -> None:
     if not reached.all():
         to, origin = np.argwhere(~reached)[0]
         raise ValueError(f"weights: nothing of worker {origin} ever reaches worker {to}: use a connected graph")
+    return weights
 
 
 def _is_edge(weights):
@@ -177,5 +189,4 @@ def _shift(num_workers, shift):
 
 
 def _check_number(num_workers):
-    if num_workers < 1:
-        raise ValueError(f"num_workers={num_workers}: use at least 1")
+    check_count(num_workers, "num_workers")

@@ -7,7 +7,7 @@ It is SlowMo (Wang et al. 2020, arXiv 1910.00643) with a constant local learning
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optax
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from jaxtyping import Array
 
 
-def fedavgm(learning_rate: float | Array = 1.0, momentum: float | Array = 0.9) -> optax.GradientTransformation:
+def fedavgm(learning_rate: Any = 1.0, momentum: float | Array = 0.9) -> optax.GradientTransformation:
     """FedAvgM.
 
     Args:
-      learning_rate: a, the server's.
+      learning_rate: a, the server's; a number or an optax schedule over rounds.
       momentum: b.
     """
     return slowmo(learning_rate, momentum)

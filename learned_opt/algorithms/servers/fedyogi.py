@@ -7,7 +7,7 @@ As published: no bias correction, and v starts at tau^2. optax's `yogi` corrects
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ class FedYogiState(NamedTuple):
 
 
 def fedyogi(
-    learning_rate: float | Array = 0.1,
+    learning_rate: Any = 0.1,
     b1: float | Array = 0.9,
     b2: float | Array = 0.99,
     tau: float | Array = 1e-3,
@@ -33,11 +33,13 @@ def fedyogi(
     """FedYogi.
 
     Args:
-      learning_rate: a, the server's.
+      learning_rate: a, the server's; a number or an optax schedule over rounds.
       b1: decay of the mean.
       b2: decay of the second moment.
       tau: added to sqrt(v), in units of the pseudo-gradient.
     """
+    if callable(learning_rate):
+        return optax.inject_hyperparams(fedyogi)(learning_rate, b1, b2, tau)
 
     def init(params):
         zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)

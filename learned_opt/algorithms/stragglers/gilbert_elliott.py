@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float
+    from jaxtyping import Array, Bool
 
 
 class GilbertElliott(NamedTuple):
@@ -40,28 +40,24 @@ def participation(share: float) -> GilbertElliott:
     return GilbertElliott(1 - share, share)
 
 
+def check_chain(chain: GilbertElliott) -> GilbertElliott:
+    """The chain; traced probabilities pass.
+
+    Raises:
+      ValueError: something else, or probabilities that are none.
+    """
+    if not isinstance(chain, GilbertElliott):
+        raise ValueError(f"chain={chain!r}: use GilbertElliott(slow_down, recover), or participation(share)")
+    for name, value in chain._asdict().items():
+        try:
+            is_probability = 0 <= float(value) <= 1
+        except jax.errors.ConcretizationTypeError:
+            continue
+        if not is_probability:
+            raise ValueError(f"{name}={value}: use a probability, 0 to 1")
+    return chain
+
+
 def next_state(chain: GilbertElliott, key: jax.Array, is_slow: Bool[Array, "*workers"]) -> Bool[Array, "*workers"]:
     """One round on."""
     return jax.random.bernoulli(key, jnp.where(is_slow, 1 - chain.recover, chain.slow_down), jnp.shape(is_slow))
-
-
-def round_seconds(
-    is_slow: Bool[Array, "workers"],
-    num_local_steps: int,
-    *,
-    step_seconds: float = 1.0,
-    slow_factor: float = 10.0,
-    waits: bool = True,
-) -> Float[Array, ""]:
-    """Simulated seconds of the local steps of a round.
-
-    Args:
-      is_slow: which workers are.
-      num_local_steps: H.
-      step_seconds: of a step of a fast worker.
-      slow_factor: times that for a slow one.
-      waits: for all workers; False: for the fast ones, if there are any.
-    """
-    some_fast, some_slow = jnp.any(~is_slow), jnp.any(is_slow)
-    has_slow_step = some_slow if waits else ~some_fast
-    return num_local_steps * step_seconds * jnp.where(has_slow_step, slow_factor, 1.0)

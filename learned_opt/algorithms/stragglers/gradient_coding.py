@@ -22,7 +22,7 @@ import optax
 
 from learned_opt.algorithms.data_parallel import Shared
 from learned_opt.algorithms.round import dense_bytes, gather, num_workers, worker_index
-from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott, next_state
+from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott, check_chain, next_state
 from learned_opt.algorithms.weighted_sum import weighted_sum
 from learned_opt.argument_checks import check_transform, checked_loss
 from learned_opt.base import LocalAlgorithm, RoundInfo, RoundState
@@ -107,11 +107,14 @@ def make_coder(code: np.ndarray) -> Coder:
     """The coder of a code [n, n].
 
     Raises:
-      ValueError: a code that is not square.
+      ValueError: a code that is not square, or that decodes from no workers, not even from all.
     """
     code = np.asarray(code)
     if code.ndim != 2 or code.shape[0] != code.shape[1]:
         raise ValueError(f"code has shape {code.shape}: use [workers, workers]")
+    ones = np.ones(len(code))
+    if not np.allclose(code.T @ np.linalg.lstsq(code.T, ones, rcond=None)[0], ones, atol=1e-4):
+        raise ValueError("code: its rows do not add up to ones with any factors: use fractional_repetition or cyclic")
     # Parts and coefficients of each worker, those with fewer filled up with coefficients 0.
     load = int(np.count_nonzero(code, axis=1).max())
     parts = jnp.asarray(np.argsort(code == 0, axis=1, kind="stable")[:, :load])
@@ -185,7 +188,7 @@ def coded_data_parallel(
     """
     check_transform(opt, "opt")
     coder = make_coder(code)
-    opt, process = optax.with_extra_args_support(opt), GilbertElliott() if chain is None else chain
+    opt, process = optax.with_extra_args_support(opt), check_chain(GilbertElliott() if chain is None else chain)
 
     def init(params):
         return RoundState(Shared(params, opt.init(params)), Worker(jnp.zeros((), bool)))

@@ -19,7 +19,7 @@ import optax
 
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.round import gather
-from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott, next_state
+from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott, check_chain, next_state
 from learned_opt.algorithms.weighted_sum import weighted_sum
 from learned_opt.base import LocalAlgorithm
 
@@ -34,7 +34,12 @@ class LateWorkersState(NamedTuple):
 
 
 def late_workers(chain: GilbertElliott) -> optax.GradientTransformationExtraArgs:
-    """The upload; all workers begin fast. To be used inside the named axis "workers"."""
+    """The upload; all workers begin fast. To be used inside the named axis "workers".
+
+    Raises:
+      ValueError: a chain whose numbers are no probabilities.
+    """
+    check_chain(chain)
 
     def update(updates, state, params=None, *, key=None, **extra):
         del params, extra

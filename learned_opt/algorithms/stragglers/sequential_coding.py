@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.round import gather, num_workers, worker_index
-from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott
+from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott, check_chain
 from learned_opt.algorithms.stragglers.gradient_coding import coded_algorithm, coded_step, is_late, make_coder
 from learned_opt.argument_checks import check_count, check_transform
 from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
@@ -84,7 +84,7 @@ def sequential_coded_data_parallel(
     check_count(delay, "delay")
     coder = make_coder(code)
     num_stragglers = coder.load - 1
-    opt, process = optax.with_extra_args_support(opt), GilbertElliott() if chain is None else chain
+    opt, process = optax.with_extra_args_support(opt), check_chain(GilbertElliott() if chain is None else chain)
 
     def init(params):
         coded = (jnp.zeros(delay), jax.tree.map(lambda p: jnp.zeros((delay, *p.shape), jnp.float32), params))

@@ -9,10 +9,13 @@ import pytest
 from eval.claims.cells import CELLS, Cell
 from eval.claims.claim import Claim, at_equal, final_loss, final_minibatch_loss, grows, loss_at, outcome, over
 from eval.claims.contenders import NOISE, private
+from eval.claims.finished import finished
 from eval.claims.run import check_cells, claims_table, run_claims
 from eval.claims.table import CLAIMS
+from eval.compare.contenders import Contender
 from eval.compare.participants import named_contender
 from eval.machine.progress import SweepProgress
+from eval.results import save_results
 from eval.scores.spending import bytes_sent
 from learned_opt.algorithms.diff2 import diff2
 from tests.eval.made_up import contender, results
@@ -122,6 +125,15 @@ def test_a_run_goes_on_where_it_was(tmp_path):
     first = run_claims([cell], tmp_path, progress, [claim])
     assert run_claims([cell], tmp_path, progress, [claim]) == first == (tmp_path / "claims.md").read_text()
     assert told == ["running", "finished", "finished before"] and "| fast over slow |" in first
+
+
+def test_results_of_other_contenders_are_not_those_of_a_cell(tmp_path):
+    save_results(tmp_path / "results.json", CELL)
+    contenders = [Contender(c.name, lambda hparams: None, {}, kind=c.kind) for c in CELL.contenders]  # pyright: ignore[reportArgumentType]
+    assert finished(tmp_path, CELL.protocol, contenders) is not None
+    others = [contenders[0]._replace(name="another"), *contenders[1:]]
+    assert finished(tmp_path, CELL.protocol, others) is None
+    assert finished(tmp_path, dataclasses.replace(CELL.protocol, seed=1), contenders) is None
 
 
 def test_few_examples_are_the_same_in_every_round():

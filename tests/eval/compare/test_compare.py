@@ -17,6 +17,9 @@ from eval.report.comparison import write_comparison
 from eval.report.table import markdown_table, plain_table, rows
 from eval.results import load_results
 from eval.scores.targets import targets
+from learned_opt.algorithms.controls.lookahead import lookahead
+from learned_opt.algorithms.gossip.dpsgd import dpsgd
+from learned_opt.algorithms.gossip.topology import ring
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.server import fedavg
 from learned_opt.architectures.adafac_mlp_lopt import adafac_mlp_lopt
@@ -106,6 +109,20 @@ def test_earlier_results_under_the_same_protocol_are_taken_over(compared, tmp_pa
     results = compare(TOY, [], tmp_path, baselines=(), contenders=[again], baselines_from=source, family=toy_family())
     np.testing.assert_array_equal(results.contenders[0].train_loss, earlier.contenders[0].train_loss)
     assert results.contenders[0].tuning == earlier.contenders[0].tuning
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: dpsgd(optax.sgd(0.1), ring(5)), "weights are for 5 workers and there are 2"),
+        (lambda: lookahead(optax.sgd(0.1), 7), "num_local_steps=7: the batches have 2 local steps"),
+        ("streaming_diloco,num_fragments=3", "num_fragments=3: use 1 to 2, the parameters have as many tensors"),
+    ],
+)
+def test_what_does_not_fit_the_task_or_the_protocol_is_found_before_any_training(tmp_path, made, message):
+    given = made if isinstance(made, str) else Contender("mine", lambda hparams, made=made: made(), {})
+    with pytest.raises(ValueError, match=message):
+        prepare(TOY, [], tmp_path, baselines=(), contenders=[given], family=toy_family())
 
 
 def test_baselines_of_another_protocol_are_refused(compared, tmp_path):

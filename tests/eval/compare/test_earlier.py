@@ -22,6 +22,7 @@ DECISIVE = {
     "schedule": "cosine",
     "ema": 0.5,
 }
+BASELINE = Contender("local_sgd", lambda hparams: None, {"lr": GridAxis((0.1,))}, kind="baseline")  # pyright: ignore[reportArgumentType]
 OTHER = {
     "num_seeds": 4,
     "seed": 1,
@@ -54,6 +55,15 @@ def test_settings_tuned_for_something_else_are_refused(path, field):
 
 @pytest.mark.parametrize("field", OTHER)
 def test_what_does_not_change_the_best_setting_may_differ(path, field):
-    baseline = Contender("local_sgd", lambda hparams: None, {"lr": GridAxis((0.1,))})  # pyright: ignore[reportArgumentType]
-    found = chosen_before(path, dataclasses.replace(TOY, **{field: OTHER[field]}), [baseline])
+    found = chosen_before(path, dataclasses.replace(TOY, **{field: OTHER[field]}), [BASELINE])
     assert found["local_sgd"].hparams == {"lr": 0.1} and found["local_sgd"].result is None
+
+
+def test_whoever_may_be_another_under_the_same_name_is_tuned_again(tmp_path):
+    """A tuned learned optimizer is named by its architecture, whichever file it is from."""
+    file = tmp_path / "results.json"
+    for change in ({"kind": "learned"}, {"kind": "other"}, {"details": {"made_by": "local_sgd,momentum=0.5"}}):
+        save_results(file, results(contender("local_sgd", [[2.0, 1.0]])._replace(**change)))
+        assert chosen_before(file, TOY, [BASELINE._replace(**change)] if "kind" in change else [BASELINE]) == {}
+    same = {"details": {"made_by": "local_sgd,momentum=0.5"}}
+    assert "local_sgd" in chosen_before(file, TOY, [BASELINE._replace(**same)])

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from eval.compare.baselines import BASELINES, GRID_SIZE, GROUPS, make_baselines
+from eval.compare.baselines import BASELINES, GROUPS, make_baselines
 from eval.compare.grids import GridAxis, coarse, for_batch, grow, log_spaced, settings
+from eval.protocol import TUNING_BUDGETS
 from tests.eval.toy import TOY
 
 
@@ -50,7 +51,7 @@ def test_the_neighbourhood_is_complete_in_every_axis():
     assert {(s["a"], s["b"]) for s in pending} == {(a, b) for a in (2.0, 4.0, 8.0) for b in (1.0, 2.0, 4.0)}
 
 
-@pytest.mark.parametrize(("tuning", "size"), [("full", GRID_SIZE), ("coarse", 9)])
+@pytest.mark.parametrize(("tuning", "size"), list(TUNING_BUDGETS.items()))
 def test_every_baseline_has_the_same_budget(tuning, size):
     everyone = make_baselines(dataclasses.replace(TOY, tuning=tuning), ("all", "optimizers"))
     tuned = [contender for contender in everyone if contender.name != "auto_diloco"]

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from eval.compare.baselines import make_baselines
 from eval.compare.contenders import Contender, contender
 from eval.compare.curves import evenly_spaced, make_curves, some_points
 from eval.compare.grids import GridAxis
@@ -71,13 +72,33 @@ def test_one_worker_one_step_is_a_plain_sgd_loop():
 
 
 def test_what_an_algorithm_chooses_is_counted():
+    """And of its other diagnostics, which may be anything, the numbers are recorded."""
+    algorithm = post_local_sgd(optax.sgd(0.1), 3)
+
+    def with_others(*inputs):
+        state, info = algorithm.round(*inputs)
+        others = {"number": jnp.float32(2), "vector": jnp.arange(3), "tree": {"a": jnp.float32(1)}}
+        return state, info._replace(diagnostics=info.diagnostics | others)
+
     protocol = dataclasses.replace(TOY, eval_every=2, num_seeds=2)
-    switching = Contender("post_local_sgd", lambda h: post_local_sgd(optax.sgd(0.1), 3), {})
+    switching = Contender("post_local_sgd", lambda h: algorithm._replace(round=with_others), {})
     starts = draw_initial_states(FAMILY, protocol, TRAIN, FINAL, 2)
     runs = make_runner(FAMILY, switching, protocol, TRAIN, starts).train([{}], starts, quiet)
     # Three rounds of two communications each, then three of one.
     assert runs.counts["communications"].tolist() == [[4, 7, 9]] * 2
-    assert "communications" not in runs.diagnostics
+    assert list(runs.diagnostics) == ["number"] and runs.diagnostics["number"].tolist() == [[2.0] * 3] * 2
+
+
+def test_the_workers_of_rivals_are_measured_too():
+    """In a first round, where nothing is corrected yet, SCAFFOLD's are those of Local SGD."""
+    protocol = dataclasses.replace(TOY, num_rounds=1, num_seeds=1, diagnostics=("consensus_distance",))
+    starts = draw_initial_states(FAMILY, protocol, TRAIN, FINAL, 1)
+    first, second = (
+        make_runner(FAMILY, made, protocol, TRAIN, starts).train([{"local_lr": 0.1}], starts, quiet, True).diagnostics
+        for made in make_baselines(protocol, ("scaffold", "local_sgd"))
+    )
+    assert first["consensus_distance"].item() > 0
+    np.testing.assert_allclose(first["consensus_distance"], second["consensus_distance"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("local", [True, False])

@@ -65,3 +65,9 @@ def test_what_has_a_bound_is_drawn_against_it(monkeypatch, name, lines):
     dotted = [float(np.ravel(line.get_ydata())[0]) for line in axes.lines if line.get_linestyle() == ":"]
     assert dotted == lines and (not lines or axes.get_ylim()[1] > 2)
     plt.close(figure)
+
+
+def test_what_is_undefined_for_everyone_is_not_drawn():
+    """As the rank of a model without matrices, or curvature times a rate that nobody has."""
+    cell = results(contender("local_sgd", FALLING, diagnostics={"interference_gap": np.nan * FALLING}), protocol=TOY)
+    assert diagnostic_curves({"one": cell}, "interference_gap") is None

@@ -44,16 +44,16 @@ def test_odd_suites(suite, message):
 
 
 def test_axes_change_one_thing():
+    protocol = dataclasses.replace(TOY, num_rounds=10, eval_every=5)
     for name, axis in AXES.items():
-        plan = axis_plan(name, dataclasses.replace(TOY, num_rounds=10, eval_every=5))
+        plan = axis_plan(name, protocol)
         assert len(plan.cells) == len(axis.values)
         assert plan.label == axis.label
         for cell in plan.cells:
+            if axis.field:
+                assert getattr(cell.protocol, axis.field) == cell.value, name
             changed = {
-                f.name
-                for f in dataclasses.fields(TOY)
-                if getattr(cell.protocol, f.name)
-                != getattr(dataclasses.replace(TOY, num_rounds=10, eval_every=5), f.name)
+                f.name for f in dataclasses.fields(TOY) if getattr(cell.protocol, f.name) != getattr(protocol, f.name)
             }
             assert changed <= ({axis.field, "eval_every"} if axis.field else set()), name
 

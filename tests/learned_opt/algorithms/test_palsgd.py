@@ -1,6 +1,7 @@
 """PALSGD against a NumPy loop with the same draws, in expectation, and without pulls."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -88,3 +89,30 @@ def test_a_step_is_in_expectation_one_of_sgd_and_a_pull():
 def test_a_probability_out_of_range_is_named(probability):
     with pytest.raises(ValueError, match=f"probability={probability}: use 0 or more, below 1"):
         palsgd(optax.sgd, ETA, probability=probability)
+
+
+def test_under_a_schedule_a_step_has_the_rate_of_its_number_whatever_was_pulled():
+    p, alpha, rates = 0.4, 0.5, np.linspace(0.0, 0.2, len(BATCHES) * STEPS)
+    pulls, x, path = draws(p), start(), []
+    for t, batches in enumerate(BATCHES):
+        ends = []
+        for k, worker in enumerate(batches):
+            y = x
+            for h in range(STEPS):
+                rate = rates[t * STEPS + h]
+                step = alpha / p * (y - x) if pulls[t, k, h] else gradient(y, worker[h]) / (1 - p)
+                y = y - rate * step
+            ends.append(y)
+        x = np.mean(ends, axis=0)
+        path.append(x)
+    table = np.asarray(rates, np.float32)
+    algorithm = palsgd(
+        optax.sgd, lambda count: jnp.asarray(table)[count], probability=p, alpha=alpha, server_opt=optax.sgd(1.0)
+    )
+    assert_close(train(algorithm, BATCHES)[0], path)
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_an_optimizer_in_the_place_of_what_makes_it_is_named():
+    with pytest.raises(ValueError, match="use a function of the learning rate, e.g. optax.sgd"):
+        pulled(optax.sgd(0.1), ETA, 0.5, 0.5)  # pyright: ignore[reportArgumentType]

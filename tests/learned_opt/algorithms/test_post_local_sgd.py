@@ -54,6 +54,15 @@ def test_the_server_steps_at_every_communication():
     np.testing.assert_allclose(found[1], start() - (1 + 2 + 3) - 4)
 
 
+def test_what_is_measured_of_a_round_is_that_of_its_last_communication():
+    def algorithm(measure):
+        return local_sgd(optax.sgd(0.1), optax.sgd(1.0), measure=measure)
+
+    _, _, infos = train(synchronous_at_first(algorithm(lambda sent: {"sent": sent}), 1), BATCHES[:1])
+    _, _, steps = train(algorithm(lambda sent: {"sent": sent["b"]}), np.swapaxes(BATCHES[:1], 0, 2))
+    np.testing.assert_allclose(infos[0].diagnostics["sent"]["b"], steps[-1].diagnostics["sent"], rtol=1e-5)
+
+
 def test_bytes_are_those_of_one_communication():
     assert post_local_sgd(optax.sgd(0.1), 2).bytes_sent(PARAMS) == local_sgd(optax.sgd(0.1), optax.sgd(1.0)).bytes_sent(
         PARAMS

@@ -57,6 +57,16 @@ def test_a_pretrained_optimizer_brings_its_model_card(tmp_path):
         export_folder(NAME, folder)
 
 
+def test_a_folder_brings_the_model_card_in_it(checkpoint_file, tmp_path, monkeypatch):
+    folder = export_folder(checkpoint_file, tmp_path / "out")
+    (folder / "README.md").write_text("# Mine\n")
+    assert (export_folder(folder, tmp_path / "again") / "README.md").read_text() == "# Mine\n"
+    # A file that is called as a pretrained optimizer is another one.
+    checkpoint_file.rename(tmp_path / NAME)
+    monkeypatch.chdir(tmp_path)
+    assert "Not evaluated" in (export_folder(NAME, tmp_path / "named") / "README.md").read_text()
+
+
 def test_a_damaged_folder_is_refused(checkpoint_file, tmp_path):
     folder = export_folder(checkpoint_file, tmp_path / "out")
     content = bytearray((folder / "model.safetensors").read_bytes())

@@ -94,6 +94,15 @@ def test_neros_first_step_turns_a_projected_neuron_by_its_rate():
     np.testing.assert_allclose(np.tan(np.arccos(cosine)), 0.1, rtol=1e-3)
 
 
+def test_nero_takes_a_row_of_single_entries_for_a_vector():
+    """Less its mean a neuron of one entry is nothing, and a layer with one input was dead after a step."""
+    vector, gradient = jnp.float32([2.0, -1.0, 0.5]), jnp.float32([0.3, 0.2, -0.1])
+    optimizer: Any = nero(0.1)
+    expected, _ = optimizer.update(gradient, optimizer.init(vector), vector)
+    found, _ = optimizer.update(gradient[None], optimizer.init(vector[None]), vector[None])
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+
+
 def projected(d, g, w, delta=0.1):
     """d of a tensor with the channels last, and whether it was projected, channel by channel in loops."""
     if w.ndim < 2:

@@ -96,6 +96,12 @@ def test_a_schedule_multiplies_the_steps_by_its_value_over_its_first():
         state = after
 
 
+@pytest.mark.parametrize("make", [sa_sgd, sa_sam])
+def test_a_schedule_that_begins_at_zero_is_refused(make):
+    with pytest.raises(ValueError, match="learning_rate begins at 0, .* a schedule that begins above 0"):
+        make(optax.linear_schedule(0.0, 0.1, 10))
+
+
 def quadratic(params, key, batch):
     del key
     return jnp.mean(jnp.sum(jnp.asarray(CURVATURES, jnp.float32)[None] * jnp.square(params[None] - batch), axis=-1)) / 2

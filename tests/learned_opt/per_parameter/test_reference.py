@@ -21,7 +21,7 @@ import pytest
 
 import learned_opt
 import learned_opt.per_parameter.mlp
-import learned_opt.per_parameter.transform
+import learned_opt.per_parameter.tensor_groups
 from learned_opt.base import LearnedOptimizer
 from tests.learned_opt.per_parameter.slow_reference import SlowOptimizer
 
@@ -145,7 +145,7 @@ def compiled_run(case_name: str) -> Callable[..., Any]:
     def run_as_if_large(theta, inputs):
         with (
             mock.patch.object(learned_opt.per_parameter.mlp, "SMALLEST_WRITTEN_OUT", 0),
-            mock.patch.object(learned_opt.per_parameter.transform, "_PARAMETERS_AT_ONCE", 1),
+            mock.patch.object(learned_opt.per_parameter.tensor_groups, "_PARAMETERS_AT_ONCE", 1),
         ):
             return run(theta, inputs)
 

@@ -11,7 +11,7 @@ from tasks.data.make_fashion_mnist_8x8 import read_source, shrink
 from tasks.data.make_omniglot_alphabets_16x16 import drawings_to_grey
 from tasks.datasets.data_folder import find_file
 from tasks.datasets.embedded import DATA_DIR, IMAGES, TEXTS, embedded_images
-from tasks.datasets.load import is_present, load_dataset
+from tasks.datasets.load import load_dataset
 from tasks.datasets.npz_source import NpzFile
 
 SOURCE = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -116,7 +116,6 @@ def test_npz_files_of_the_folder(tmp_path, monkeypatch, place):
     arrays = write_npz(tmp_path / place)
     given = load_dataset("imagenet_resized/4x4", data_dir=tmp_path)
     monkeypatch.setenv("LEARNED_OPT_DATA", str(tmp_path))
-    assert is_present("imagenet_resized/4x4")
     for data in (given, load_dataset("imagenet_resized/4x4")):
         assert {split: len(part["label"]) for split, part in data.items()} == dict(
             zip(SPLITS, (40, 5, 5, 7), strict=True)
@@ -196,7 +195,6 @@ def test_what_is_no_npz_file(tmp_path, content):
 
 def test_one_part_of_a_dataset_is_not_the_dataset(tmp_path):
     write_npz(tmp_path / "cifar10_part0.npz")
-    assert not is_present("cifar10", data_dir=tmp_path)
     with pytest.raises(FileNotFoundError, match=r"hold neither cifar10_part0\.npz \+ cifar10_part1\.npz"):
         load_dataset("cifar10", data_dir=tmp_path)
 
@@ -211,7 +209,6 @@ def test_one_part_of_a_dataset_is_not_the_dataset(tmp_path):
     ],
 )
 def test_a_missing_dataset_says_what_was_looked_for_and_how_to_get_it(tmp_path, name, given, parts):
-    assert not is_present(name, data_dir=tmp_path if given else None)
     with pytest.raises(FileNotFoundError) as error:
         load_dataset(name, data_dir=tmp_path if given else None)
     message = str(error.value)

@@ -1,9 +1,11 @@
 """Every rival builds, takes a round on the toy task at traced hyper-parameters, and follows the schedule."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from eval.compare.grids import settings
@@ -60,6 +62,23 @@ def test_the_schedule_is_followed(name):
     )
     differences = [jnp.max(jnp.abs(x - y)) for x, y in zip(*map(jax.tree.leaves, (steady, decaying)), strict=True)]
     assert max(map(float, differences)) > 1e-5
+
+
+@pytest.mark.parametrize("name", ["qsr", "norm_test", "consensus_steps"])
+def test_the_schedule_is_over_rounds_where_their_length_is_chosen(name):
+    """In the last round the workers' rate is that of the schedule's end, however few steps have been taken."""
+    protocol = dataclasses.replace(TOY, schedule="linear", num_rounds=3)
+    setting = settings(RIVALS[name](protocol).grid)[0]
+    algorithm = simulate(RIVALS[name](protocol).make(setting), protocol.num_workers)
+    state, slope = algorithm.init({"w": jnp.zeros(2)}), jnp.ones(2)
+    loss = lambda params, key, batch: slope @ params["w"] + 0 * batch[0]  # noqa: E731
+    round_fn = jax.jit(functools.partial(algorithm.round, loss))
+    moves = []
+    for i in range(protocol.num_rounds):
+        before = algorithm.params(state)["w"]
+        state, info = round_fn(state, jax.random.key(i), jnp.zeros(BATCH_SHAPE))
+        moves.append((before - algorithm.params(state)["w"]) / info.diagnostics["num_local_steps"])
+    np.testing.assert_allclose(moves, np.outer([1, 2 / 3, 1 / 3], [setting["local_lr"]] * 2), rtol=1e-4)
 
 
 def test_a_model_of_one_tensor_is_one_fragment():

@@ -63,7 +63,7 @@ def test_qsr_against_a_loop():
 
 def test_qsr_that_does_not_grow_is_local_sgd_on_the_first_steps():
     local_opt = optax.sgd(ETA, 0.9)
-    found, _, _ = train(qsr(local_opt, lambda step: jnp.float32(ETA), 0.0, 3), BATCHES)
+    found, _, _ = train(qsr(local_opt, ETA, 0.0, 3), BATCHES)
     assert_close(found, train(local_sgd(local_opt, optax.sgd(1.0)), BATCHES[:, :, :3])[0])
 
 

@@ -184,7 +184,11 @@ def test_the_residual_is_float32_and_knows_what_a_bfloat16_message_rounded():
         (lambda: quantize(3), "bits=3: use one of 2, 4, 8, 32"),
         (lambda: quantize(4, "even"), "scheme='even': use one of linear, statistical"),
         (lambda: top_k(5000), "k=5000: use 1 to chunk_size=4096"),
-        (lambda: top_k(0), "k=0: use 1 to chunk_size=4096"),
+        (lambda: top_k(0), "k=0: use at least 1"),
+        (
+            lambda: top_k(2.5),  # pyright: ignore[reportArgumentType]
+            "k=2.5: use a whole number",
+        ),
         (lambda: top_k(4, bits=1), "bits=1: use one of 2, 4, 8, 32"),
     ],
 )

@@ -52,7 +52,7 @@ def test_dpsgd_against_a_loop(weights):
     models, path, distances = all_alike(), [], []
     for t, batches in enumerate(BATCHES):
         models = local_ends(models, batches)
-        distances.append(np.sqrt(np.mean(np.sum((models - models.mean(axis=0)) ** 2, axis=1))))
+        distances.append(np.mean(np.sum((models - models.mean(axis=0)) ** 2, axis=1)))
         models = weights[t % len(weights)] @ models
         path.append(models.mean(axis=0))
     found, states, infos = train(dpsgd(SGD, weights), BATCHES)
@@ -83,6 +83,14 @@ def quasi_global_loop(weights, batches_of_rounds, beta, mu, decay):
         models = new
         path.append(models.mean(axis=0))
     return path, momenta
+
+
+def test_a_round_of_rate_zero_keeps_the_quasi_global_momentum():
+    """A warm-up begins so; the models' moves are then divided by nothing."""
+    rates = jnp.float32([0.0, ETA, 0.0, ETA])
+    path, states, _ = train(qg_dsgdm(lambda t: rates[t], ring(WORKERS)), BATCHES)
+    assert np.isfinite(path).all() and not np.any(states[0].worker.momentum["b"])
+    jax.tree.map(np.testing.assert_array_equal, states[1].worker.momentum, states[2].worker.momentum)
 
 
 def test_a_server_optimizer_on_every_worker_against_a_loop():

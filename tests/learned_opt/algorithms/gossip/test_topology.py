@@ -1,5 +1,7 @@
 """Mixing matrices: their sums, their spectral gaps against a table, exact averages, and mistakes."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,8 +101,15 @@ def test_what_is_not_a_number_reaches_neighbours_alone():
 def test_consensus_distance_against_numpy():
     values = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     everyone = {"a": values[:, :3], "b": values[:, 3]}
-    expected = np.sqrt(np.mean(np.sum((values - values.mean(axis=0)) ** 2, axis=1)))
+    expected = np.mean(np.sum((values - values.mean(axis=0)) ** 2, axis=1))
     np.testing.assert_allclose(consensus_distance(everyone), expected, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_weights_may_be_lists():
+    weights: Any = [[[0.5, 0.5], [0.5, 0.5]]]
+    mixing = make_mixing(weights)
+    assert mixing.bytes_sent({"w": np.zeros(5)}) == 20
 
 
 def test_neighbours_that_are_sent_to():
@@ -117,6 +126,7 @@ def test_neighbours_that_are_sent_to():
         (lambda: 0.9 * ring(4), "weights: row . of matrix 0 sums to 0.9: use rows and columns that sum to 1"),
         (lambda: np.asarray([[[1.0, 0.0], [1.0, 0.0]]]), "weights: column 0 of matrix 0 sums to 2"),
         (lambda: np.full((1, 2, 2), np.nan), "sums to nan"),
+        (lambda: ring, r"use an array \[period, workers, workers\], as topology.ring\(8\) returns"),
         (lambda: np.kron(np.eye(2), ring(3)[0])[None], "nothing of worker 3 ever reaches worker 0: use a connected"),
     ],
 )
@@ -125,12 +135,17 @@ def test_what_does_not_average_is_named(make, message):
         check_weights(make())
 
 
+@pytest.mark.usefixtures("unchecked_annotations")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: torus(8, 3), "num_rows=3: use a divisor of num_workers=8"),
         (lambda: social_network(8), "num_workers=8: use 32"),
         (lambda: ring(0), "num_workers=0: use at least 1"),
+        (
+            lambda: ring(2.5),  # pyright: ignore[reportArgumentType]
+            "num_workers=2.5: use a whole number",
+        ),
     ],
 )
 def test_sizes_that_are_not_there_are_named(make, message):

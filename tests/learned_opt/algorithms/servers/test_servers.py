@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from learned_opt.algorithms.muloco_momentum import muloco_momentum
-from learned_opt.algorithms.server import diloco, fedadam
+from learned_opt.algorithms.server import diloco, fedadam, slowmo
 from learned_opt.algorithms.servers.fedavgm import fedavgm
 from learned_opt.algorithms.servers.fedyogi import fedyogi
 
@@ -92,3 +92,10 @@ def test_learning_rates_vmap_as_one_by_one(make):
     grid = jax.vmap(lambda rate: path_of(make(rate)))(rates)
     for i in range(2):
         assert_close(grid[i], path_of(make(rates[i])))
+
+
+@pytest.mark.parametrize("make", [fedavgm, fedyogi, muloco_momentum, diloco, fedadam, slowmo])
+def test_a_learning_rate_may_be_a_schedule_over_rounds(make):
+    rates = jnp.float32([0.5, 0.25, 0.0, 1.0, 0.5, 0.25])
+    injected = optax.inject_hyperparams(make)(learning_rate=lambda count: rates[count])
+    assert_close(path_of(make(lambda count: rates[count])), path_of(injected))

@@ -1,6 +1,7 @@
 """Late workers: how often the chain makes them, what a mean without them is, and codes that do without them."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from learned_opt.algorithms.compression.quantize import quantize
 from learned_opt.algorithms.data_parallel import data_parallel
 from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.server import diloco
-from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott, next_state, participation, round_seconds
+from learned_opt.algorithms.stragglers.gilbert_elliott import GilbertElliott, next_state, participation
 from learned_opt.algorithms.stragglers.gradient_coding import (
     coded_data_parallel,
     cyclic,
@@ -24,6 +25,7 @@ from tests.learned_opt.algorithms.quadratics import KEY, assert_close, draw_batc
 
 WORKERS, STEPS, ETA = 4, 2, 0.1
 BATCHES = draw_batches(5, WORKERS, STEPS)
+NO_CHAIN: Any = 0.5
 SGD = optax.sgd(ETA)
 NEVER, OFTEN = GilbertElliott(0.0, 1.0), GilbertElliott(0.5, 0.5)
 
@@ -51,15 +53,6 @@ def test_participation_is_drawn_anew_every_round():
     assert is_slow[1::2].mean() == pytest.approx(0.75, abs=0.03)
     with pytest.raises(ValueError, match="share=0.0: use more than 0 and at most 1"):
         participation(0.0)
-
-
-@pytest.mark.parametrize(
-    ("is_slow", "waits", "expected"),
-    [([0, 0], True, 8), ([0, 1], True, 80), ([0, 1], False, 8), ([1, 1], False, 80)],
-)
-def test_seconds_of_a_round(is_slow, waits, expected):
-    found = round_seconds(jnp.asarray(is_slow, bool), 4, step_seconds=2.0, slow_factor=10.0, waits=waits)
-    assert float(found) == expected
 
 
 def local_deltas(x, batches):
@@ -182,6 +175,12 @@ def test_rounds_with_few_late_workers_are_exact(make):
             r"num_workers=8: use a multiple of num_stragglers \+ 1 = 3, or the cyclic",
         ),
         (lambda: coded_data_parallel(SGD, np.ones((2, 3))), r"code has shape \(2, 3\): use \[workers, workers\]"),
+        (lambda: coded_data_parallel(SGD, np.zeros((4, 4))), "code: its rows do not add up to ones"),
+        (lambda: late_workers(GilbertElliott(2.0, 0.5)), "slow_down=2.0: use a probability, 0 to 1"),
+        (
+            lambda: coded_data_parallel(SGD, cyclic(4, 1), NO_CHAIN),
+            r"chain=0.5: use GilbertElliott\(slow_down, recover\)",
+        ),
         (lambda: train(coded_data_parallel(SGD, cyclic(3, 1)), BATCHES), "code is for 3 workers and there are 4"),
     ],
 )
