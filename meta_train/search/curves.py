@@ -19,7 +19,7 @@ NUM_EXAMPLES = 384
 """Training examples that a point of a curve is measured on."""
 LARGEST_RATIO, SMALLEST_RATIO = 1.5, 1e-9
 """Losses over that of a constant guess are clipped to these; one that is not finite counts as the largest."""
-LARGEST_GAIN, LARGEST_LOSS = 0.4, 1.0
+LARGEST_GAIN, LARGEST_LOSS = 0.3, 0.6
 """Of log losses at a point, so that one problem decides no generation; what diverges counts more than what is won."""
 EARLY_SHARE = 1 / 3
 """Of the points, which are not judged: where a training ends is what counts."""
