@@ -177,8 +177,8 @@ def local_steps(
 
 
 def scale_by_rates(updates: Any, rates: Any) -> Any:
-    """Every tensor of the updates times its rate, in float32."""
-    return jax.tree.map(lambda u, rate: (u * rate).astype(u.dtype), updates, rates)
+    """Every tensor of the updates times its rate, in float32; one that is masked out of the rates stays as it is."""
+    return jax.tree.map(lambda u, rate: u if _is_masked(rate) else (u * rate).astype(u.dtype), updates, rates)
 
 
 def local_rates(server_state: Any) -> Any:
@@ -189,7 +189,8 @@ def local_rates(server_state: Any) -> Any:
 
 def evaluated_params(params: Params, server_state: Any) -> Params:
     """What is to be evaluated, in the dtypes of `params`: the field `averaged_params` of the server's state, wherever
-    it is nested, or the x of an `optax.contrib.schedule_free`; the parameters themselves where it averages none."""
+    it is nested, or the x of an `optax.contrib.schedule_free`; the parameters themselves where it averages none, and
+    the tensors that it leaves to another optimizer."""
     averaged = optax.tree.get(server_state, "averaged_params", None)
     if averaged is None or (isinstance(averaged, tuple) and not averaged):
         found = jax.tree.leaves(server_state, is_leaf=_is_schedule_free)
@@ -197,7 +198,11 @@ def evaluated_params(params: Params, server_state: Any) -> Params:
         if not schedule_free:
             return params
         averaged = optax.contrib.schedule_free_eval_params(schedule_free[0], params)
-    return jax.tree.map(lambda z, x: z.astype(x.dtype), averaged, params)
+    return jax.tree.map(lambda x, z: x if _is_masked(z) else z.astype(x.dtype), params, averaged)
+
+
+def _is_masked(node):
+    return isinstance(node, optax.MaskedNode)
 
 
 def _is_schedule_free(node):
