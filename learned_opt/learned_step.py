@@ -176,7 +176,7 @@ def _check_flags(flags, params, name):
             f"{name} is a tree of other structure than params ({reason}): give each tensor True or False"
         ) from None
     for path, flag in jax.tree_util.tree_leaves_with_path(flags):
-        if not isinstance(flag, bool | np.bool_):
+        if not isinstance(flag, bool) and (getattr(flag, "dtype", None) != np.bool_ or jnp.shape(flag) != ()):
             where = jax.tree_util.keystr(path, simple=True, separator="/") or "all of it"
             raise ValueError(f"{name} has {str(flag)[:60]!r} at {where}: give each tensor True or False")
 

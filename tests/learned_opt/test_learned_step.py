@@ -295,10 +295,12 @@ def test_flags_that_are_none_are_named(mask):
 
 
 @pytest.mark.usefixtures("unchecked_annotations")
-def test_a_decay_may_be_a_number_of_numpy():
+def test_a_decay_and_flags_may_be_of_numpy():
     lopt = of_optax(optax.set_to_zero())
-    tx: Any = learned_step(lopt, lopt.transform({}), weight_decay=np.float32(0.25))
-    chex.assert_trees_all_equal(run(tx, 1)[0][1], jax.tree.map(lambda p: 0.75 * p, PARAMS))
+    decay: Any = np.float32(0.25)
+    mask = {"embed": True, "w": np.True_, "b": jnp.asarray(False)}
+    tx: Any = learned_step(lopt, lopt.transform({}), weight_decay=decay, mask=mask)
+    chex.assert_trees_all_equal(run(tx, 1)[0][1], {**jax.tree.map(lambda p: 0.75 * p, PARAMS), "b": PARAMS["b"]})
 
 
 def test_masked_needs_masked_worker_updates_and_says_so():
