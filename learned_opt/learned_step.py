@@ -124,11 +124,9 @@ def _of_its_own_tensors(step):
     step = optax.with_extra_args_support(step)
 
     def update(updates, state, params=None, *, worker_mean=None, **extra: Any):
-        def of_own(fn):
-            return worker_mean(lambda everything: fn(_masked_like(updates, everything)))
-
         if worker_mean is not None:
-            extra["worker_mean"] = of_own
+            ask = worker_mean
+            extra["worker_mean"] = lambda fn: ask(lambda everything: fn(_masked_like(updates, everything)))
         return step.update(updates, state, params, **extra)
 
     return optax.GradientTransformationExtraArgs(step.init, update)

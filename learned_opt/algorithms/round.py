@@ -183,22 +183,37 @@ def scale_by_rates(updates: Any, rates: Any) -> Any:
 
 def local_rates(server_state: Any) -> Any:
     """The workers' rates that a server has set for the next round: the field `local_rates` of its state (one number
-    per tensor of the parameters), wherever it is nested; None where it sets none."""
-    return optax.tree.get(server_state, "local_rates", None)
+    per tensor of the parameters), wherever it is nested; of several servers, each of tensors of its own, all of theirs;
+    None where it sets none."""
+    return _of_all_servers(server_state, "local_rates")
 
 
 def evaluated_params(params: Params, server_state: Any) -> Params:
     """What is to be evaluated, in the dtypes of `params`: the field `averaged_params` of the server's state, wherever
     it is nested, or the x of an `optax.contrib.schedule_free`; the parameters themselves where it averages none, and
     the tensors that it leaves to another optimizer."""
-    averaged = optax.tree.get(server_state, "averaged_params", None)
-    if averaged is None or (isinstance(averaged, tuple) and not averaged):
+    averaged = _of_all_servers(server_state, "averaged_params")
+    if averaged is None:
         found = jax.tree.leaves(server_state, is_leaf=_is_schedule_free)
         schedule_free = [leaf for leaf in found if _is_schedule_free(leaf)]
         if not schedule_free:
             return params
         averaged = optax.contrib.schedule_free_eval_params(schedule_free[0], params)
     return jax.tree.map(lambda x, z: x if _is_masked(z) else z.astype(x.dtype), params, averaged)
+
+
+def _of_all_servers(server_state, field):
+    """The values of a field of the state, put together where several optimizers share the tensors; None: there is none,
+    or it is empty."""
+    found = [value for _, value in optax.tree.get_all_with_path(server_state, field)]
+    found = [value for value in found if not (isinstance(value, tuple) and not value)]
+
+    def either(a, b):
+        if not _is_masked(a) and not _is_masked(b):
+            raise ValueError(f"two server optimizers have {field} of one tensor: give each tensors of its own")
+        return b if _is_masked(a) else a
+
+    return functools.reduce(lambda a, b: jax.tree.map(either, a, b, is_leaf=_is_masked), found) if found else None
 
 
 def _is_masked(node):

@@ -304,7 +304,7 @@ def test_save_names_a_place_and_a_thing_that_it_cannot_write(tmp_path):
         save(tmp_path / "x", _FUNCTION, theta)
     lopt = _learned_sgd()
     with pytest.raises(ValueError, match="use a dict of functions by name; nothing could load this file"):
-        save(tmp_path / "x", lopt, lopt.init(_KEY), architectures=_learned_sgd)
+        save(tmp_path / "x", lopt, lopt.init(_KEY), architectures=_FUNCTION)
 
 
 def test_a_config_that_rebuilds_something_else_is_not_saved(tmp_path):
