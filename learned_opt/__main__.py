@@ -1,8 +1,8 @@
 """Command line: `python -m learned_opt list`, `inspect NAME`, `card NAME`, `export NAME FOLDER`, `algorithms`,
 `optimizers`.
 
-NAME is a pretrained optimizer, a checkpoint file, a run folder of meta-training, or a folder of `export`. Exit code 2
-and one line for a mistake.
+NAME is a pretrained optimizer, a checkpoint file, a run folder of meta-training, or a folder of `export`; of an
+architecture of your own `NAME,architecture=my_opt.py:my_lopt`. Exit code 2 and one line for a mistake.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from learned_opt.algorithm_table import table_text
 from learned_opt.checkpoint import load_checkpoint
 from learned_opt.checkpoint.checkpoint_file import read_bytes
 from learned_opt.checkpoint.model_folder import export_folder, model_card
-from learned_opt.checkpoint.usage import how_used, usage_lines
+from learned_opt.checkpoint.reference import path_and_architectures, read_checkpoint, split_reference
+from learned_opt.checkpoint.usage import LENGTH, how_used, needs_num_steps, usage_lines
 from learned_opt.optimizers.table import optimizers_text
 from learned_opt.pretrained import pretrained_names
 
 _SETTINGS = "meta_train_config"
-_NAME_HELP = "pretrained name, file, run folder or exported folder"
+_NAME_HELP = "pretrained name, file, run folder or exported folder; your own: NAME,architecture=my_opt.py:my_lopt"
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -63,9 +64,10 @@ def main(arguments: Sequence[str]) -> int:
         elif command.command == "inspect":
             print(description(command.name, command.all))
         elif command.command == "card":
-            print(model_card(command.name).rstrip())
+            print(model_card(*path_and_architectures(command.name)).rstrip())
         else:
-            print(f"wrote {export_folder(command.name, command.folder)}")
+            name, architectures = path_and_architectures(command.name)
+            print(f"wrote {export_folder(name, command.folder, architectures)}")
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read the output has seen enough; the interpreter must not write to it again.
@@ -94,15 +96,16 @@ def description(name: str, everything: bool = False) -> str:
     """How it is used, what the file says, the cost of the optimizer's state, and five lines that call it.
 
     Args:
-      name: what to load.
+      name: what to load, with its architecture if that is one's own.
       everything: also every setting of its meta-training, a line each.
     """
-    checkpoint = load_checkpoint(name)
+    checkpoint = read_checkpoint(name)
+    name, _ = split_reference(name)
     content = read_bytes(name)
     config, card = checkpoint.lopt.config, checkpoint.card
     num_meta_params = sum(np.size(leaf) for leaf in jax.tree.leaves(checkpoint.theta))
     params = {"w": jax.ShapeDtypeStruct((256, 256), "float32")}
-    state = jax.eval_shape(checkpoint.transform().init, params)
+    state = jax.eval_shape(checkpoint.transform(LENGTH if needs_num_steps(checkpoint) else None).init, params)
     state_floats = sum(leaf.size for leaf in jax.tree.leaves(state)) / 256**2
     lines: dict[str, Any] = {
         "name": name,

@@ -11,7 +11,7 @@ import inspect
 import json
 import operator
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -123,6 +123,34 @@ def check_callback(value: Any, name: str, arguments: str) -> None:
         raise ValueError(f"{name}={str(value)[:60]}: use a function of ({arguments})")
 
 
+def check_axis_name(value: Any) -> None:
+    """Refuses what names no axis.
+
+    Raises:
+      ValueError: neither None nor a name or several.
+    """
+    names = value if isinstance(value, tuple | list) else [value]
+    if value is not None and not (names and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"axis_name={value!r}: use the name of the axis whose members are the workers, or none")
+
+
+def check_within_axis(axis_name: str | Sequence[str] | None) -> None:
+    """Refuses a call from outside the named axis, for which JAX says that it is "unbound".
+
+    Raises:
+      ValueError: no such axis here.
+    """
+    if axis_name is None:
+        return
+    try:
+        jax.lax.axis_size(axis_name)
+    except NameError:
+        raise ValueError(
+            f"axis_name={axis_name!r}: there is no such axis where this is called: call it inside jax.shard_map over a "
+            "mesh that has it, or jax.vmap(..., axis_name=...); leave axis_name out for a single worker"
+        ) from None
+
+
 def checked_loss(loss_fn: LossFn) -> LossFn:
     """The loss, with a clear error where it does not take (params, key, batch) or does not return a scalar."""
 
@@ -142,6 +170,8 @@ def checked_loss(loss_fn: LossFn) -> LossFn:
             )
         if jnp.shape(value) != ():
             raise ValueError(f"loss_fn returns shape {jnp.shape(value)}, not a scalar: return the mean over the batch")
+        if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+            raise ValueError(f"loss_fn returns {jnp.result_type(value)}: return a floating-point number")
         return value
 
     return loss

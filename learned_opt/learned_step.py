@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from learned_opt.argument_checks import check_like, check_transform, explained_state, inside_multi_steps
@@ -77,7 +78,8 @@ def learned_step(
         inside `optax.MultiSteps` where every worker's pseudo-gradient is read.
     """
     check_learning_rate(learning_rate)
-    _check_decay(learning_rate, weight_decay, mask)
+    weight_decay = _checked_decay(learning_rate, weight_decay, mask)
+    step = _of_its_own_tensors(step)
     parts: list[optax.GradientTransformation] = [step]
     if weight_decay:
         parts.append(optax.add_decayed_weights(-weight_decay, _checked_mask(mask)))
@@ -116,34 +118,65 @@ def learned_step(
     return optax.GradientTransformationExtraArgs(whole.init, update)
 
 
-def _check_decay(learning_rate, weight_decay, mask):
-    if isinstance(weight_decay, bool) or not isinstance(weight_decay, int | float) or not 0 <= weight_decay < 1:
+def _of_its_own_tensors(step):
+    """Where the updates are masked, what `worker_mean` asks the workers for is of the same tensors: optax masks trees
+    among the extra arguments, and a function is none."""
+    step = optax.with_extra_args_support(step)
+
+    def update(updates, state, params=None, *, worker_mean=None, **extra: Any):
+        if worker_mean is not None:
+            ask = worker_mean
+            extra["worker_mean"] = lambda fn: ask(lambda everything: fn(_masked_like(updates, everything)))
+        return step.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(step.init, update)
+
+
+def _masked_like(masked, tree):
+    def own(here, there):
+        return here if isinstance(here, optax.MaskedNode) else there
+
+    return jax.tree.map(own, masked, tree, is_leaf=lambda node: isinstance(node, optax.MaskedNode))
+
+
+def _checked_decay(learning_rate, weight_decay, mask) -> float:
+    number = weight_decay.item() if isinstance(weight_decay, np.number) else weight_decay
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 1:
         raise ValueError(f"weight_decay={weight_decay!r}: use a number from 0 to below 1, the share taken off a step")
-    if isinstance(learning_rate, int | float) and learning_rate * weight_decay >= 1:
+    if isinstance(learning_rate, int | float) and learning_rate * number >= 1:
         raise ValueError(
-            f"weight_decay={weight_decay} at learning_rate={learning_rate} takes off all of a parameter in a step: "
+            f"weight_decay={number} at learning_rate={learning_rate} takes off all of a parameter in a step: "
             "use a product below 1"
         )
-    if mask is not None and not weight_decay:
+    if mask is not None and not number:
         raise ValueError("mask says which tensors decay: use it with weight_decay above 0")
+    return number
 
 
 def _checked_mask(mask):
-    """The mask, whose tree is compared with the parameters' where it is used."""
-    if mask is None or callable(mask):
-        return mask
+    """The mask, which is compared with the parameters where it is used."""
 
     def of(params: Params):
-        try:
-            jax.tree.structure(mask).flatten_up_to(params)
-        except (ValueError, TypeError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"mask is a tree of other structure than params ({reason}): give each tensor True or False"
-            ) from None
-        return mask
+        flags = mask(params) if callable(mask) else mask
+        _check_flags(flags, params, "mask")
+        return flags
 
-    return of
+    return None if mask is None else of
+
+
+def _check_flags(flags, params, name):
+    """Refuses what is no True or False for every tensor, or for every branch, of `params`."""
+    try:
+        jax.tree.structure(flags).flatten_up_to(params)
+    except (ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{name} is a tree of other structure than params ({reason}): give each tensor True or False"
+        ) from None
+    for path, flag in jax.tree_util.tree_leaves_with_path(flags):
+        if not isinstance(flag, bool) and (getattr(flag, "dtype", None) != np.bool_ or jnp.shape(flag) != ()):
+            where = jax.tree_util.keystr(path, simple=True, separator="/") or "all of it"
+            raise ValueError(f"{name} has {str(flag)[:60]!r} at {where}: give each tensor True or False")
 
 
 def _beside(others, whole, lopt):
@@ -162,6 +195,7 @@ def _beside(others, whole, lopt):
 
     def labels(params: Params):
         chosen = others.tensors(params) if callable(others.tensors) else others.tensors
+        _check_flags(chosen, params, "others.tensors")
         flags = jax.tree.leaves(chosen)
         if flags and (all(flags) or not any(flags)):
             amount = "every tensor" if all(flags) else "no tensor"

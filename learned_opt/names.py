@@ -71,7 +71,7 @@ def parse(reference: str) -> Reference:
     return Reference(target, arguments)
 
 
-def resolve(reference: str, table: Mapping[str, Callable[..., Any]], what: str) -> Callable[..., Any]:
+def resolve(reference: str, table: Mapping[str, Callable[..., Any]], what: str = "reference") -> Callable[..., Any]:
     """The function that a reference names, with the reference's arguments bound to it.
 
     Args:

@@ -19,7 +19,14 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.round import AxisName, local_rates, scale_by_rates, server_step
-from learned_opt.argument_checks import check_count, check_like, check_transform, explained_state
+from learned_opt.argument_checks import (
+    check_axis_name,
+    check_count,
+    check_like,
+    check_transform,
+    check_within_axis,
+    explained_state,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -76,14 +83,16 @@ def local_updates(
       upload: transform of the worker's own pseudo-gradient before it is sent, as in `local_sgd`.
 
     Raises:
-      ValueError: H below 1, or something that is no optax transform; from `update`, no params, gradients of other
-        tensors, or a state of another optimizer.
+      ValueError: H below 1, something that is no optax transform, or no name of an axis; from `update`, no params,
+        gradients of other tensors, a call from outside the axis, a value that is no scalar, or a state of another
+        optimizer.
     """
     check_transform(local_opt, "local_opt")
     check_transform(server_opt, "server_opt")
     if upload is not None:
         check_transform(upload, "upload")
     num_local_steps = check_count(num_local_steps, "num_local_steps")
+    check_axis_name(axis_name)
     local = optax.with_extra_args_support(local_opt)
     server = optax.with_extra_args_support(server_opt)
     sender = None if upload is None else optax.with_extra_args_support(upload)
@@ -127,6 +136,9 @@ def local_updates(
         if not isinstance(state, LocalUpdatesState):
             raise ValueError(f"state is a {type(state).__name__}, not one of local_updates: use its own init")
         check_like(updates, params, "the gradient")
+        check_within_axis(axis_name)
+        if value is not None and jnp.shape(value) != ():
+            raise ValueError(f"value has shape {jnp.shape(value)}: pass the loss, the mean over the batch")
         with explained_state(state, init, params, "local_updates"):
             return one_step(updates, state, params, value, extra)
 

@@ -22,6 +22,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
+from learned_opt.algorithms.server_fields import evaluated_params as evaluated_params
+from learned_opt.algorithms.server_fields import local_rates as local_rates
+from learned_opt.algorithms.server_fields import scale_by_rates as scale_by_rates
 from learned_opt.argument_checks import check_algorithm, check_count, checked_loss
 from learned_opt.base import LocalAlgorithm, LossFn, Params, RoundInfo, RoundState
 
@@ -175,34 +178,6 @@ def local_steps(
     start = params
     (params, opt_state), losses = jax.lax.scan(scanned, (start, opt_state), (jnp.arange(num_steps), batches))
     return LocalSteps(params, opt_state, losses, jax.tree.map(jnp.subtract, start, params))
-
-
-def scale_by_rates(updates: Any, rates: Any) -> Any:
-    """Every tensor of the updates times its rate, in float32."""
-    return jax.tree.map(lambda u, rate: (u * rate).astype(u.dtype), updates, rates)
-
-
-def local_rates(server_state: Any) -> Any:
-    """The workers' rates that a server has set for the next round: the field `local_rates` of its state (one number
-    per tensor of the parameters), wherever it is nested; None where it sets none."""
-    return optax.tree.get(server_state, "local_rates", None)
-
-
-def evaluated_params(params: Params, server_state: Any) -> Params:
-    """What is to be evaluated, in the dtypes of `params`: the field `averaged_params` of the server's state, wherever
-    it is nested, or the x of an `optax.contrib.schedule_free`; the parameters themselves where it averages none."""
-    averaged = optax.tree.get(server_state, "averaged_params", None)
-    if averaged is None or (isinstance(averaged, tuple) and not averaged):
-        found = jax.tree.leaves(server_state, is_leaf=_is_schedule_free)
-        schedule_free = [leaf for leaf in found if _is_schedule_free(leaf)]
-        if not schedule_free:
-            return params
-        averaged = optax.contrib.schedule_free_eval_params(schedule_free[0], params)
-    return jax.tree.map(lambda z, x: z.astype(x.dtype), averaged, params)
-
-
-def _is_schedule_free(node):
-    return isinstance(node, optax.contrib.ScheduleFreeState)
 
 
 def server_step(

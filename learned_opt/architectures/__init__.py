@@ -57,7 +57,7 @@ def from_config(
       architectures: name -> function, beside the library's own.
 
     Raises:
-      ValueError: an unknown architecture, an unknown argument, or a bad value.
+      ValueError: an unknown architecture, an unknown argument, a bad value, or a function that returns no optimizer.
     """
     arguments = dict(config)
     name = str(arguments.pop("architecture", None))
@@ -72,9 +72,12 @@ def from_config(
         if isinstance(value, Mapping) and "architecture" in value:
             arguments[field] = from_config(value, architectures)
     try:
-        return known[name](**arguments)
+        built = known[name](**arguments)
     except TypeError as error:
         raise ValueError(f"{name} with {arguments}: {error}") from None
+    if not isinstance(built, LearnedOptimizer):
+        raise ValueError(f"architectures[{name!r}] returned {type(built).__name__}: return a LearnedOptimizer")
+    return built
 
 
 def _checked(architectures):

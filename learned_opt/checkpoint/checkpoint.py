@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -114,7 +115,13 @@ def save(
         does not fit lopt or is not finite; a local recipe that cannot be built; a card entry that is not JSON.
       OSError: the file cannot be written.
     """
-    name = os.fspath(path)
+    name, folder = os.fspath(path), Path(path).parent
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{name}: is a folder: name a file in it, e.g. {Path(path) / 'mine.safetensors'}")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{name}: there is no folder {folder}: create it first")
+    if not isinstance(lopt, LearnedOptimizer):
+        raise ValueError(f"{name}: lopt={str(lopt)[:60]}: use the LearnedOptimizer that it returns")
     tensors = {key: np.array(leaf, order="C") for key, leaf in named_leaves(theta).items()}
     check_tensors(name, tensors, lopt)
     for field, value in {**{f"config entry {k}": v for k, v in lopt.config.items()}, **card}.items():
@@ -166,6 +173,10 @@ def load_checkpoint(path_or_name: str | os.PathLike[str], architectures: Archite
     return Checkpoint(lopt, theta, recipe, contents.card)
 
 
+def _names(architectures):
+    return architectures if isinstance(architectures, Mapping) else ()
+
+
 def _check_loadable(name, lopt, tensors, architectures):
     """Refuses to write what `load` would not read."""
     config = json.loads(json.dumps(lopt.config))
@@ -174,7 +185,7 @@ def _check_loadable(name, lopt, tensors, architectures):
     except ValueError as error:
         advice = ""
         architecture = config.get("architecture")
-        if architecture not in (ARCHITECTURES if architectures is None else {**ARCHITECTURES, **architectures}):
+        if architecture not in ARCHITECTURES and architecture not in _names(architectures):
             advice = f": pass save(..., architectures={{{architecture!r}: its function}}), and the same to load"
         raise ValueError(f"{error}; nothing could load this file{advice}") from None
     found = json.loads(json.dumps(rebuilt.config))

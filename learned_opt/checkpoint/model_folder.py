@@ -14,6 +14,7 @@ from typing import Any
 from learned_opt.atomic_file import write_atomic
 from learned_opt.checkpoint.checkpoint import Checkpoint, load_checkpoint
 from learned_opt.checkpoint.checkpoint_file import MODEL_FILE, read_bytes
+from learned_opt.checkpoint.rebuilding import Architectures
 from learned_opt.checkpoint.usage import how_used, usage_lines
 from learned_opt.pretrained import find_model_card
 
@@ -27,12 +28,15 @@ library_name: learned-opt
 """What the hub reads at the top of a model card."""
 
 
-def export_folder(path_or_name: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Path:
+def export_folder(
+    path_or_name: str | os.PathLike[str], folder: str | os.PathLike[str], architectures: Architectures | None = None
+) -> Path:
     """Writes a checkpoint as a folder.
 
     Args:
       path_or_name: checkpoint file, such a folder, or the name of a pretrained optimizer.
       folder: created if need be.
+      architectures: name -> function, for a file whose architecture is not the library's.
 
     Returns:
       The folder.
@@ -43,7 +47,7 @@ def export_folder(path_or_name: str | os.PathLike[str], folder: str | os.PathLik
       OSError: the folder cannot be written.
     """
     name, folder = os.fspath(path_or_name), Path(folder)
-    checkpoint = load_checkpoint(name)
+    checkpoint = load_checkpoint(name, architectures)
     for file in (MODEL_FILE, CONFIG_FILE, README_FILE):
         if (folder / file).exists():
             raise ValueError(f"{folder / file} exists: choose another folder")
@@ -84,14 +88,17 @@ def push_to_hub(folder: str | os.PathLike[str], repo_id: str, **kwargs: Any) -> 
     return str(api.upload_folder(folder_path=os.fspath(folder), repo_id=repo_id, **kwargs))
 
 
-def model_card(path_or_name: str | os.PathLike[str]) -> str:
+def model_card(path_or_name: str | os.PathLike[str], architectures: Architectures | None = None) -> str:
     """The model card, in Markdown: a pretrained optimizer's own, that in the folder, or one made of what the file says.
+
+    Args:
+      path_or_name, architectures: as in `export_folder`.
 
     Raises:
       FileNotFoundError, ValueError: as `load_checkpoint`.
     """
     name = os.fspath(path_or_name)
-    checkpoint = load_checkpoint(name)
+    checkpoint = load_checkpoint(name, architectures)
     return _written_card(name) or _made_card(Path(name).stem, name, checkpoint)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from learned_opt.architectures import ARCHITECTURES
 from learned_opt.checkpoint.checkpoint import Checkpoint
 from learned_opt.checkpoint.local_recipe import recipe_in_words
 
@@ -15,6 +16,8 @@ READS = {
     "statistics": "statistics of the workers' pseudo-gradients",
 }
 """`LearnedOptimizer.reads` in words."""
+LENGTH = 1_000
+"""Updates of a training in examples, for optimizers that are told it."""
 NOT_SAID = "not said in the file"
 
 
@@ -34,6 +37,15 @@ def how_used(checkpoint: Checkpoint) -> dict[str, str]:
     }
 
 
+def needs_num_steps(checkpoint: Checkpoint) -> bool:
+    """Whether it cannot be used without being told how long the training lasts."""
+    try:
+        checkpoint.transform()
+    except ValueError:
+        return True
+    return False
+
+
 def usage_lines(name: str, checkpoint: Checkpoint) -> list[str]:
     """Five lines of Python that take a step, given `params`, `loss_fn` and data.
 
@@ -41,9 +53,14 @@ def usage_lines(name: str, checkpoint: Checkpoint) -> list[str]:
       name: what to load, a name or a path.
       checkpoint: of that name.
     """
+    architecture, more = checkpoint.lopt.config["architecture"], ""
+    if needs_num_steps(checkpoint):
+        more += f", num_steps={LENGTH:_}"
+    if architecture not in ARCHITECTURES:
+        more += f", architectures={{{json.dumps(architecture)}: {architecture}}}"
     if checkpoint.lopt.reads == "gradient":
         return [
-            f"tx = learned_opt.load({json.dumps(name)})  # an optax transform, fed gradients",
+            f"tx = learned_opt.load({json.dumps(name)}{more})  # an optax transform, fed gradients",
             "opt_state = tx.init(params)",
             "loss, gradient = jax.value_and_grad(loss_fn)(params, key, batch)  # from here on in every step",
             "updates, opt_state = tx.update(gradient, opt_state, params, value=loss)",
@@ -52,9 +69,9 @@ def usage_lines(name: str, checkpoint: Checkpoint) -> list[str]:
     num_workers = checkpoint.lopt.num_workers or _whole(checkpoint.card.get("num_workers"), 8)
     num_local_steps = _whole(checkpoint.card.get("num_local_steps"), 4)
     source = json.dumps(name)
-    call = f"load_algorithm({source}, num_workers={num_workers}, num_local_steps={num_local_steps})"
+    call = f"load_algorithm({source}, num_workers={num_workers}, num_local_steps={num_local_steps}{more})"
     if checkpoint.local_opt is None:
-        call = f"simulate(learned_opt.local_sgd(optax.sgd(0.1), learned_opt.load({source})), {num_workers})"
+        call = f"simulate(learned_opt.local_sgd(optax.sgd(0.1), learned_opt.load({source}{more})), {num_workers})"
     return [
         f"algorithm = learned_opt.{call}",
         "one_round = jax.jit(algorithm.round, static_argnums=0)",

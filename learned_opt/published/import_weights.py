@@ -38,10 +38,15 @@ def import_weights(
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: an unknown kind or argument, an unreadable file, or weights that are not those of such an optimizer.
+      ValueError: an unknown kind or argument, an unreadable file, weights that are not those of such an optimizer, or
+        a source or arguments of another type.
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}: {hint(kind, KINDS)}")
+    if not isinstance(source, str | os.PathLike | Mapping):
+        raise ValueError(f"source={str(source)[:60]}: use the path of a file, or a dict of arrays by published name")
+    if not isinstance(arguments, Mapping | None):
+        raise ValueError(f"arguments={str(arguments)[:60]!r}: use a dict of published arguments, e.g. the parsed JSON")
     name = "source" if isinstance(source, Mapping) else os.fspath(source)
     arrays = read_arrays(source)
     given = dict(arguments or {})

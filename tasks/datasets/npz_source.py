@@ -20,6 +20,8 @@ from tasks.datasets.data_splits import split_80_10_10, split_by_drawer
 from tasks.datasets.residual_images import decode_residuals
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+SMALLEST = 10
+"""Training images of which 80, 10 and 10 % are at least one each."""
 
 
 class NpzFile(NamedTuple):
@@ -60,7 +62,8 @@ def read_npz(name: str, folder: Path, convert: Callable[[np.ndarray], np.ndarray
       The splits, or None unless all its files are there.
 
     Raises:
-      ValueError: a file that is not the known one, or without the arrays named above.
+      ValueError: a file that is not the known one, or without the arrays named above; of another dataset, labels that
+        do not begin at 0, or too few images to be cut.
     """
     files = files_of(name)
     paths = [find_file(folder, file.file_name) for file in files]
@@ -68,6 +71,8 @@ def read_npz(name: str, folder: Path, convert: Callable[[np.ndarray], np.ndarray
         return None
     parts = [read_part(path, file.sha256, convert) for path, file in zip(paths, files, strict=True) if path]
     arrays = {key: np.concatenate([part[key] for part in parts]) for key in KEYS}
+    if files[0].sha256 is None:
+        _check_users_file(paths[0], arrays)
     return SPLITTERS.get(name, split_80_10_10)(arrays)
 
 
@@ -105,6 +110,18 @@ def read_part(path: Path, sha256: str | None, convert: Callable[[np.ndarray], np
         arrays[f"x_{split}"] = convert(images if images.ndim == 4 else images[..., None])
         arrays[f"y_{split}"] = labels.astype(np.int32)
     return arrays
+
+
+def _check_users_file(path, arrays):
+    """Labels from 1 would pass for those of one class more, which never occurs, and train to plausible nonsense."""
+    if len(arrays["x_train"]) < SMALLEST or not len(arrays["x_test"]):
+        raise ValueError(
+            f"{path}: {len(arrays['x_train'])} images in x_train, {len(arrays['x_test'])} in x_test: store at least "
+            f"{SMALLEST} and 1, of x_train 80, 10 and 10 % become splits"
+        )
+    lowest = min(int(arrays[key].min()) for key in ("y_train", "y_test"))
+    if lowest > 0:
+        raise ValueError(f"{path}: labels begin at {lowest}: count classes from 0, e.g. y_train - {lowest}")
 
 
 def _images(stored: Mapping[str, np.ndarray], key: str) -> np.ndarray | None:

@@ -18,6 +18,7 @@ from learned_opt.algorithms.worker_mesh import make_worker_mesh
 from learned_opt.argument_checks import check_callback, check_learned_optimizer
 
 K, H = 2, 3
+NO_AXIS: Any = 3
 EIGHT_BYTES: Any = np.int64(K)
 PARAMS = {"w": np.ones(3, np.float32)}
 BATCHES = np.ones((K, H, 4, 3), np.float32)
@@ -77,6 +78,7 @@ LOSSES = [
     (lambda params, batch: 0.0, r"loss_fn is called with \(params, key, batch\), which <lambda> does not take"),
     (lambda params, key, batch: (loss_fn(params, key, batch), {}), "loss_fn returns a tuple, not a scalar"),
     (lambda params, key, batch: {"loss": loss_fn(params, key, batch)}, "loss_fn returns a dict"),
+    (lambda params, key, batch: 3, "loss_fn returns int32: return a floating-point number"),
     (lambda params, key, batch: batch @ params["w"], r"loss_fn returns shape \(\d+,\), not a scalar: .* mean"),
 ]
 
@@ -132,6 +134,14 @@ def test_local_updates_name_wrong_states_and_gradients():
     refused(lambda: tx.update({"w": np.ones(2)}, state, PARAMS), r"the gradient has shape \(2,\) at w, params \(3,\)")
     refused(lambda: tx.update({"v": np.ones(3)}, state, PARAMS), "the gradient and params are trees of other structure")
     refused(lambda: tx.update(np.ones(3), state, np.ones(2)), r"shape \(3,\) at the only tensor, params \(2,\)")
+    refused(lambda: tx.update(PARAMS, state, PARAMS, value=np.ones(3)), r"value has shape \(3,\): pass the loss")
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_local_updates_name_an_axis_that_is_not_there():
+    here = local_updates(SGD, SGD, 2, "workers")
+    refused(lambda: here.update(PARAMS, here.init(PARAMS), PARAMS), "axis_name='workers': there is no such axis where")
+    refused(lambda: local_updates(SGD, SGD, 2, NO_AXIS), "axis_name=3: use the name of the axis")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 import learned_opt
 from learned_opt.algorithms.local_updates import local_updates
+from learned_opt.algorithms.round import evaluated_params
 from learned_opt.algorithms.server import fedavg
 from learned_opt.base import LearnedOptimizer
 from learned_opt.learned_step import Others, learned_step, vectors_and
@@ -168,6 +169,43 @@ def test_others_beside_a_server_are_averaged_by_fedavg():
     chex.assert_trees_all_equal(updates["b"], -draw()[0]["b"])
 
 
+@pytest.mark.parametrize(("gather", "beside"), [(True, "fedavg"), (False, "fedavg"), (True, "itself")])
+def test_beside_others_a_server_that_asks_the_workers_and_sets_their_rates(gather, beside):
+    """Its tensors train as if they were alone: the value of the loss does not depend on b, its gradient does."""
+
+    def train(start, server):
+        workers = learned_opt.load_checkpoint("lagg_any").local_transform()
+        tx: Any = local_updates(workers, server, 2, "workers", gather=gather)
+
+        def loss(params, x):
+            of_b = jnp.sum(params["b"] - jax.lax.stop_gradient(params["b"])) if "b" in params else 0.0
+            return (jnp.mean((x @ params["w"]) ** 2) if "w" in params else jnp.float32(0)) + of_b
+
+        def worker(x):
+            def step(carry, x):
+                params, state = carry
+                value, gradient = jax.value_and_grad(loss)(params, x)
+                updates, state = tx.update(gradient, state, params, value=value)
+                return (optax.apply_updates(params, updates), state), None
+
+            (_, state), _ = jax.lax.scan(step, (start, tx.init(start)), x)
+            return evaluated_params(state.global_params, state.server_state)
+
+        x = jax.random.normal(jax.random.key(0), (K, 8, 4, 2))
+        return jax.jit(jax.vmap(worker, axis_name="workers"))(x)
+
+    start = {name: jnp.asarray(PARAMS[name]) for name in ("w", "b")}
+    lagg = learned_opt.load("lagg_any")
+    both = optax.partition({"1": lagg, "2": lagg}, {"w": "1", "b": "2"}, mask_compatible_extra_args=True)
+    one = learned_opt.load("lagg_any", others=Others(fedavg(), {"w": False, "b": True}, "mean"))
+    found = train(start, one if beside == "fedavg" else both)
+    alone = train({"w": start["w"]}, lagg)
+    if beside == "fedavg":
+        alone |= train({"b": start["b"]}, fedavg())
+    chex.assert_trees_all_close({name: found[name] for name in alone}, alone, rtol=1e-5, atol=1e-6)
+    assert all(np.abs(found[name][0] - start[name]).max() > 1e-3 for name in start)
+
+
 @pytest.mark.parametrize("name", ["lopt_a", "lagg_a"])
 def test_gradients_are_refused_by_a_server_optimizer(name):
     tx = wrapped(name)
@@ -251,6 +289,23 @@ def test_a_mask_of_another_structure_is_named():
     ) as caught:
         tx.init(PARAMS)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mask", [lambda params: 3, "w", {"embed": True, "w": np.ones((2, 3)), "b": False}])
+def test_flags_that_are_none_are_named(mask):
+    for options in ({"weight_decay": 0.1, "mask": mask}, {"others": Others(optax.sgd(0.1), mask)}):
+        with pytest.raises(ValueError, match="has .* at (w|all of it): give each tensor True or False") as caught:
+            wrapped("adafac", **options).init(PARAMS)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_a_decay_and_flags_may_be_of_numpy():
+    lopt = of_optax(optax.set_to_zero())
+    decay: Any = np.float32(0.25)
+    mask = {"embed": True, "w": np.True_, "b": jnp.asarray(False)}
+    tx: Any = learned_step(lopt, lopt.transform({}), weight_decay=decay, mask=mask)
+    chex.assert_trees_all_equal(run(tx, 1)[0][1], {**jax.tree.map(lambda p: 0.75 * p, PARAMS), "b": PARAMS["b"]})
 
 
 def test_masked_needs_masked_worker_updates_and_says_so():

@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import struct
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from learned_opt.loading import load
 
 _LOPT = lagg_a(num_workers=3, hidden_size=4)
 _KEY = jax.random.key(0)
+_FUNCTION: Any = lopt_a
 _RECIPE = {"name": "sgd", "learning_rate": 0.5}
 
 
@@ -278,6 +280,31 @@ def test_architectures_are_functions_by_name(architectures, message, tmp_path):
     save(path, lopt, lopt.init(_KEY), architectures={"learned_sgd": _learned_sgd})
     with pytest.raises(ValueError, match=message):
         load_checkpoint(path, architectures)
+
+
+def _no_optimizer(rate) -> Any:
+    return int(rate)
+
+
+def test_a_function_that_returns_no_optimizer_is_named(tmp_path):
+    lopt, path = _learned_sgd(), tmp_path / "own.safetensors"
+    save(path, lopt, lopt.init(_KEY), architectures={"learned_sgd": _learned_sgd})
+    with pytest.raises(ValueError, match=r"architectures\['learned_sgd'\] returned int: return a LearnedOptimizer"):
+        load_checkpoint(path, {"learned_sgd": _no_optimizer})
+
+
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_save_names_a_place_and_a_thing_that_it_cannot_write(tmp_path):
+    theta = _LOPT.init(_KEY)
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere: create it first"):
+        save(tmp_path / "nowhere" / "x.safetensors", _LOPT, theta)
+    with pytest.raises(IsADirectoryError, match="is a folder: name a file in it"):
+        save(tmp_path, _LOPT, theta)
+    with pytest.raises(ValueError, match="lopt=<function lopt_a.*: use the LearnedOptimizer that it returns"):
+        save(tmp_path / "x", _FUNCTION, theta)
+    lopt = _learned_sgd()
+    with pytest.raises(ValueError, match="use a dict of functions by name; nothing could load this file"):
+        save(tmp_path / "x", lopt, lopt.init(_KEY), architectures=_FUNCTION)
 
 
 def test_a_config_that_rebuilds_something_else_is_not_saved(tmp_path):

@@ -177,12 +177,22 @@ def test_card_prints_the_model_card(checkpoint_file, tmp_path, capsys):
     assert "# mine" in made and "| reads | gradients |" in made and "learned_opt.load(" in made
 
 
+def _own(rate=0.5):
+    return learned_opt.LearnedOptimizer(
+        lambda key: {"rate": jax.numpy.float32(rate)},
+        lambda theta, num_steps=None: optax.with_extra_args_support(optax.sgd(theta["rate"])),
+        {"architecture": "_own", "rate": rate},
+    )
+
+
 _SGD = {"name": "sgd", "learning_rate": 0.1}
 _LOPTS = {
     "adafac": (learned_opt.adafac_mlp_lopt(hidden_size=2, nominal="adam"), None),
     "lopt_a": (learned_opt.lopt_a(hidden_size=2, nominal="average"), _SGD),
     "lagg_a": (learned_opt.lagg_a(num_workers=3, hidden_size=2, nominal="average"), _SGD),
     "no recipe": (learned_opt.lopt_a(hidden_size=2, nominal="average"), None),
+    "told the length": (learned_opt.celo_adam(lstm_hidden_size=2), None),
+    "own": (_own(), _SGD),
 }
 
 
@@ -191,13 +201,15 @@ _LOPTS = {
 def test_the_five_lines_run_as_they_stand(lopt, local_opt, tmp_path):
     path = str(tmp_path / "mine.safetensors")
     theta = lopt.init(jax.random.key(0))
-    learned_opt.save(path, lopt, theta, local_opt=local_opt, num_workers=2, num_local_steps=3)
-    lines = usage_lines(path, learned_opt.load_checkpoint(path))
+    own = {"_own": _own}
+    learned_opt.save(path, lopt, theta, local_opt=local_opt, num_workers=2, num_local_steps=3, architectures=own)
+    lines = usage_lines(path, learned_opt.load_checkpoint(path, own))
     batch = np.ones((4,), np.float32)
     names = {
         "jax": jax,
         "optax": optax,
         "learned_opt": learned_opt,
+        "_own": _own,
         "params": {"w": np.ones((), np.float32)},
         "key": jax.random.key(1),
         "loss_fn": lambda params, key, batch: jax.numpy.mean((params["w"] * batch - 2) ** 2),
@@ -206,6 +218,23 @@ def test_the_five_lines_run_as_they_stand(lopt, local_opt, tmp_path):
     }
     exec("\n".join(lines), names)
     assert len(lines) == 5 and names["params"]["w"] > 1
+
+
+@pytest.mark.parametrize("command", ["inspect", "card", "export"])
+def test_commands_take_an_architecture_of_ones_own(command, tmp_path, capsys):
+    path, folder = tmp_path / "mine.safetensors", tmp_path / "out"
+    learned_opt.save(path, _own(), {"rate": np.float32(0.5)}, architectures={"_own": _own})
+    source = f"{path},architecture={__file__}:_own"
+    assert main([command, source, *([str(folder)] if command == "export" else [])]) == 0
+    text = (folder / "README.md").read_text() if command == "export" else capsys.readouterr().out
+    assert 'architectures={"_own": _own}' in text and "mean pseudo-gradient" in text
+
+
+def test_inspect_takes_an_optimizer_that_is_told_the_length(tmp_path, capsys):
+    lopt = learned_opt.celo_adam(lstm_hidden_size=2)
+    learned_opt.save(tmp_path / "celo.safetensors", lopt, lopt.init(jax.random.key(0)))
+    assert main(["inspect", str(tmp_path / "celo.safetensors")]) == 0
+    assert "num_steps=1_000)" in capsys.readouterr().out
 
 
 def test_mistakes_get_one_line_and_exit_code_2(capsys, tmp_path):

@@ -158,6 +158,17 @@ def test_arguments_of_another_type_are_named(unchecked_annotations):
         learned_opt.import_weights("celo", THETA, {"param_inits": "1"})
 
 
+@pytest.mark.usefixtures("unchecked_annotations")
+def test_what_is_no_source_and_no_dict_is_named():
+    odd: Any = (None, [1]), ("{}", [3])
+    for source in odd[0]:
+        with pytest.raises(ValueError, match="source=.*: use the path of a file, or a dict of arrays"):
+            learned_opt.import_weights("celo", source)
+    for arguments in odd[1]:
+        with pytest.raises(ValueError, match="arguments=.*: use a dict of published arguments"):
+            learned_opt.import_weights("celo", THETA, arguments)
+
+
 def npz(**arrays):
     file = io.BytesIO()
     np.savez(file, **arrays)

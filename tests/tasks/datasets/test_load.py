@@ -175,6 +175,9 @@ def test_an_incomplete_file_is_refused(tmp_path):
         ),
         ({"y_test": np.eye(7)}, r"y_test is float64 \[7, 7\]: store a whole number"),
         ({"y_test": np.array(list("abcdefg"))}, r"y_test is <U1 \[7\]: store a whole number"),
+        ({"y_train": 1 + np.arange(50) % 5, "y_test": 1 + np.arange(7) % 5}, "labels begin at 1: count classes from 0"),
+        ({"x_train": np.zeros((9, 4, 4), np.uint8), "y_train": np.zeros(9, int)}, "9 images in x_train, 7 .* at least"),
+        ({"x_test": np.zeros((0, 4, 4), np.uint8), "y_test": np.zeros(0, int)}, "50 images in x_train, 0 in x_test"),
         ({"y_test": np.array([[], 1], object)}, "damaged, no .npz file, or not of numbers alone: write it"),
     ],
 )
