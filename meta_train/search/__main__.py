@@ -137,7 +137,7 @@ def export(options: Search) -> None:
         lagg_any.LOPT,
         lagg_any.theta_of(candidate),
         local_opt=lagg_any.RECIPE,
-        task=" + ".join(dict.fromkeys(problem.family for problem in problems)),
+        task=" + ".join(_families(problems)),
         num_workers=sorted({problem.num_workers for problem in problems}),
         num_local_steps=sorted({problem.num_local_steps for problem in problems}),
         batch_size=sorted({problem.batch_size for problem in problems}),
@@ -149,6 +149,14 @@ def export(options: Search) -> None:
             "seed": options.seed,
         },
     )
+
+
+def _families(problems: tuple[Problem, ...]) -> list[str]:
+    """The references of the families; several that differ in their arguments as one, with their number."""
+    by_name: dict[str, list[str]] = {}
+    for reference in dict.fromkeys(problem.family for problem in problems):
+        by_name.setdefault(reference.partition(",")[0], []).append(reference)
+    return [own[0] if len(own) == 1 else f"{name} ({len(own)} of its problems)" for name, own in by_name.items()]
 
 
 def validate(options: Search) -> dict[str, float]:

@@ -139,6 +139,13 @@ def test_the_result_is_averaged_over_the_last_third(tmp_path):
     assert generations == 7
 
 
+def test_a_card_names_the_families_and_counts_those_of_one_function():
+    references = ["quadratics32", "sampled_network,seed=1", "sampled_network,seed=2", "sampled_network,seed=1"]
+    problems = tuple(TINY._replace(family=reference) for reference in references)
+    assert command._families(problems) == ["quadratics32", "sampled_network (2 of its problems)"]
+    assert command._families(problems[:2]) == references[:2]
+
+
 def test_a_result_is_scored_on_meta_valid(tmp_path, monkeypatch):
     made, find_family = [], meta_train.search.curves.find_family
     monkeypatch.setattr(meta_train.search.curves, "find_family", lambda name: made.append(name) or find_family(name))
