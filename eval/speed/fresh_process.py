@@ -6,7 +6,7 @@ import sys
 
 
 def in_fresh_process(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m ARGUMENTS` without a cache of compiled programs, and keeps what it prints."""
+    """Runs `python -m` with the arguments without a cache of compiled programs, and keeps what it prints."""
     environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     command = [sys.executable, "-m", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
