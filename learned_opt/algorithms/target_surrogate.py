@@ -75,12 +75,12 @@ def with_target_surrogate(
         state, info = algorithm.round(surrogate, state, key, repeated)
         return state, info._replace(losses=info.losses[::num_repeats])
 
+    def round_measured(measure):
+        own = measured(algorithm, measure)
+        return with_target_surrogate(own, outputs, output_loss, output_rate, num_repeats).round
+
     return algorithm._replace(
         round=round_fn,
         gradients=lambda num_steps: algorithm.gradients(num_repeats * num_steps),
-        measured=None
-        if algorithm.measured is None
-        else lambda measure: (
-            with_target_surrogate(*(measured(algorithm, measure), outputs, output_loss, output_rate, num_repeats)).round
-        ),
+        measured=None if algorithm.measured is None else round_measured,
     )
