@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from learned_opt.algorithms.measured import measured
+from learned_opt.algorithms.measured import measured_inside
 from learned_opt.algorithms.post_local_sgd import Shared
 from learned_opt.algorithms.round import num_workers, worker_index
 from learned_opt.argument_checks import checked_loss
@@ -103,9 +103,7 @@ def with_curriculum(
         init=init,
         round=round_fn,
         params=lambda state: algorithm.params(RoundState(state.shared.shared, state.worker)),
-        measured=None
-        if algorithm.measured is None
-        else lambda measure: with_curriculum(measured(algorithm, measure), share, order).round,
+        measured=measured_inside(algorithm, lambda inner: with_curriculum(inner, share, order)),
     )
 
 

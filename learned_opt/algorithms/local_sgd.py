@@ -108,5 +108,5 @@ def local_sgd(
         return RoundState(shared, Worker(done.opt_state, upload_state)), RoundInfo(done.losses, diagnostics)
 
     return LocalAlgorithm(
-        *(init, measuring(measure), lambda state: evaluated_params(*state.shared), bytes_sent), measured=measuring
+        init, measuring(measure), lambda state: evaluated_params(*state.shared), bytes_sent, measured=measuring
     )

@@ -10,7 +10,6 @@ L_k is the loss of the worker's last minibatch, before its last step: one more n
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import jax
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.local_sgd import Shared
+from learned_opt.algorithms.measured import measurable
 from learned_opt.algorithms.round import dense_bytes, evaluated_params, gather, local_rates, local_steps, worker_index
 from learned_opt.algorithms.weighted_sum import weighted_sum
 from learned_opt.argument_checks import check_transform
@@ -66,10 +66,9 @@ def loss_weighted_averaging(
         info = RoundInfo(done.losses, {"effective_workers": 1 / jnp.sum(jnp.square(weights))} | measure(everyone))
         return RoundState(Shared(optax.apply_updates(start, updates), server_state), done.opt_state), info
 
-    return LocalAlgorithm(
+    return measurable(
         init,
-        functools.partial(one_round, lambda sent: {}),
+        one_round,
         lambda state: evaluated_params(*state.shared),
         lambda params: dense_bytes(params) + 4,
-        measured=lambda measure: functools.partial(one_round, measure),
     )

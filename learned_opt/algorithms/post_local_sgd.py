@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.local_sgd import local_sgd
-from learned_opt.algorithms.measured import measured
+from learned_opt.algorithms.measured import measured_inside
 from learned_opt.base import LocalAlgorithm, RoundInfo, RoundState
 
 if TYPE_CHECKING:
@@ -88,7 +88,5 @@ def synchronous_at_first(algorithm: LocalAlgorithm, num_synchronous_rounds: int 
         init=init,
         round=round_fn,
         params=lambda state: algorithm.params(RoundState(state.shared.shared, state.worker)),
-        measured=None
-        if algorithm.measured is None
-        else lambda measure: synchronous_at_first(measured(algorithm, measure), num_synchronous_rounds).round,
+        measured=measured_inside(algorithm, lambda inner: synchronous_at_first(inner, num_synchronous_rounds)),
     )

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt.algorithms.curriculum import own_params
-from learned_opt.algorithms.measured import measured
+from learned_opt.algorithms.measured import measured_inside
 from learned_opt.argument_checks import check_count, check_number
 from learned_opt.base import LocalAlgorithm, Params, RoundState
 
@@ -75,12 +75,11 @@ def with_target_surrogate(
         state, info = algorithm.round(surrogate, state, key, repeated)
         return state, info._replace(losses=info.losses[::num_repeats])
 
-    def round_measured(measure):
-        own = measured(algorithm, measure)
-        return with_target_surrogate(own, outputs, output_loss, output_rate, num_repeats).round
+    def around(inner):
+        return with_target_surrogate(inner, outputs, output_loss, output_rate, num_repeats)
 
     return algorithm._replace(
         round=round_fn,
         gradients=lambda num_steps: algorithm.gradients(num_repeats * num_steps),
-        measured=None if algorithm.measured is None else round_measured,
+        measured=measured_inside(algorithm, around),
     )

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, Key
 
 from tasks.base import Params
 from tasks.networks.sampled_choices import Choices
+from tasks.networks.variants import ACTIVATIONS
 
-_ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "gelu": jax.nn.gelu, "silu": jax.nn.silu, "sin": jnp.sin}
+_ACTIVATIONS = ACTIVATIONS | {"sin": jnp.sin}
 
 
 def shapes_of(choices: Choices) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,6 @@ Steps beyond h are skipped, not masked: neither their gradient nor the optimizer
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt.algorithms.measured import measurable
 from learned_opt.algorithms.round import (
     dense_bytes,
     evaluated_params,
@@ -111,10 +111,9 @@ def shortened_rounds(
         info = RoundInfo(losses, {"num_local_steps": num_steps} | measure(everyone))
         return RoundState(shared._replace(last_steps=kept), local_state), info
 
-    return LocalAlgorithm(
+    return measurable(
         init,
-        functools.partial(one_round, lambda sent: {}),
+        one_round,
         lambda state: evaluated_params(*state.shared[:2]),
         dense_bytes,
-        measured=lambda measure: functools.partial(one_round, measure),
     )

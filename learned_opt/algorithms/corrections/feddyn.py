@@ -10,7 +10,6 @@ take part in every round. h_k does not depend on mu, so that mu = 0 is not `loca
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -19,6 +18,7 @@ import optax
 
 from learned_opt.algorithms.corrections.corrected import Correction, corrected
 from learned_opt.algorithms.local_sgd import Shared
+from learned_opt.algorithms.measured import measurable
 from learned_opt.algorithms.round import (
     dense_bytes,
     evaluated_params,
@@ -99,10 +99,9 @@ def dynamic_regularization(
         shared = Shared(optax.apply_updates(start, updates), server_state)
         return RoundState(shared, Worker(local_state, drift)), RoundInfo(losses, measure(everyone))
 
-    return LocalAlgorithm(
+    return measurable(
         init,
-        functools.partial(one_round, lambda sent: {}),
+        one_round,
         lambda state: evaluated_params(*state.shared[:2]),
         dense_bytes,
-        measured=lambda measure: functools.partial(one_round, measure),
     )

@@ -11,7 +11,6 @@ round. A worker sends two vectors.
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt.algorithms.corrections.corrected import plus
+from learned_opt.algorithms.measured import measurable
 from learned_opt.algorithms.round import (
     dense_bytes,
     evaluated_params,
@@ -105,14 +105,13 @@ def scaffold(
         shared = Shared(optax.apply_updates(start, updates), server_state, jax.tree.map(jnp.add, control, change))
         return RoundState(shared, Worker(local_state, new_control)), RoundInfo(losses, measure(everyone))
 
-    return LocalAlgorithm(
+    return measurable(
         init,
-        functools.partial(one_round, lambda sent: {}),
+        one_round,
         lambda state: evaluated_params(*state.shared[:2]),
         lambda params: 2 * dense_bytes(params),
         # x and c.
         bytes_received=lambda params, num_workers: 2 * dense_bytes(params),
-        measured=lambda measure: functools.partial(one_round, measure),
     )
 
 

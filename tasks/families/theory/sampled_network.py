@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Key
 
 from tasks.base import SPLITS, Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
 from tasks.batches import sample_rows, split_of, whole_rows
+from tasks.networks.classification import cross_entropy
 from tasks.networks.sampled_choices import Choices, choices_of
 from tasks.networks.sampled_layers import answers_of, initial, shapes_of
 
@@ -77,8 +78,7 @@ def _equation(f: Callable[[Array], Array], x: Array, direction: Array, terms: Ar
 def _loss(choices: Choices, params: Params, batch: Batch) -> Float[Array, ""]:
     x, y = batch["x"], batch["y"]
     if choices.loss == "cross_entropy":
-        logits = answers_of(choices, params, x)
-        return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], axis=1))
+        return jnp.mean(cross_entropy(answers_of(choices, params, x), y))
     if choices.loss == "equation":
         answers = _equation(lambda x: answers_of(choices, params, x), x, batch["direction"], batch["terms"][0])
     else:
