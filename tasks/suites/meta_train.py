@@ -13,6 +13,7 @@ from tasks.families.sequences.waves_rnn import waves_rnn
 from tasks.families.theory.coordinate_regression import coordinate_regression
 from tasks.families.theory.matrix_quadratics import matrix_quadratics
 from tasks.families.theory.quadratics import quadratics
+from tasks.families.theory.sampled_interpolation import sampled_interpolation
 from tasks.families.theory.sampled_network import sampled_network
 from tasks.families.theory.teacher_student import teacher_student
 from tasks.families.theory.tensor_factors import tensor_factors

@@ -1,0 +1,114 @@
+"""Drawn problems in which fitting goes on without end: more parameters than examples, mostly without noise.
+
+A loss of margins falls towards zero only by parameters that grow (Soudry et al. 2018, arXiv 1710.10345; Lyu & Li 2020,
+arXiv 1906.05890); a squared error falls by exact interpolation, at a speed that curvature and the scale of the first
+parameters set (Woodworth et al. 2020, arXiv 2002.09277), from plateau to plateau where that scale is small. The data
+(`tasks.families.theory.interpolation_data`), the model (`tasks.networks.interpolation_models`), the sizes, the scale and
+the loss are drawn:
+
+    logistic       log(1 + exp(-y f))                 softmax        log(1 + sum_{j != y} exp(f_j - f_y))
+    squared_hinge  max(0, 1 - y f)^2                  polynomial     (1 + y f)^-a where y f > 0, else 1 - a y f
+    squared        (f - y)^2                          (Wang et al. 2021, arXiv 2112.12986, have such a tail)
+
+as a mean over examples and outputs. Classes are one sign each, two classes one sign. No loss has a floor: each is exact
+down to the smallest float32.
+
+Held out, and so not drawn: logistic regression of two classes by one linear map (features have three or more), products
+of two matrices with the squared error, random features of a ReLU, a ReLU layer below a fixed one, units that are squares,
+measurements of a matrix, attention, parities and XOR, spirals, a signal in one of many patches. Tensors of low rank are
+in META_TRAIN already; relations have hidden vectors of full forms, and mostly signs or objects for answers.
+
+A seed stands for one problem: its data are fixed, its initial parameters and batches are not.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
+from tasks.batches import sample_rows, split_of, whole_rows
+from tasks.families.theory.interpolation_data import rows_of
+from tasks.networks.interpolation_choices import Choices, choices_of
+from tasks.networks.interpolation_models import initial, scores_of, shapes_of
+
+
+def sampled_interpolation(seed: int = 0, name: str = "") -> TaskFamily:
+    """The problem of a seed.
+
+    Args:
+      seed: decides everything but initial parameters and batches; see `choices_of`.
+      name: the family's name; "sampled_interpolation_<seed>" where empty.
+
+    Raises:
+      ValueError: a negative seed.
+    """
+    if seed < 0:
+        raise ValueError(f"seed={seed}: use 0 or more")
+    choices = choices_of(seed)
+    data = rows_of(choices, seed)
+    shapes = shapes_of(choices, data["train"]["x"].shape[1])
+
+    def init(key: Key[Array, ""]) -> Params:
+        keys = jax.random.split(key, len(shapes))
+        return {n: initial(choices, n, shape, k) for k, (n, shape) in zip(keys, shapes.items(), strict=True)}
+
+    def loss(params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, ""]:
+        del key
+        return _loss(choices, params, batch)
+
+    def task(task_config: TaskConfig, data: Data) -> Task:
+        del task_config  # empty
+
+        def sample_batch(key: Key[Array, ""], split: str, batch_shape: tuple[int, ...]) -> Batch:
+            return sample_rows(key, split_of(data, split), batch_shape)
+
+        return Task(init, loss, sample_batch, lambda params, batch: {"loss": _loss(choices, params, batch)})
+
+    uninformed = uninformed_loss(choices, data["train"]["y"])
+    return TaskFamily(name or f"sampled_interpolation_{seed}", data, samples_nothing, task, uninformed, whole_rows)
+
+
+def _loss(choices: Choices, params: Params, batch: Batch) -> Float[Array, ""]:
+    scores, y = scores_of(choices, params, batch["x"]), batch["y"]
+    if choices.loss == "softmax":
+        return jnp.mean(softmax_loss(scores, y))
+    if choices.loss == "squared":
+        return jnp.mean(jnp.square(scores - y))
+    return jnp.mean(margin_loss(choices, scores * y))
+
+
+def softmax_loss(scores: Float[Array, "batch classes"], labels: Int[Array, " batch"]) -> Float[Array, " batch"]:
+    """Cross-entropy in nats. It keeps its digits where it is tiny, which a difference of two large numbers does not."""
+    own = jax.nn.one_hot(labels, scores.shape[1], dtype=scores.dtype)
+    ahead = scores - jnp.sum(own * scores, axis=1, keepdims=True)
+    return jax.nn.softplus(jax.nn.logsumexp(jnp.where(own > 0, -jnp.inf, ahead), axis=1))
+
+
+def margin_loss(choices: Choices, margin: Float[Array, "batch outputs"]) -> Float[Array, "batch outputs"]:
+    """Loss of y f, by the names of the module's docstring."""
+    if choices.loss == "logistic":
+        return jax.nn.softplus(-margin)
+    if choices.loss == "squared_hinge":
+        return jnp.square(jax.nn.relu(1 - margin))
+    return (1 + jnp.maximum(margin, 0)) ** -choices.tail + choices.tail * jnp.maximum(-margin, 0)
+
+
+def uninformed_loss(choices: Choices, y: np.ndarray) -> float:
+    """Loss of the best constant scores for answers y, in closed form."""
+    if choices.loss == "squared":
+        return float(np.mean(np.var(y, axis=0)))
+    if choices.loss == "softmax":
+        shares = np.bincount(y) / len(y)
+        return float(-np.sum(shares * np.log(np.maximum(shares, 1e-12))))
+    rarer = np.mean(y > 0, axis=0)
+    rarer = np.minimum(rarer, 1 - rarer).astype(np.float64)
+    if choices.loss == "logistic":
+        entropy = -rarer * np.log(np.maximum(rarer, 1e-12)) - (1 - rarer) * np.log1p(-rarer)
+        return float(np.mean(entropy))
+    if choices.loss == "squared_hinge":
+        return float(np.mean(4 * rarer * (1 - rarer)))
+    # The slope (1 - q) a (1 + s)^(-a - 1) of the commoner sign meets q a of the rarer one.
+    a = choices.tail
+    size = (np.maximum(rarer, 1e-12) / (1 - rarer)) ** (-1 / (a + 1))
+    return float(np.mean((1 - rarer) * size**-a + rarer * (1 + a * (size - 1))))
