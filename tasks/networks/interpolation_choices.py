@@ -98,7 +98,9 @@ def choices_of(seed: int) -> Choices:
     if data == "relations":
         classes = one_of((2, 3, 5))
         outputs = num_inputs if loss == "softmax" else 1
-        rows = max(int(0.75 * num_inputs * classes), 16) if loss == "softmax" else rows
+        # Three quarters of the table at most: the other splits have the rest.
+        table = classes * (num_inputs if loss == "softmax" else num_inputs**2)
+        rows = max(16, min(rows, 3 * table // 4))
     return Choices(
         model=model,
         loss=loss,

@@ -49,7 +49,7 @@ def shapes_of(choices: Choices, num_inputs: int) -> dict[str, tuple[int, ...]]:
             return gates | {"w0": (c.pieces, d, out), "b0": (c.pieces, out)}
         return gates | {"w0": (c.pieces, d, w // 4), "b0": (c.pieces, w // 4), "last": (c.pieces, w // 4, out)}
     # Units of maxout are fewer, as each has several pieces.
-    sizes = [d] + (c.depth - 1) * [w // 2 if c.model == "maxout" else w]
+    sizes = [d] + (c.depth - 1) * [w // 3 if c.model == "maxout" else w]
     shapes: dict[str, tuple[int, ...]] = {}
     for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
         if c.model == "maxout":
@@ -128,9 +128,9 @@ def scores_of(choices: Choices, params: Params, x: Array) -> Float[Array, "batch
 
 def fixed_signs(choices: Choices) -> Float[np.ndarray, "width outputs"]:
     """The last layer of "first_layer": as many pluses as minuses for every output, over the root of the width."""
-    rng, half = np.random.default_rng(choices.width), choices.width // 2
-    signs = np.repeat([1.0, -1.0], half)
-    return np.stack([rng.permutation(signs) for _ in range(choices.num_outputs)], axis=1) * np.float32(half**-0.5)
+    rng, width = np.random.default_rng(choices.width), choices.width
+    signs = np.repeat(np.float32([1.0, -1.0]), width // 2)
+    return np.stack([rng.permutation(signs) for _ in range(choices.num_outputs)], axis=1) * np.float32(width**-0.5)
 
 
 def _bilinear(c: Choices, p: Params, x: Array) -> Float[Array, "batch outputs"]:

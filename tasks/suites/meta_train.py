@@ -174,6 +174,14 @@ META_TRAIN: dict[str, SuiteEntry] = {
         architecture="elman_rnn",
         num_params=649,
     ),
+    "sampled_interpolation": SuiteEntry(
+        make=sampled_interpolation,
+        description="More parameters than examples, all of it drawn: 'sampled_interpolation,seed=3' for another",
+        dataset="sampled_separable",
+        architecture="sampled",
+        num_params=288,
+        paper="Soudry et al. 2018, arXiv 1710.10345",
+    ),
     "sampled_network": SuiteEntry(
         make=sampled_network,
         description="A problem whose inputs, network, target and loss are drawn: 'sampled_network,seed=3' for another",

@@ -5,11 +5,11 @@
     tree       the leaves of a binary tree, inputs orthogonal; an answer keeps its sign down the tree but for rare flips
                (Saxe, McClelland & Ganguli 2019, arXiv 1810.10531)
     shapes     spheres around each other, two half-circles, or two rings that hold each other
-    labels     Gaussian inputs and labels that mean nothing; the splits share the rows, as there is nothing else to learn
+    labels     Gaussian inputs and labels that mean nothing; the splits share the rows: nothing else can be learnt
     teacher    orthogonal inputs, answers of few tanh units
     relations  (subject, relation, object), true where a bilinear form of hidden vectors is large
 
-Numbers become labels, where the loss wants them, by their sign or by the largest. All is NumPy.
+Numbers become signs or, by the largest, labels where the loss wants them. All is NumPy.
 """
 
 from collections.abc import Mapping
@@ -47,16 +47,16 @@ def _parts(total: int, num_train: int) -> list[slice]:
 
 
 def _answers(c: Choices, rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
-    """Of values [N, classes]: themselves, standardised and noisy; labels; or signs, one where there are two classes."""
+    """Of values [N, classes]: themselves at a size of one, noisy; the largest's place; or signs, one of two classes."""
     is_label = c.data in ("classes", "shapes", "labels")
     if not is_label:
-        values = values - values[: c.num_rows].mean(0) if c.data != "tree" else values
         values = values / np.sqrt(np.mean(np.square(values[: c.num_rows]), axis=0))
+    shown = values[:, : c.num_outputs]
     if c.loss == "squared" and not is_label:
-        return (values[:, : c.num_outputs] + c.noise * rng.standard_normal((len(values), c.num_outputs))).astype("f4")
+        return (shown + c.noise * rng.standard_normal(shown.shape)).astype("f4")
     anew = rng.random(len(values)) < c.noise
-    if c.loss in SIGNS and c.data in ("tree", "relations"):
-        return np.where(anew[:, None] | (values > 0), 1, -1).astype("f4")
+    if c.loss in SIGNS and not is_label:
+        return np.sign(np.where(anew[:, None], rng.uniform(-1, 1, shown.shape), shown)).astype("f4")
     labels = np.where(anew, rng.integers(values.shape[1], size=len(values)), np.argmax(values, axis=1))
     if c.loss == "softmax":
         return labels.astype("i4")

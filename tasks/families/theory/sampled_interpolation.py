@@ -3,8 +3,8 @@
 A loss of margins falls towards zero only by parameters that grow (Soudry et al. 2018, arXiv 1710.10345; Lyu & Li 2020,
 arXiv 1906.05890); a squared error falls by exact interpolation, at a speed that curvature and the scale of the first
 parameters set (Woodworth et al. 2020, arXiv 2002.09277), from plateau to plateau where that scale is small. The data
-(`tasks.families.theory.interpolation_data`), the model (`tasks.networks.interpolation_models`), the sizes, the scale and
-the loss are drawn:
+(`tasks.families.theory.interpolation_data`), the model (`tasks.networks.interpolation_models`), the sizes, the scale
+and the loss are drawn:
 
     logistic       log(1 + exp(-y f))                 softmax        log(1 + sum_{j != y} exp(f_j - f_y))
     squared_hinge  max(0, 1 - y f)^2                  polynomial     (1 + y f)^-a where y f > 0, else 1 - a y f
@@ -13,10 +13,11 @@ the loss are drawn:
 as a mean over examples and outputs. Classes are one sign each, two classes one sign. No loss has a floor: each is exact
 down to the smallest float32.
 
-Held out, and so not drawn: logistic regression of two classes by one linear map (features have three or more), products
-of two matrices with the squared error, random features of a ReLU, a ReLU layer below a fixed one, units that are squares,
+Held out, and so not drawn: logistic regression of two classes by one linear map (features have three or more classes or
+answers), products of two matrices, random features of a ReLU, a ReLU layer below a fixed one, units that are squares,
 measurements of a matrix, attention, parities and XOR, spirals, a signal in one of many patches. Tensors of low rank are
-in META_TRAIN already; relations have hidden vectors of full forms, and mostly signs or objects for answers.
+in META_TRAIN already; of relations, the entities have vectors as subjects and others as objects, most answers are signs
+or objects, and the squared error of a few entries is one case of five.
 
 A seed stands for one problem: its data are fixed, its initial parameters and batches are not.
 """
