@@ -129,7 +129,7 @@ def scores_of(choices: Choices, params: Params, x: Array) -> Float[Array, "batch
 def fixed_signs(choices: Choices) -> Float[np.ndarray, "width outputs"]:
     """The last layer of "first_layer": as many pluses as minuses for every output, over the root of the width."""
     rng, width = np.random.default_rng(choices.width), choices.width
-    signs = np.repeat(np.float32([1.0, -1.0]), width // 2)
+    signs = np.repeat(np.array([1.0, -1.0], np.float32), width // 2)
     return np.stack([rng.permutation(signs) for _ in range(choices.num_outputs)], axis=1) * np.float32(width**-0.5)
 
 

@@ -176,7 +176,7 @@ META_TRAIN: dict[str, SuiteEntry] = {
     ),
     "sampled_interpolation": SuiteEntry(
         make=sampled_interpolation,
-        description="More parameters than examples, all of it drawn: 'sampled_interpolation,seed=3' for another",
+        description="Few examples, fitted without end, all of it drawn: 'sampled_interpolation,seed=3' for another",
         dataset="sampled_separable",
         architecture="sampled",
         num_params=288,

@@ -103,7 +103,7 @@ def _tree(c: Choices, rng: np.random.Generator, rows: int) -> Rows:
 
 
 def _shapes(c: Choices, rng: np.random.Generator, rows: int) -> Rows:
-    """Three numbers a row: two and a constant for the half-circles, else a point in space; the constant joins later."""
+    """Points in space, half-circles flat but for the spread; a fourth entry of one serves models without biases."""
     labels, angle = np.arange(rows) % c.num_classes, rng.uniform(0, 2 * np.pi, rows)
     sign, flat = 1.0 - 2 * labels, np.zeros(rows)
     if c.shape == "rings":

@@ -1,4 +1,4 @@
-"""Drawn problems in which fitting goes on without end: more parameters than examples, mostly without noise.
+"""Drawn problems in which fitting goes on without end: few examples, as a rule fewer than parameters, hardly any noise.
 
 A loss of margins falls towards zero only by parameters that grow (Soudry et al. 2018, arXiv 1710.10345; Lyu & Li 2020,
 arXiv 1906.05890); a squared error falls by exact interpolation, at a speed that curvature and the scale of the first

@@ -117,7 +117,7 @@ def test_scores_are_those_of_a_slow_loop(seed):
     wide = {n: leaf.astype(np.float64) for n, leaf in params.items()}
     expected = [slow_scores(c, wide, row if row.dtype == np.int32 else row.astype(np.float64)) for row in x]
     found = jax.jit(lambda params: scores_of(c, params, jnp.asarray(x)))(params)
-    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
+    np.testing.assert_allclose(found, np.array(expected), rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 5, 15])
