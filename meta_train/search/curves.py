@@ -19,10 +19,10 @@ NUM_EXAMPLES = 384
 """Training examples that a point of a curve is measured on."""
 LARGEST_RATIO, SMALLEST_RATIO = 1.5, 1e-9
 """Losses over that of a constant guess are clipped to these; one that is not finite counts as the largest."""
-LARGEST_GAIN, LARGEST_LOSS = 0.3, 0.6
-"""Of log losses at a point, so that one problem decides no generation; what diverges counts more than what is won."""
-EARLY_SHARE = 1 / 3
-"""Of the points, which are not judged: where a training ends is what counts."""
+LARGEST_GAIN, LARGEST_LOSS = 0.5, 0.8
+"""Of logarithms of speed-ups, so that one problem decides no generation; what is lost counts more than what is won."""
+ENDS = (0.5, 0.75, 1.0)
+"""Shares of a training after which it is judged."""
 
 Curves = Callable[[np.ndarray, list[int]], np.ndarray]
 """(candidates [P, D], seeds [S]) -> log normalised losses [P, S, points] of the parameters that are evaluated."""
@@ -87,11 +87,38 @@ def _curves_of(
 
 
 def score(logs: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Mean difference of log losses from those of a reference over the later points; below 0 is better.
+    """Mean logarithm of the rounds that a curve takes over those that its reference takes; below 0 is faster.
+
+    At each of `ENDS` both are followed to the loss of the one that stands worse, after which they stay at or below it.
+    So what is won or lost is measured in rounds, the same on problems whose losses hardly fall and on those where they
+    fall by orders of magnitude. The one that stands worse counts as having moved for half of the time at least.
 
     Args:
       logs: [..., points].
       reference: [..., points], same seeds.
     """
-    difference = np.clip(np.float64(logs) - reference, -LARGEST_GAIN, LARGEST_LOSS)
-    return np.asarray(np.mean(difference[..., int(EARLY_SHARE * difference.shape[-1]) :], axis=-1))
+    logs, reference = np.broadcast_arrays(np.float64(logs), np.float64(reference))
+    found = []
+    for end in ENDS:
+        last = max(1, round(end * logs.shape[-1]))
+        own, other = logs[..., :last], reference[..., :last]
+        target = np.asarray(np.maximum(own[..., -1], other[..., -1]))
+        rounds = [_points_to(own, target), _points_to(other, target)]
+        worse = [own[..., -1] >= target, other[..., -1] >= target]
+        rounds = [np.where(is_worse, np.maximum(x, last / 2), x) for x, is_worse in zip(rounds, worse, strict=True)]
+        ratio = np.log(rounds[0] / rounds[1])
+        found.append(np.clip(ratio, -LARGEST_GAIN, LARGEST_LOSS))
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _points_to(logs: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """When curves [..., points] come to stay at or below targets [...], in points from 1 on, interpolated."""
+    highest_to_come = np.maximum.accumulate(logs[..., ::-1], axis=-1)[..., ::-1]
+    above = np.asarray(np.sum(highest_to_come > target[..., None], axis=-1))
+
+    def at(i):
+        return np.take_along_axis(highest_to_come, np.clip(i, 0, logs.shape[-1] - 1)[..., None], axis=-1)[..., 0]
+
+    before, after = at(above - 1), at(above)
+    share = np.divide(before - target, before - after, out=np.ones_like(target), where=before > after)
+    return np.asarray(np.where(above > 0, above + share, 1.0))

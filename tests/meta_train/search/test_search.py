@@ -1,6 +1,7 @@
 """The search for `lagg_any`, on one tiny problem."""
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -26,9 +27,12 @@ def tiny(monkeypatch):
 
 
 def test_problems_are_of_their_suites():
-    drawn = {problem.family for problem in META_TRAIN_PROBLEMS if problem.family.startswith("sampled_network,seed=")}
-    others = {problem.family for problem in META_VALID_PROBLEMS if problem.family.startswith("sampled_network,seed=")}
+    drawn, others = (
+        {problem.family for problem in problems if re.fullmatch(r"sampled_\w+,seed=\d+", problem.family)}
+        for problems in (META_TRAIN_PROBLEMS, META_VALID_PROBLEMS)
+    )
     assert drawn and others and not drawn & others
+    assert {name.partition(",")[0] for name in drawn} == {name.partition(",")[0] for name in others}
     assert {problem.family for problem in META_TRAIN_PROBLEMS} - drawn <= set(META_TRAIN)
     assert {problem.family for problem in META_VALID_PROBLEMS} - others <= set(META_VALID)
 
@@ -73,11 +77,23 @@ def test_zeros_are_the_anchor():
     np.testing.assert_allclose(found, reference, atol=1e-5)
 
 
-def test_score_is_of_the_later_points_and_clipped():
-    reference = np.zeros(6)
-    assert score(np.asarray([-9.0, 9.0, 0.1, 0.1, 0.1, 0.3]), reference) == pytest.approx(0.15)
-    assert score(np.full(6, 100.0), reference) == pytest.approx(LARGEST_LOSS)
-    assert score(np.full(6, -100.0), reference) == pytest.approx(-LARGEST_GAIN)
+def test_score_is_the_logarithm_of_a_speed_up():
+    points = np.arange(1.0, 49)
+    reference, faster = -np.log(points), -np.log(1.4 * points)
+    assert score(faster, reference) == pytest.approx(-np.log(1.4), abs=0.01)
+    assert score(reference, faster) == pytest.approx(np.log(1.4), abs=0.01)
+    # It is of rounds, whatever a problem's losses do in one.
+    assert score(0.01 * faster, 0.01 * reference) == pytest.approx(score(faster, reference))
+    assert score(reference, reference) == 0
+    np.testing.assert_array_equal(score(np.stack([reference, faster]), reference)[0], 0)
+
+
+def test_score_counts_where_a_training_ends():
+    reference = -np.log1p(np.arange(48.0))
+    rising = np.where(np.arange(48) < 40, 2 * reference, 0)
+    assert score(rising, reference) == pytest.approx((LARGEST_LOSS - 2 * LARGEST_GAIN) / 3)
+    assert score(np.full(48, 1.0), reference) == pytest.approx(LARGEST_LOSS)
+    assert score(np.full(48, -100.0), reference) == pytest.approx(-LARGEST_GAIN)
 
 
 def test_interrupted_and_continued_it_is_the_same_search(tmp_path, capsys, monkeypatch):
