@@ -1,0 +1,194 @@
+"""Networks on sequences whose kind is drawn at random (`tasks.networks.sampled_sequence_choices`), in one function.
+
+With x_t [num_inputs] the input of a position, tokens as unit vectors:
+
+    transformer       h <- h + softmax attention(norm(h)),   h <- h + W_2 act(W_1 norm(h) + b);   h_0 = x E + positions
+    attention         the first of the two alone
+    linear_attention  like transformer, with weights f(q) . f(k), f = elu + 1, over their sum in place of the softmax
+    gru               r, z = sigmoid(x U + h W + b),   h <- (1 - z) h + z tanh(x U' + b' + (r h) W')
+    elman             h <- tanh(x U + h W + b)
+    gated             s_t = a_t s_{t-1} + (1 - a_t) h_t U,   a = sigmoid(h A + b),   h <- h + (s silu(h G)) O
+    convolution       h_t <- h_t + act(h_{t-2d} W_1 + h_{t-d} W_2 + h_t W_3 + b),   d = 1, 3
+    concatenated      act-layers on the x_t E side by side
+    mean              act-layers on the mean over t of act(x_t E + positions)
+
+and a linear map of the last position, the mean of positions, or the last `num_answers` ones; the last two networks have
+one vector for all answers. Attention: Vaswani et al. 2017, arXiv 1706.03762; linear: Katharopoulos et al. 2020, arXiv
+2006.16236; GRU: Cho et al. 2014, arXiv 1406.1078; gated recurrences: Martin & Cundy 2018, arXiv 1709.04057.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from tasks.base import Params
+from tasks.networks.sampled_sequence_choices import ATTENTION, Choices
+from tasks.networks.variants import ACTIVATIONS
+
+_DILATIONS = (1, 3)
+_EMBEDDING = 6
+"""Numbers of each position where positions stand side by side."""
+
+
+def shapes_of(choices: Choices) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameters by name, at most 14 of them."""
+    c, width = choices, choices.width
+    inputs, outputs = c.num_inputs, c.num_outputs
+    shapes: dict[str, tuple[int, ...]] = {}
+    if c.network == "gru":
+        shapes = {"input": (inputs, 3 * width), "bias": (3 * width,), "gates": (width, 2 * width)}
+        shapes |= {"recurrent": (width, width)}
+    elif c.network == "elman":
+        shapes = {"input": (inputs, width), "recurrent": (width, width), "bias": (width,)}
+    elif c.network in ("concatenated", "mean"):
+        size = _EMBEDDING if c.network == "concatenated" else width
+        shapes = {"embedding": (inputs, size)}
+        if c.network == "mean":
+            shapes["positions"] = (c.length, width)
+        size *= c.length if c.network == "concatenated" else 1
+        for i in range(c.depth):
+            shapes |= {f"w{i}": (size, width), f"b{i}": (width,)}
+            size = width
+        outputs *= c.num_answers
+    else:
+        shapes = {"embedding": (inputs, width)}
+        if c.network in ATTENTION:
+            shapes["positions"] = (c.length, width)
+        for i in range(c.depth):
+            shapes |= {f"{name}{i}": shape for name, shape in _block(c).items()}
+    return shapes | {"last_w": (width, outputs), "last_b": (outputs,)}
+
+
+def _block(c: Choices) -> dict[str, tuple[int, ...]]:
+    width = c.width
+    if c.network == "convolution":
+        return {"w": (3 * width, width), "b": (width,)}
+    if c.network == "gated":
+        return {"w": (width, 3 * width), "keep_b": (width,), "out": (width, width)}
+    shapes: dict[str, tuple[int, ...]] = {"qkv": (width, 3 * width), "out": (width, width)}
+    if c.network != "attention":
+        shapes |= {"up": (width, width), "up_b": (width,), "down": (width, width)}
+    if c.normalised:
+        # One vector a block in place of another, lest there be more than 14.
+        shapes.pop("up_b", None)
+        shapes["scale"] = (width,)
+    return shapes
+
+
+def initial(choices: Choices, name: str, shape: tuple[int, ...], key: Key[Array, ""]) -> Float[Array, "..."]:
+    """The initial parameter of a name, from `shapes_of`."""
+    if len(shape) == 1:
+        # Gates begin open to the past.
+        return jnp.full(shape, 1.0 if name.startswith(("scale", "keep_b")) else 0.0)
+    if name == "positions":
+        return 0.5 * choices.init_scale * jax.random.normal(key, shape)
+    # A token has one entry of 1 only, or two.
+    one_hot = name in ("embedding", "input") and choices.kind not in ("neighbours", "curve")
+    scale = choices.init_scale * (1.0 if one_hot else shape[0] ** -0.5)
+    if name == "last_w":
+        scale *= choices.output_scale
+    return scale * jax.random.normal(key, shape)
+
+
+def answers_of(choices: Choices, params: Params, x: Array) -> Float[Array, "batch answers outputs"]:
+    """Answers of the network, for inputs [B, length, fields] of tokens or [B, length, num_inputs] of numbers."""
+    c, act = choices, ACTIVATIONS[choices.activation]
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        dtype = params["last_w"].dtype
+        # A product with unit vectors: its gradient is one, too, while that of indexing is a slow scatter.
+        x = jnp.sum(jax.nn.one_hot(x, c.num_inputs, dtype=dtype), axis=-2)
+    if c.network in ("concatenated", "mean"):
+        h = x @ params["embedding"]
+        h = h.reshape(len(h), -1) if c.network == "concatenated" else _mean(act(h + params["positions"][None]))
+        for i in range(c.depth):
+            h = act(h @ params[f"w{i}"] + params[f"b{i}"][None])
+        h = h @ params["last_w"] + params["last_b"][None]
+        return h.reshape(len(h), c.num_answers, c.num_outputs)
+    if c.network in ("gru", "elman"):
+        h = _recurrence(c, params, x)
+    else:
+        h = x @ params["embedding"]
+        if c.network in ATTENTION:
+            h = h + params["positions"][None]
+        for i in range(c.depth):
+            p = {name: params[f"{name}{i}"] for name in _block(c)}
+            if c.network == "convolution":
+                h = h + act(_with_past(h, _DILATIONS[i]) @ p["w"] + p["b"][None, None])
+            elif c.network == "gated":
+                h = h + _gated(c, p, h)
+            else:
+                h = h + _attention(c, p, h)
+                if c.network != "attention":
+                    up = (_norm(h) * p["scale"][None, None] if c.normalised else h) @ p["up"]
+                    h = h + act(up if c.normalised else up + p["up_b"][None, None]) @ p["down"]
+    h = _mean(h)[:, None] if c.pooled else h[:, -c.num_answers :]
+    return h @ params["last_w"] + params["last_b"][None, None]
+
+
+def _mean(h: Float[Array, "batch length width"]) -> Float[Array, "batch width"]:
+    return jnp.mean(h, axis=1)
+
+
+def _norm(h: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:
+    centred = h - jnp.mean(h, axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + 1e-5)
+
+
+def _attention(c: Choices, p: Params, h: Array) -> Float[Array, "batch length width"]:
+    normed = _norm(h) if c.normalised else h
+    if c.normalised and c.network == "attention":
+        normed = normed * p["scale"][None, None]
+    qkv = (normed @ p["qkv"]).reshape(*h.shape[:2], 3, c.heads, c.width // c.heads)
+    query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+    seen = jnp.tril(jnp.ones((c.length, c.length), bool)) if c.causal else jnp.ones((c.length, c.length), bool)
+    seen = seen[None, None]
+    if c.network == "linear_attention":
+        query, key = jax.nn.elu(query) + 1, jax.nn.elu(key) + 1
+        weights = jnp.where(seen, jnp.einsum("bihd,bjhd->bhij", query, key), 0)
+        weights = weights / (jnp.sum(weights, axis=-1, keepdims=True) + 1e-3)
+    else:
+        scores = jnp.einsum("bihd,bjhd->bhij", query, key) * (c.width // c.heads) ** -0.5
+        weights = jax.nn.softmax(jnp.where(seen, scores, -1e9), axis=-1)
+    return jnp.einsum("bhij,bjhd->bihd", weights, value).reshape(h.shape) @ p["out"]
+
+
+def _with_past(h: Array, dilation: int) -> Float[Array, "batch length three_widths"]:
+    """Each position beside those `dilation` and twice as many before it, zeros before the first."""
+    padded = jnp.pad(h, ((0, 0), (2 * dilation, 0), (0, 0)))
+    length = h.shape[1]
+    return jnp.concatenate([padded[:, i * dilation : i * dilation + length] for i in range(3)], axis=-1)
+
+
+def _gated(c: Choices, p: Params, h: Array) -> Float[Array, "batch length width"]:
+    normed = _norm(h) if c.normalised else h
+    new, keep, gate = jnp.split(normed @ p["w"], 3, axis=-1)
+    keep = jax.nn.sigmoid(keep + p["keep_b"][None, None])
+
+    def step(state, inputs):
+        kept, added = inputs
+        state = kept * state + added
+        return state, state
+
+    by_time = (jnp.swapaxes(keep, 0, 1), jnp.swapaxes((1 - keep) * new, 0, 1))
+    states = jax.lax.scan(step, jnp.zeros_like(h[:, 0]), by_time)[1]
+    return (jnp.swapaxes(states, 0, 1) * jax.nn.silu(gate)) @ p["out"]
+
+
+def _recurrence(c: Choices, params: Params, x: Array) -> Float[Array, "batch length width"]:
+    width = c.width
+    inputs = jnp.swapaxes(x @ params["input"] + params["bias"][None, None], 0, 1)
+
+    def elman(h, given):
+        h = jnp.tanh(given + h @ params["recurrent"])
+        return h, h
+
+    def gru(h, given):
+        gates = jax.nn.sigmoid(given[:, : 2 * width] + h @ params["gates"])
+        reset, update = gates[:, :width], gates[:, width:]
+        candidate = jnp.tanh(given[:, 2 * width :] + (reset * h) @ params["recurrent"])
+        h = (1 - update) * h + update * candidate
+        return h, h
+
+    start = jnp.zeros((len(x), width), inputs.dtype)
+    states = jax.lax.scan(gru if c.network == "gru" else elman, start, inputs)[1]
+    return jnp.swapaxes(states, 0, 1)
