@@ -84,6 +84,8 @@ def choices_of(seed: int) -> Choices:
     loss = "squared" if kind == "curve" else LOSSES[(turn + place // 2) % len(LOSSES)]
     sizes = _sizes(kind, network, rng)
     depth = int(rng.choice([1, 2]))
+    # One convolution sees three positions, two of them nine.
+    depth = 2 if network == "convolution" else depth
     # Work of a gradient grows with positions times weights.
     wide = sizes["length"] <= 9 and depth == 1 or network in ("concatenated", "mean", "elman")
     rows = int(rng.choice([256, 1024, 8192]))
@@ -134,7 +136,7 @@ def _sizes(kind: str, network: str, rng: np.random.Generator) -> dict:
         letters, length = rng.choice([2, 3, 4]), rng.choice([3, 5, 8] if variant == "any" else [3, 4, 6])
         return sizes(variant, length, letters, states, letters, states, length if everywhere else 1)
     if kind == "neighbours":
-        dims, classes, labels = rng.choice([2, 4]), rng.choice([2, 3]), rng.choice([3, 4, 6])
+        dims, classes, labels = rng.choice([2, 4]), rng.choice([2, 3]), rng.choice([4, 5, 6])
         return sizes("points", rng.choice([6, 8, 10]), dims, classes, dims + labels, labels)
     if kind == "rewrite":
         tokens, symbols = rng.choice([2, 3, 4, 5]), rng.choice([4, 6, 8])

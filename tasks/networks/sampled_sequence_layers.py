@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from tasks.base import Params
+from tasks.networks.sampled_sequence_blocks import attention, gated, mean, norm, recurrence, with_past
 from tasks.networks.sampled_sequence_choices import ATTENTION, Choices
 from tasks.networks.variants import ACTIVATIONS
 
@@ -99,13 +100,13 @@ def answers_of(choices: Choices, params: Params, x: Array) -> Float[Array, "batc
         x = jnp.sum(jax.nn.one_hot(x, c.num_inputs, dtype=dtype), axis=-2)
     if c.network in ("concatenated", "mean"):
         h = x @ params["embedding"]
-        h = h.reshape(len(h), -1) if c.network == "concatenated" else _mean(act(h + params["positions"][None]))
+        h = h.reshape(len(h), -1) if c.network == "concatenated" else mean(act(h + params["positions"][None]))
         for i in range(c.depth):
             h = act(h @ params[f"w{i}"] + params[f"b{i}"][None])
         h = h @ params["last_w"] + params["last_b"][None]
         return h.reshape(len(h), c.num_answers, c.num_outputs)
     if c.network in ("gru", "elman"):
-        h = _recurrence(c, params, x)
+        h = recurrence(c, params, x)
     else:
         h = x @ params["embedding"]
         if c.network in ATTENTION:
@@ -113,82 +114,13 @@ def answers_of(choices: Choices, params: Params, x: Array) -> Float[Array, "batc
         for i in range(c.depth):
             p = {name: params[f"{name}{i}"] for name in _block(c)}
             if c.network == "convolution":
-                h = h + act(_with_past(h, _DILATIONS[i]) @ p["w"] + p["b"][None, None])
+                h = h + act(with_past(h, _DILATIONS[i]) @ p["w"] + p["b"][None, None])
             elif c.network == "gated":
-                h = h + _gated(c, p, h)
+                h = h + gated(c, p, h)
             else:
-                h = h + _attention(c, p, h)
+                h = h + attention(c, p, h)
                 if c.network != "attention":
-                    up = (_norm(h) * p["scale"][None, None] if c.normalised else h) @ p["up"]
+                    up = (norm(h) * p["scale"][None, None] if c.normalised else h) @ p["up"]
                     h = h + act(up if c.normalised else up + p["up_b"][None, None]) @ p["down"]
-    h = _mean(h)[:, None] if c.pooled else h[:, -c.num_answers :]
+    h = mean(h)[:, None] if c.pooled else h[:, -c.num_answers :]
     return h @ params["last_w"] + params["last_b"][None, None]
-
-
-def _mean(h: Float[Array, "batch length width"]) -> Float[Array, "batch width"]:
-    return jnp.mean(h, axis=1)
-
-
-def _norm(h: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:
-    centred = h - jnp.mean(h, axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + 1e-5)
-
-
-def _attention(c: Choices, p: Params, h: Array) -> Float[Array, "batch length width"]:
-    normed = _norm(h) if c.normalised else h
-    if c.normalised and c.network == "attention":
-        normed = normed * p["scale"][None, None]
-    qkv = (normed @ p["qkv"]).reshape(*h.shape[:2], 3, c.heads, c.width // c.heads)
-    query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-    seen = jnp.tril(jnp.ones((c.length, c.length), bool)) if c.causal else jnp.ones((c.length, c.length), bool)
-    seen = seen[None, None]
-    if c.network == "linear_attention":
-        query, key = jax.nn.elu(query) + 1, jax.nn.elu(key) + 1
-        weights = jnp.where(seen, jnp.einsum("bihd,bjhd->bhij", query, key), 0)
-        weights = weights / (jnp.sum(weights, axis=-1, keepdims=True) + 1e-3)
-    else:
-        scores = jnp.einsum("bihd,bjhd->bhij", query, key) * (c.width // c.heads) ** -0.5
-        weights = jax.nn.softmax(jnp.where(seen, scores, -1e9), axis=-1)
-    return jnp.einsum("bhij,bjhd->bihd", weights, value).reshape(h.shape) @ p["out"]
-
-
-def _with_past(h: Array, dilation: int) -> Float[Array, "batch length three_widths"]:
-    """Each position beside those `dilation` and twice as many before it, zeros before the first."""
-    padded = jnp.pad(h, ((0, 0), (2 * dilation, 0), (0, 0)))
-    length = h.shape[1]
-    return jnp.concatenate([padded[:, i * dilation : i * dilation + length] for i in range(3)], axis=-1)
-
-
-def _gated(c: Choices, p: Params, h: Array) -> Float[Array, "batch length width"]:
-    normed = _norm(h) if c.normalised else h
-    new, keep, gate = jnp.split(normed @ p["w"], 3, axis=-1)
-    keep = jax.nn.sigmoid(keep + p["keep_b"][None, None])
-
-    def step(state, inputs):
-        kept, added = inputs
-        state = kept * state + added
-        return state, state
-
-    by_time = (jnp.swapaxes(keep, 0, 1), jnp.swapaxes((1 - keep) * new, 0, 1))
-    states = jax.lax.scan(step, jnp.zeros_like(h[:, 0]), by_time)[1]
-    return (jnp.swapaxes(states, 0, 1) * jax.nn.silu(gate)) @ p["out"]
-
-
-def _recurrence(c: Choices, params: Params, x: Array) -> Float[Array, "batch length width"]:
-    width = c.width
-    inputs = jnp.swapaxes(x @ params["input"] + params["bias"][None, None], 0, 1)
-
-    def elman(h, given):
-        h = jnp.tanh(given + h @ params["recurrent"])
-        return h, h
-
-    def gru(h, given):
-        gates = jax.nn.sigmoid(given[:, : 2 * width] + h @ params["gates"])
-        reset, update = gates[:, :width], gates[:, width:]
-        candidate = jnp.tanh(given[:, 2 * width :] + (reset * h) @ params["recurrent"])
-        h = (1 - update) * h + update * candidate
-        return h, h
-
-    start = jnp.zeros((len(x), width), inputs.dtype)
-    states = jax.lax.scan(gru if c.network == "gru" else elman, start, inputs)[1]
-    return jnp.swapaxes(states, 0, 1)

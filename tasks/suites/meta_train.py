@@ -8,6 +8,7 @@ from tasks.datasets.markov_text import markov_chain, markov_text
 from tasks.families.images.contrastive import contrastive
 from tasks.families.images.image_cnn import image_cnn
 from tasks.families.images.image_mlp import image_mlp
+from tasks.families.sequences.sampled_sequence import sampled_sequence
 from tasks.families.sequences.text_transformer import text_transformer
 from tasks.families.sequences.waves_rnn import waves_rnn
 from tasks.families.theory.coordinate_regression import coordinate_regression
@@ -188,6 +189,14 @@ META_TRAIN: dict[str, SuiteEntry] = {
         dataset="sampled",
         architecture="sampled",
         num_params=2_532,
+        paper="Metz et al. 2022, arXiv 2211.09760",
+    ),
+    "sampled_sequence": SuiteEntry(
+        make=sampled_sequence,
+        description="A problem on sequences or tables of which all is drawn: 'sampled_sequence,seed=3' for another",
+        dataset="sampled",
+        architecture="sampled",
+        num_params=6_724,
         paper="Metz et al. 2022, arXiv 2211.09760",
     ),
 }
