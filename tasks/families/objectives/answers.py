@@ -6,7 +6,7 @@
                   1978)
     poisson       deviance of counts whose rate is the exponential of the output
     survival      deviance of times to an event, exponential or Weibull of known shape, of which some are censored
-    ranking       -log probability of the order of two or four inputs (Plackett-Luce; for two the pairwise logistic loss)
+    ranking       -log probability of the order of two or four inputs (Plackett-Luce; of two the logistic loss)
     triplet       softplus(s (margin + |a - p|^2 - |a - n|^2)) of the features of an anchor, an input of its class and
                   one of another (after Schroff et al. 2015, arXiv 1503.03832, whose hinge would be zero somewhere)
 
@@ -47,7 +47,7 @@ def quantile(choices: Choices, rows: Rows, rng: np.random.Generator) -> Objectiv
     levels = (0.1, 0.5, 0.9) if choices.few else (0.05, 0.25, 0.5, 0.75, 0.95)
     y = answers(rows, rng, 2)
     y = (y[:, :1] + choices.noise * np.exp(0.7 * y[:, 1:]) * rng.standard_normal((len(y), 1))).astype(np.float32)
-    share = np.float32(levels)[None]
+    share = np.array(levels, np.float32)[None]
     above = y[: rows.num_train] - np.quantile(y[: rows.num_train], levels)[None]
     constant = float(np.mean(np.maximum(share * above, (share - 1) * above)))
 
@@ -73,7 +73,7 @@ def poisson(choices: Choices, rows: Rows, rng: np.random.Generator) -> Objective
 
 
 def survival(choices: Choices, rows: Rows, rng: np.random.Generator) -> Objective:
-    """The output is the logarithm of rate^shape; u = (rate time)^shape, and the deviance u - log u - 1, or u where censored."""
+    """Outputs log rate^shape; of u = (rate time)^shape the deviance is u - log u - 1, or u where censored."""
     shape = 1.0 if choices.few else 2.5
     log_rate = shape * answers(rows, rng, 1)
     log_u = np.log(rng.exponential(size=log_rate.shape) + 1e-4) - log_rate
@@ -102,7 +102,9 @@ def blocks(rows: Rows) -> list[np.ndarray]:
 def ranking(choices: Choices, rows: Rows, rng: np.random.Generator) -> Objective:
     number = 2 if choices.few else 4
     score = answers(rows, rng, 1, choices.noise)[:, 0]
-    lists = np.concatenate([np.stack([rng.permutation(block) for _ in range(number)], axis=1) for block in blocks(rows)])
+    lists = np.concatenate(
+        [np.stack([rng.permutation(block) for _ in range(number)], axis=1) for block in blocks(rows)]
+    )
     lists = np.take_along_axis(lists, np.argsort(-score[lists], axis=1), axis=1)
 
     def loss(net: Net, batch: Batch) -> Float[Array, ""]:

@@ -1,12 +1,12 @@
 """Objectives on values and actions. In two of them the gradient is not that of the number that is reported.
 
-    temporal_difference  the gradient is that of (v(s) - [r + g v(s')])^2 with the bracket held fixed, which is that of no
-                         function (TD(0); Sutton 1988); the number is the squared error against the true values,
+    temporal_difference  the gradient is that of (v(s) - [r + g v(s')])^2 with the bracket held fixed, no
+                         function's (TD(0); Sutton 1988); the number is the squared error against the true values,
                          (1 - g P)^-1 r of a Markov chain over some of the inputs, met as often as the chain meets them
     policy               a known quadratic reward of an action, with curvatures i^-a in a rotated basis
     control              the summed cost of a few steps under known dynamics z <- z + (tanh(z) A + a B) / 2 + noise
-    policy_gradient      the number is the expected regret of a softmax policy, the gradient its estimate from one sampled
-                         action (REINFORCE; Williams 1992), in half of the problems less its expectation
+    policy_gradient      the number is the expected regret of a softmax policy, the gradient its estimate from one
+                         sampled action (REINFORCE; Williams 1992), in half of the problems less a baseline
 
 Costs are divided by what the best constant action has (of control: no action), and values have variance 1.
 """
@@ -91,16 +91,15 @@ def control(choices: Choices, rows: Rows, rng: np.random.Generator) -> Objective
         a, b = jnp.asarray(drift, z.dtype), jnp.asarray(push, z.dtype)
         noise = 0.1 * normals(batch["seed"], steps * _STATES, z).reshape(len(z), steps, _STATES)
         for step in range(steps):
-            action = net("net", z)
+            # A third, as an untrained policy of large actions would cost much more than none.
+            action = net("net", z) / 3
             z = z + (jnp.tanh(z) @ a + action @ b) / 2 + noise[:, step]
             total = total + jnp.sum(jnp.square(z), axis=1) + price * jnp.sum(jnp.square(action), axis=1)
         return jnp.mean(jnp.asarray(total))
 
     train = {"x": jnp.asarray(start[: rows.num_train]), "seed": jnp.arange(rows.num_train, dtype=jnp.uint32)}
     constant = float(cost(lambda _, z: jnp.zeros((len(z), _ACTIONS)), train))
-    return Objective(
-        {"net": (_STATES, _ACTIONS)}, {"x": start}, lambda net, batch: cost(net, batch) / constant, True
-    )
+    return Objective({"net": (_STATES, _ACTIONS)}, {"x": start}, lambda net, batch: cost(net, batch) / constant, True)
 
 
 def policy_gradient(choices: Choices, rows: Rows, rng: np.random.Generator) -> Objective:

@@ -8,8 +8,8 @@
     autoregressive  -log probability of the signs of the entries, each given those before it, by masked matrices
 
 Squared errors are divided by the inputs' variance, -log probabilities by the entropy of independent signs. Standard
-deviations of mixtures are at least `LEAST`, so that their loss has a bound, which is its zero; that of a Gaussian without
-inputs is its unit.
+deviations of mixtures are at least `LEAST`, so that their loss has a bound, which is its zero; its unit is that of one
+Gaussian for all inputs.
 """
 
 import jax

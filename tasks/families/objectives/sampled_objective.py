@@ -1,14 +1,14 @@
 """Problems whose objective is drawn at random: what is minimised, of what network and on what follows from one seed.
 
-`tasks.families.theory.sampled_network` draws networks for ordinary losses; here the loss is one of twenty kinds of which
-most are neither a mean of squares nor a cross-entropy of labels: `views`, `densities`, `answers` and `decisions` say
+`tasks.families.theory.sampled_network` draws networks for ordinary losses; here the loss is one of twenty kinds, most
+of them neither a mean of squares nor a cross-entropy of labels: `views`, `densities`, `answers` and `decisions` say
 which. Several are functions of the whole batch, several have noise of their own, and of two the gradient is not that of
 the reported number. Half of the problems are on images, Fashion-MNIST at 8x8, the others on mixtures of Gaussians or on
 vectors near a curved surface.
 
 A seed stands for one problem: its data are fixed, its initial parameters and batches are not. Views and noise follow
-from a `seed` of every example, drawn anew in every batch or once. Losses are scaled so that the best constant answer has
-about 1 and none has less than 0, which makes logarithms of losses and ratios between problems sound.
+from a `seed` of every example, drawn anew in every batch or once. Losses are scaled so that the best constant answer
+has about 1 and none has less than 0; `FLOOR` is added, so that they have logarithms in spite of rounding errors.
 
 Held out, and so not among the kinds, is what suites judge on: cross-correlation of views (Barlow Twins), prediction of
 another view with a stopped gradient (SimSiam, BYOL, DirectPred), score matching, optimal transport, equations, weights
@@ -29,6 +29,9 @@ from tasks.families.objectives import answers, decisions, densities, views
 from tasks.families.objectives.choices import Choices, choices_of
 from tasks.families.objectives.networks import apply, initial, masked_apply, shapes_of
 from tasks.families.objectives.rows import EVALUATED_ROWS, Net, Objective, Rows, draw_rows
+
+FLOOR = 1e-4
+"""Part of every loss."""
 
 MakeObjective = Callable[[Choices, Rows, np.random.Generator], Objective]
 
@@ -81,7 +84,7 @@ def sampled_objective(seed: int = 0, name: str = "") -> TaskFamily:
 
     def loss(params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, ""]:
         del key
-        return objective.loss(_networks(choices, params), batch)
+        return FLOOR + objective.loss(_networks(choices, params), batch)
 
     def task(task_config: TaskConfig, data: Data) -> Task:
         del task_config  # empty
@@ -95,7 +98,7 @@ def sampled_objective(seed: int = 0, name: str = "") -> TaskFamily:
 
         return Task(init, loss, sample_batch, lambda params, batch: {"loss": loss(params, jax.random.key(0), batch)})
 
-    return TaskFamily(name or f"sampled_objective_{seed}", data, samples_nothing, task, 1.0, whole_rows)
+    return TaskFamily(name or f"sampled_objective_{seed}", data, samples_nothing, task, 1 + FLOOR, whole_rows)
 
 
 def _networks(choices: Choices, params: Params) -> Net:

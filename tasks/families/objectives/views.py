@@ -1,15 +1,15 @@
 """Objectives on noisy views of the inputs, and of inputs against what is none.
 
-    nt_xent            -log softmax of cos(z_i, z_i') / t among the features of other inputs (Chen et al. 2020, arXiv
-                       2002.05709), here the 7 next ones of the batch in both views, so that its cost is linear
-    vicreg             |z - z'|^2, a hinge on every feature's standard deviation, squared covariances (Bardes et al.
-                       2021, arXiv 2105.04906)
-    transformation     which of a few fixed rotations and flips, or permutations with signs, was applied (Gidaris et al.
-                       2018, arXiv 1803.07728)
-    correlation        1 - the mean squared canonical correlation of two networks' features of the inputs' halves (Andrew
-                       et al. 2013, Deep CCA), a function of the whole batch
-    noise_contrastive  logistic loss of inputs against noisy copies, log k subtracted (Gutmann & Hyvarinen 2010, and Ceylan
-                       & Gutmann 2018 for noise that depends on the input); the network is the log-ratio of the densities
+nt_xent            -log softmax of cos(z_i, z_i') / t among the features of other inputs (Chen et al. 2020, arXiv
+                   2002.05709), here the 7 next ones of the batch in both views, so that its cost is linear
+vicreg             |z - z'|^2, a hinge on every feature's standard deviation, squared covariances (Bardes et al.
+                   2021, arXiv 2105.04906)
+transformation     which of a few fixed rotations and flips, or permutations with signs, was applied (Gidaris et al.
+                   2018, arXiv 1803.07728)
+correlation        1 - the mean squared canonical correlation of two networks' features of the inputs' halves
+                   (Andrew et al. 2013, Deep CCA), a function of the whole batch
+noise_contrastive  logistic loss of inputs against k noisy copies (Gutmann & Hyvarinen 2010; noise around the
+                   input as Ceylan & Gutmann 2018); the network is the log-ratio of the densities
 """
 
 import jax
@@ -45,8 +45,7 @@ def nt_xent(choices: Choices, rows: Rows, rng: np.random.Generator) -> Objective
 
     def loss(net: Net, batch: Batch) -> Float[Array, ""]:
         first, second = (
-            z * jax.lax.rsqrt(jnp.sum(z * z, axis=1, keepdims=True) + _EPSILON)
-            for z in _features(choices, net, batch)
+            z * jax.lax.rsqrt(jnp.sum(z * z, axis=1, keepdims=True) + _EPSILON) for z in _features(choices, net, batch)
         )
         others = range(1, min(_OTHERS, len(first) - 1) + 1)
         aims = [second] + [jnp.roll(z, -shift, axis=0) for z in (first, second) for shift in others]
@@ -82,7 +81,7 @@ def transformation(choices: Choices, rows: Rows, rng: np.random.Generator) -> Ob
         orders = np.stack([image.reshape(-1) for image in turned[:number]])
     else:
         orders = np.stack([rng.permutation(size) for _ in range(number)])
-        signs = rng.choice(np.float32([-1, 1]), (number, size))
+        signs = rng.choice(np.array([-1, 1], np.float32), (number, size))
 
     def loss(net: Net, batch: Batch) -> Float[Array, ""]:
         x, which = batch["x"], (batch["seed"] % number).astype(jnp.int32)
