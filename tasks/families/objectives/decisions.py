@@ -46,7 +46,7 @@ def temporal_difference(choices: Choices, rows: Rows, rng: np.random.Generator) 
     chances = 0.95 * rng.dirichlet(np.ones(3), number)
     chain = np.full((number, number), 0.05 / number)
     np.add.at(chain, (np.arange(number)[:, None], successors), chances)
-    met = np.linalg.matrix_power(chain, 4096).mean(0)
+    met = np.linalg.matrix_power(chain, 512).mean(0)
     value = np.linalg.solve(np.eye(number) - discount * chain, reward)
     center = met @ value
     scale = np.sqrt(met @ (value - center) ** 2)
@@ -97,8 +97,10 @@ def control(choices: Choices, rows: Rows, rng: np.random.Generator) -> Objective
             total = total + jnp.sum(jnp.square(z), axis=1) + price * jnp.sum(jnp.square(action), axis=1)
         return jnp.mean(jnp.asarray(total))
 
-    train = {"x": jnp.asarray(start[: rows.num_train]), "seed": jnp.arange(rows.num_train, dtype=jnp.uint32)}
-    constant = float(cost(lambda _, z: jnp.zeros((len(z), _ACTIONS)), train))
+    z, constant = start[: rows.num_train].astype(np.float64), 0.0
+    for _ in range(steps):
+        z = z + np.tanh(z) @ drift / 2 + 0.1 * rng.standard_normal(z.shape)
+        constant += float(np.mean(np.sum(np.square(z), axis=1)))
     return Objective({"net": (_STATES, _ACTIONS)}, {"x": start}, lambda net, batch: cost(net, batch) / constant, True)
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from tasks.families.objectives.choices import KINDS, choices_of
-from tasks.families.objectives.networks import apply, initial, masked_apply, shapes_of
+from tasks.families.objectives.networks import apply, masked_apply, shapes_of
 from tasks.families.objectives.rows import draw_rows
 from tasks.families.objectives.sampled_objective import FLOOR, OBJECTIVES, sampled_objective
 from tasks.families.objectives.views import two_views
 
 SEEDS = range(80)
-OWN_GRADIENT = ("temporal_difference", "policy_gradient")
+OTHER_CONSTANTS = ("quantile", "poisson", "survival", "policy_gradient", "mixture")
+"""Kinds whose best constant answer is not zero."""
 
 
 def made(seed):
@@ -37,6 +38,12 @@ def constant(objective, values: float | jax.Array = 0.0):
     return lambda name, x: jnp.zeros((len(x), objective.networks[name][1]), x.dtype) + values
 
 
+def least_cost(objective, batch, answers):
+    """Loss of the best of several constant answers."""
+    costs = jax.jit(jax.vmap(lambda values: objective.loss(constant(objective, values), batch)))(answers)
+    return float(jnp.min(costs))
+
+
 def test_kinds_come_equally_often_and_on_images_as_often_as_not():
     drawn = [choices_of(seed) for seed in SEEDS]
     for kind in KINDS:
@@ -52,8 +59,8 @@ def test_kinds_come_equally_often_and_on_images_as_often_as_not():
 def test_a_seed_is_one_problem_and_small():
     for seed in range(20):
         choices, objective = made(seed)
-        _, again = made(seed)
-        jax.tree.map(np.testing.assert_array_equal, objective.leaves, again.leaves)
+        if seed in (0, 3, 7):
+            jax.tree.map(np.testing.assert_array_equal, objective.leaves, made(seed)[1].leaves)
         assert all(leaf.dtype == np.float32 for leaf in objective.leaves.values())
         shapes = [
             shape
@@ -63,26 +70,30 @@ def test_a_seed_is_one_problem_and_small():
         assert len(shapes) <= 14 and sum(map(math.prod, shapes)) <= 10_000
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"quantile", "poisson", "survival", "policy_gradient", "mixture"}))
-def test_to_answer_zero_to_everything_costs_about_one(kind):
-    _, objective, batch = of_kind(kind)
-    assert float(objective.loss(constant(objective), batch)) == pytest.approx(1, abs=0.2)
+def test_to_answer_zero_to_everything_costs_about_one():
+    problems = {kind: of_kind(kind)[1:] for kind in set(KINDS) - set(OTHER_CONSTANTS)}
+    batches = {kind: batch for kind, (_, batch) in problems.items()}
+
+    @jax.jit
+    def costs(batches):
+        return {kind: objective.loss(constant(objective), batches[kind]) for kind, (objective, _) in problems.items()}
+
+    for kind, cost in costs(batches).items():
+        assert float(cost) == pytest.approx(1, abs=0.2), kind
 
 
 def test_the_best_constant_costs_one_where_it_is_not_zero():
     for kind in ("poisson", "survival"):
         _, objective, batch = of_kind(kind)
-        levels = np.linspace(-4, 4, 161)
-        costs = [float(objective.loss(constant(objective, float(level)), batch)) for level in levels]
-        assert min(costs) == pytest.approx(1, abs=0.25)
+        costs = least_cost(objective, batch, jnp.linspace(-4, 4, 161)[:, None, None])
+        assert costs == pytest.approx(1, abs=0.25)
     _, objective, batch = of_kind("policy_gradient")
     number = objective.networks["net"][1]
-    actions = [50 * jax.nn.one_hot(i, number, dtype=jnp.float32)[None] for i in range(number)]
-    assert min(float(objective.loss(constant(objective, a), batch)) for a in actions) == pytest.approx(1, abs=0.2)
+    assert least_cost(objective, batch, 50 * jnp.eye(number)[:, None]) == pytest.approx(1, abs=0.2)
     _, objective, batch = of_kind("quantile")
-    marks = jnp.asarray(np.quantile(batch["y"], (0.1, 0.5, 0.9)[: objective.networks["net"][1]]), jnp.float32)
-    if len(marks) == objective.networks["net"][1]:
-        assert float(objective.loss(constant(objective, marks[None]), batch)) == pytest.approx(1, abs=0.15)
+    levels = {3: (0.1, 0.5, 0.9), 5: (0.05, 0.25, 0.5, 0.75, 0.95)}[objective.networks["net"][1]]
+    marks = jnp.asarray(np.quantile(batch["y"], levels), jnp.float32)
+    assert least_cost(objective, batch, marks[None, None]) == pytest.approx(1, abs=0.15)
 
 
 def test_a_semi_gradient_is_that_of_the_error_to_a_fixed_aim():
@@ -90,7 +101,7 @@ def test_a_semi_gradient_is_that_of_the_error_to_a_fixed_aim():
     choices, objective, batch = of_kind("temporal_difference")
     discount = 0.6 + 0.35 * choices.level
     w = np.random.default_rng(1).standard_normal((objective.networks["net"][0], 1)).astype(np.float32)
-    value, slope = jax.value_and_grad(lambda w: objective.loss(lambda _, x: x @ w, batch))(jnp.asarray(w))
+    value, slope = jax.jit(jax.value_and_grad(lambda w: objective.loss(lambda _, x: x @ w, batch)))(jnp.asarray(w))
     x, then = np.asarray(batch["x"]), np.asarray(batch["next_x"])
     surplus = x @ w - (np.asarray(batch["reward"]) + discount * then @ w)
     np.testing.assert_allclose(slope, 2 * x.T @ surplus / len(x), rtol=1e-3, atol=1e-5)
@@ -113,29 +124,32 @@ def test_values_solve_the_equation_of_the_chain():
 
 def test_a_policys_gradient_is_right_in_the_mean():
     _, objective, batch = of_kind("policy_gradient")
-    regret = jnp.broadcast_to(batch["regret"][:1], (20_000, batch["regret"].shape[1]))
-    seeds = jnp.arange(20_000, dtype=jnp.uint32)
-    rows = {"x": jnp.zeros((20_000, 1)), "regret": regret, "seed": seeds}
+    regret = jnp.broadcast_to(batch["regret"][:1], (5_000, batch["regret"].shape[1]))
+    seeds = jnp.arange(5_000, dtype=jnp.uint32)
+    rows = {"x": jnp.zeros((5_000, 1)), "regret": regret, "seed": seeds}
     logits = jnp.linspace(-1, 1, regret.shape[1])
 
     def reported(logits):
         return objective.loss(lambda _, x: jnp.zeros((len(x), 1)) + logits[None], rows)
 
-    value, found = jax.value_and_grad(reported)(logits)
+    value, found = jax.jit(jax.value_and_grad(reported))(logits)
     chances = np.exp(logits) / np.exp(logits).sum()
     # The unit of the costs cancels.
     unit = float(value) / (chances @ np.asarray(regret[0]))
     costs = unit * np.asarray(regret[0])
-    np.testing.assert_allclose(found, chances * (costs - chances @ costs), atol=0.05 * np.abs(costs).max())
+    np.testing.assert_allclose(found, chances * (costs - chances @ costs), atol=0.08 * np.abs(costs).max())
 
 
 def test_entries_see_those_before_them_alone():
     seed = KINDS.index("autoregressive")
     choices = choices_of(seed)._replace(num_inputs=8, depth=2, width=16)
     shapes = shapes_of(choices, "net", 8, 8)
-    keys = jax.random.split(jax.random.key(0), len(shapes))
-    params = {n: initial(choices, n, shape, k) for k, (n, shape) in zip(keys, shapes.items(), strict=True)}
-    seen = np.asarray(jax.jacobian(lambda x: masked_apply(choices, params, x[None])[0])(jnp.linspace(-1, 1, 8))) != 0
+    rng = np.random.default_rng(4)
+    params = {n: jnp.asarray(rng.standard_normal(shape), jnp.float32) for n, shape in shapes.items()}
+    seen = (
+        np.asarray(jax.jit(jax.jacobian(lambda x: masked_apply(choices, params, x[None])[0]))(jnp.linspace(-1, 1, 8)))
+        != 0
+    )
     assert not np.triu(seen).any() and seen[np.tril_indices(8, -1)].all()
 
 
