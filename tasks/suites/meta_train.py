@@ -9,6 +9,7 @@ from tasks.families.images.contrastive import contrastive
 from tasks.families.images.image_cnn import image_cnn
 from tasks.families.images.image_mlp import image_mlp
 from tasks.families.sequences.sampled_sequence import sampled_sequence
+from tasks.families.objectives.sampled_objective import sampled_objective
 from tasks.families.sequences.text_transformer import text_transformer
 from tasks.families.sequences.waves_rnn import waves_rnn
 from tasks.families.theory.coordinate_regression import coordinate_regression
@@ -198,5 +199,12 @@ META_TRAIN: dict[str, SuiteEntry] = {
         architecture="sampled",
         num_params=6_724,
         paper="Metz et al. 2022, arXiv 2211.09760",
+    ),
+    "sampled_objective": SuiteEntry(
+        make=sampled_objective,
+        description="A problem whose objective is drawn, of twenty kinds: 'sampled_objective,seed=3' for another",
+        dataset="sampled_objectives",
+        architecture="sampled",
+        num_params=6_304,
     ),
 }

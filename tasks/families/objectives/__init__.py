@@ -1,0 +1,1 @@
+"""Problems whose objective is drawn at random: contrastive, generative, decision and other losses."""

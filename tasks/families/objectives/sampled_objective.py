@@ -1,0 +1,118 @@
+"""Problems whose objective is drawn at random: what is minimised, of what network and on what follows from one seed.
+
+`tasks.families.theory.sampled_network` draws networks for ordinary losses; here the loss is one of twenty kinds, most
+of them neither a mean of squares nor a cross-entropy of labels: `views`, `densities`, `answers` and `decisions` say
+which. Several are functions of the whole batch, several have noise of their own, and of two the gradient is not that of
+the reported number. Half of the problems are on images, Fashion-MNIST at 8x8, the others on mixtures of Gaussians or on
+vectors near a curved surface.
+
+A seed stands for one problem: its data are fixed, its initial parameters and batches are not. Views and noise follow
+from a `seed` of every example, drawn anew in every batch or once. Losses are scaled so that the best constant answer
+has about 1 and none has less than 0; `FLOOR` is added, so that they have logarithms in spite of rounding errors.
+
+Held out, and so not among the kinds, is what suites judge on: cross-correlation of views (Barlow Twins), prediction of
+another view with a stopped gradient (SimSiam, BYOL, DirectPred), score matching, optimal transport, equations, weights
+from a hypernetwork, classification by attention, mixing or residual convolutions. Denoising here is of high-dimensional
+inputs at one noise level and reports no score.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from tasks.base import SPLITS, Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
+from tasks.batches import sample_rows, split_of, whole_rows
+from tasks.families.objectives import answers, decisions, densities, views
+from tasks.families.objectives.choices import Choices, choices_of
+from tasks.families.objectives.networks import apply, initial, masked_apply, shapes_of
+from tasks.families.objectives.rows import EVALUATED_ROWS, Net, Objective, Rows, draw_rows
+
+FLOOR = 1e-4
+"""Part of every loss."""
+
+MakeObjective = Callable[[Choices, Rows, np.random.Generator], Objective]
+
+OBJECTIVES: dict[str, MakeObjective] = {
+    "denoising": densities.denoising,
+    "nt_xent": views.nt_xent,
+    "temporal_difference": decisions.temporal_difference,
+    "quantile": answers.quantile,
+    "vae": densities.vae,
+    "triplet": answers.triplet,
+    "policy": decisions.policy,
+    "masked": densities.masked,
+    "survival": answers.survival,
+    "vicreg": views.vicreg,
+    "mixture": densities.mixture,
+    "transformation": views.transformation,
+    "control": decisions.control,
+    "poisson": answers.poisson,
+    "autoregressive": densities.autoregressive,
+    "correlation": views.correlation,
+    "policy_gradient": decisions.policy_gradient,
+    "distillation": answers.distillation,
+    "noise_contrastive": views.noise_contrastive,
+    "ranking": answers.ranking,
+}
+
+
+def sampled_objective(seed: int = 0, name: str = "") -> TaskFamily:
+    """The problem of a seed.
+
+    Args:
+      seed: decides everything but initial parameters and batches; see `choices_of`.
+      name: the family's name; "sampled_objective_<seed>" where empty.
+
+    Raises:
+      ValueError: a negative seed.
+    """
+    if seed < 0:
+        raise ValueError(f"seed={seed}: use 0 or more")
+    choices, rng = choices_of(seed), np.random.default_rng([24, seed])
+    objective = OBJECTIVES[choices.kind](choices, draw_rows(choices, rng), rng)
+    data = _splits(choices, objective, rng)
+    shapes = {}
+    for network, (inputs, outputs) in objective.networks.items():
+        shapes |= shapes_of(choices, network, inputs, outputs)
+
+    def init(key: Key[Array, ""]) -> Params:
+        keys = jax.random.split(key, len(shapes))
+        return {n: initial(choices, n, shape, k) for k, (n, shape) in zip(keys, shapes.items(), strict=True)}
+
+    def loss(params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, ""]:
+        del key
+        return FLOOR + objective.loss(_networks(choices, params), batch)
+
+    def task(task_config: TaskConfig, data: Data) -> Task:
+        del task_config  # empty
+
+        def sample_batch(key: Key[Array, ""], split: str, batch_shape: tuple[int, ...]) -> Batch:
+            row_key, seed_key = jax.random.split(key)
+            rows = sample_rows(row_key, split_of(data, split), batch_shape)
+            if objective.noisy and choices.fresh:
+                rows["seed"] = jax.random.bits(seed_key, batch_shape, jnp.uint32)
+            return rows
+
+        return Task(init, loss, sample_batch, lambda params, batch: {"loss": loss(params, jax.random.key(0), batch)})
+
+    return TaskFamily(name or f"sampled_objective_{seed}", data, samples_nothing, task, 1 + FLOOR, whole_rows)
+
+
+def _networks(choices: Choices, params: Params) -> Net:
+    if choices.kind == "autoregressive":
+        return lambda _, x: masked_apply(choices, params, x)
+    return lambda name, x: apply(choices, params, name, x)
+
+
+def _splits(choices: Choices, objective: Objective, rng: np.random.Generator) -> Data:
+    leaves = dict(objective.leaves)
+    if objective.noisy:
+        leaves["seed"] = rng.integers(2**32, size=len(leaves["x"]), dtype=np.uint32)
+    ends = [0, *(choices.num_rows + EVALUATED_ROWS * np.arange(len(SPLITS)))]
+    return {
+        split: {name: leaf[start:end] for name, leaf in leaves.items()}
+        for split, start, end in zip(SPLITS, ends[:-1], ends[1:], strict=True)
+    }
