@@ -8,8 +8,8 @@ from tasks.datasets.markov_text import markov_chain, markov_text
 from tasks.families.images.contrastive import contrastive
 from tasks.families.images.image_cnn import image_cnn
 from tasks.families.images.image_mlp import image_mlp
-from tasks.families.sequences.sampled_sequence import sampled_sequence
 from tasks.families.objectives.sampled_objective import sampled_objective
+from tasks.families.sequences.sampled_sequence import sampled_sequence
 from tasks.families.sequences.text_transformer import text_transformer
 from tasks.families.sequences.waves_rnn import waves_rnn
 from tasks.families.theory.coordinate_regression import coordinate_regression
