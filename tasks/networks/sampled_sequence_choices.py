@@ -86,8 +86,8 @@ def choices_of(seed: int) -> Choices:
     depth = int(rng.choice([1, 2]))
     # One convolution sees three positions, two of them nine.
     depth = 2 if network == "convolution" else depth
-    # Work of a gradient grows with positions times weights, that of attention with their square as well.
-    depth = 1 if network in ATTENTION and sizes["length"] > 9 else depth
+    # Work of a gradient grows with positions times weights; these have most at each position.
+    depth = 1 if network in (*ATTENTION, "gated") and sizes["length"] > 9 else depth
     wide = sizes["length"] <= 9 and depth == 1 or network in ("concatenated", "mean", "elman")
     rows = int(rng.choice([256, 1024, 8192]))
     share = float(rng.choice([0.4, 0.6, 0.9]))

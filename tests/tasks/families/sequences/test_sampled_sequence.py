@@ -67,19 +67,22 @@ def test_gradients_reach_all_parameters_and_lower_the_loss(network):
     seed = next(s for s in SEEDS if choices_of(s).network == network and choices_of(s).loss != "hinge")
     family = sampled_sequence(seed)
 
-    task, rows = family.task({}, family.data), {name: leaf[:32] for name, leaf in family.data["train"].items()}
+    task, rows = (
+        family.task({}, family.data),
+        {name: jnp.asarray(leaf[:32]) for name, leaf in family.data["train"].items()},
+    )
     loss = jax.jit(jax.value_and_grad(lambda params: task.loss(params, jax.random.key(0), rows)))
     params = small_parameters(choices_of(seed))
     value, gradient = loss(params)
     assert all(np.isfinite(g).all() and np.any(g) for g in jax.tree.leaves(gradient))
     step = 1e-2 / np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(gradient)))
-    lower, _ = loss({name: np.asarray(p - step * gradient[name], np.float32) for name, p in params.items()})
+    lower, _ = loss({name: p - jnp.float32(step) * gradient[name] for name, p in params.items()})
     assert lower < value
 
 
 def small_parameters(choices):
     rng = np.random.default_rng(0)
-    return {n: np.asarray(0.3 * rng.standard_normal(shape), np.float32) for n, shape in shapes_of(choices).items()}
+    return {n: jnp.asarray(0.3 * rng.standard_normal(shape), jnp.float32) for n, shape in shapes_of(choices).items()}
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -126,7 +129,7 @@ def test_what_looks_back_does_not_look_ahead(network):
     x = np.random.default_rng(0).integers(c.symbols, size=(1, c.length, 1)).astype(np.int32)
     first, last = x.copy(), x.copy()
     first[0, 0], last[0, -1] = (first[0, 0] + 1) % c.symbols, (last[0, -1] + 1) % c.symbols
-    answers = jax.jit(lambda x: answers_of(c, small_parameters(c), x))(np.concatenate([x, first, last]))
+    answers = jax.jit(lambda x: answers_of(c, small_parameters(c), x))(jnp.asarray(np.concatenate([x, first, last])))
     here, early, late = np.split(np.asarray(answers), 3)
     np.testing.assert_allclose(here[0, :-1], late[0, :-1], atol=1e-6)
     assert np.any(np.abs(here[0, -1] - early[0, -1]) > 1e-6) and np.any(here[0, -1] != late[0, -1])
