@@ -66,11 +66,8 @@ def test_a_seed_is_one_problem(seed):
 def test_gradients_reach_all_parameters_and_lower_the_loss(network):
     seed = next(s for s in SEEDS if choices_of(s).network == network and choices_of(s).loss != "hinge")
     family = sampled_sequence(seed)
-
-    task, rows = (
-        family.task({}, family.data),
-        {name: jnp.asarray(leaf[:32]) for name, leaf in family.data["train"].items()},
-    )
+    task = family.task({}, family.data)
+    rows = {name: jnp.asarray(leaf[:32]) for name, leaf in family.data["train"].items()}
     loss = jax.jit(jax.value_and_grad(lambda params: task.loss(params, jax.random.key(0), rows)))
     params = small_parameters(choices_of(seed))
     value, gradient = loss(params)
