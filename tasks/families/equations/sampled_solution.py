@@ -1,0 +1,187 @@
+"""The solutions of drawn differential equations, and what follows from them: coefficients and right-hand sides.
+
+    u*(p) = sum_k a_k cos(w_k . p + b_k)     or     sum_k a_k prod_axis cos(w_k,axis p_axis + b_k,axis)
+
+The n-th derivative of cos(w p + b) is w^n cos(w p + b + n pi / 2), so nothing is differentiated here. Right-hand sides
+made of a chosen solution: Roache 2002, "Code verification by the method of manufactured solutions", J. Fluids Eng. 124.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from tasks.base import SPLITS, Data
+from tasks.families.equations.sampled_terms import Jet, sum_of_terms, term_of
+from tasks.networks.sampled_equation_choices import Choices
+
+_EVALUATED_ROWS = 512
+_MEASURED_ROWS = 2048
+
+
+class Waves(NamedTuple):
+    """Frequencies and phases [K, axes] and amplitudes [K, outputs] of a sum of waves, or of products of them."""
+
+    products: bool
+    frequencies: np.ndarray
+    phases: np.ndarray
+    amplitudes: np.ndarray
+
+
+class Equation(NamedTuple):
+    """What is drawn beside the choices.
+
+    Attributes:
+      solution: u*.
+      coefficients: [terms, outputs], c; of an energy [1, 1], q.
+      interior_scale, edge_scale: factors on the two mean squares of the loss.
+      uninformed_loss: of the best constant function.
+    """
+
+    solution: Waves
+    coefficients: np.ndarray
+    interior_scale: float
+    edge_scale: float
+    uninformed_loss: float
+
+
+def draw_equation(choices: Choices, seed: int) -> tuple[Equation, Data]:
+    """The equation of a seed, and its points and right-hand sides in every split."""
+    rng = np.random.default_rng([25, seed])
+    c, solution = choices, _draw_waves(choices, rng)
+    # Varying coefficients are 1 + 0.8 wave in an energy, and the wave about 0 or 1 in a term.
+    wave, phase, offset = rng.uniform(0, 2 * math.pi, c.num_axes), rng.uniform(0, 2 * math.pi), rng.integers(2)
+    stretch = 10 ** rng.uniform(-1, 1, c.num_axes)
+
+    def interior(points: np.ndarray) -> dict[str, np.ndarray]:
+        jet, varying = waves_jet(solution, points), np.sin(points @ wave + phase)
+        rows = {"interior": points, "u": jet.value}
+        if c.equation == "variational":
+            return rows | {"u_slopes": np.concatenate(jet.slopes, axis=1), "p": _column(1 + 0.8 * varying) * stretch}
+        return rows | ({"a": offset + varying} if "a u_s" in c.terms else {})
+
+    measured = interior(rng.uniform(size=(_MEASURED_ROWS, c.num_axes)))
+    if c.equation == "variational":
+        equation = _energy(solution, 10 ** rng.uniform(-1, 1), measured)
+        return equation, {split: _float32(interior(_points(c, rng, split))) for split in SPLITS}
+    coefficients = _draw_coefficients(c, solution, measured, rng)
+
+    def everything(points: np.ndarray) -> dict[str, np.ndarray]:
+        rows = interior(points)
+        rows["f"] = _right_hand_side(c, coefficients, waves_jet(solution, points), rows.get("a"))
+        return rows | _edges(c, solution, rng, len(points))
+
+    equation = _residual(c, solution, coefficients, everything(measured["interior"]))
+    return equation, {split: _float32(everything(_points(c, rng, split))) for split in SPLITS}
+
+
+def waves_jet(waves: Waves, points: Float[np.ndarray, "n axes"]) -> Jet:
+    """The solution and all of its derivatives, in float64."""
+    axes = range(points.shape[1])
+
+    def derivative(order: int, axis: int) -> np.ndarray:
+        quarters = order * np.array([axis == other for other in axes]) * (math.pi / 2)
+        angles = points[:, None] * waves.frequencies + waves.phases + quarters
+        parts = np.prod(np.cos(angles), axis=2) if waves.products else np.cos(np.sum(angles, axis=2))
+        return (parts * waves.frequencies[:, axis] ** order) @ waves.amplitudes
+
+    return Jet(derivative(0, 0), *(tuple(derivative(order, axis) for axis in axes) for order in (1, 2)))
+
+
+def _draw_waves(choices: Choices, rng: np.random.Generator) -> Waves:
+    """Waves of the drawn number, frequency and root mean square."""
+    shape = (choices.num_waves, choices.num_axes)
+    cycles = choices.frequency * rng.uniform(0.5, 1.5, shape) * rng.choice([-1, 1], shape)
+    amplitudes = rng.uniform(0.3, 1, (choices.num_waves, choices.num_outputs))
+    amplitudes *= rng.choice([-1, 1], amplitudes.shape)
+    waves = Waves(choices.products, 2 * math.pi * cycles, rng.uniform(0, 2 * math.pi, shape), amplitudes)
+    values = waves_jet(waves, rng.uniform(size=(_MEASURED_ROWS, choices.num_axes))).value
+    return waves._replace(amplitudes=amplitudes * choices.amplitude / np.sqrt(np.mean(values**2, axis=0)))
+
+
+def _draw_coefficients(choices: Choices, solution: Waves, measured: dict, rng: np.random.Generator) -> np.ndarray:
+    """Shares from 0.1 to 10 over the terms' sizes for the solution, such that they do not cancel."""
+    jet, terms = waves_jet(solution, measured["interior"]), choices.terms
+    parts = np.stack([np.asarray(term_of(name, jet, measured.get("a"))) for name in terms])
+    sizes = np.sqrt(np.mean(parts**2, axis=1))
+    while True:
+        shares = 10 ** rng.uniform(-1, 1, sizes.shape)
+        signs = rng.choice([-1, 1], sizes.shape)
+        for i, name in enumerate(terms):
+            if name in ("u_0", "u_00", "u_11"):
+                # Diffusion and not its reverse, waves that do not grow, and elliptic equations in the plane.
+                signs[i] = -1 if choices.equation == "plane" or name == "u_11" else 1
+        coefficients = signs * shares / sizes
+        sums = np.sqrt(np.mean(np.einsum("io,ino->no", coefficients, parts) ** 2, axis=0))
+        if np.all(sums > 0.3 * shares.max(axis=0)):
+            return coefficients
+
+
+def _right_hand_side(choices: Choices, coefficients: np.ndarray, jet: Jet, a: np.ndarray | None) -> np.ndarray:
+    jet = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), jet)
+    a = None if a is None else jnp.asarray(a, jnp.float32)
+    return np.asarray(sum_of_terms(choices.terms, coefficients, jet, a))
+
+
+def _points(choices: Choices, rng: np.random.Generator, split: str) -> np.ndarray:
+    return rng.uniform(size=(choices.num_rows if split == "train" else _EVALUATED_ROWS, choices.num_axes))
+
+
+def _edges(choices: Choices, solution: Waves, rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
+    """Points at the start or on the boundary, and the values or slopes that are asked for there."""
+    c, points = choices, rng.uniform(size=(rows, choices.num_axes))
+    axis, side = rng.integers(c.num_axes, size=rows), rng.integers(2, size=rows)
+    if c.equation == "evolution":
+        side = np.where(axis == 0, 0, side)
+    elif c.equation != "plane" and (c.slopes or "u_00" not in c.terms):
+        side = np.zeros_like(side)
+    points[np.arange(rows), axis] = side
+    is_slope = side == 1 if c.equation == "plane" else (axis == 0) & (rng.random(rows) < 0.5)
+    is_slope = is_slope & c.slopes
+    # In the units of the solution's own slopes, so that values and slopes weigh alike.
+    direction = np.eye(c.num_axes)[axis] * _column(is_slope) / (2 * math.pi * c.frequency)
+    jet = waves_jet(solution, points)
+    slopes = np.einsum("na,ano->no", direction, np.stack(jet.slopes))
+    leaves = {"edge": points, "g": jet.value * _column(~is_slope) + slopes}
+    return leaves | ({"direction": direction, "on_value": 1.0 - is_slope} if c.slopes else {})
+
+
+def _residual(choices: Choices, solution: Waves, coefficients: np.ndarray, rows: dict[str, np.ndarray]) -> Equation:
+    """The scales of a loss of residuals: each part in units of the zero function's, and then the whole."""
+    f, u, g = rows["f"].astype(np.float64), rows["u"], rows["g"]
+    interior, edge = 1 / np.mean(np.sum(f**2, axis=1)), choices.weight / np.mean(np.sum(u**2, axis=1))
+    zero = 1 + edge * np.mean(np.sum(g**2, axis=1))
+    # Constant functions, each output with a value of its own.
+    values = np.linspace(-2, 2, 41) * choices.amplitude
+    constants = np.stack(np.meshgrid(*[values] * choices.num_outputs), axis=-1).reshape(-1, choices.num_outputs)
+    nothing = (np.zeros_like(constants),) * choices.num_axes
+    jet = Jet(constants, nothing, nothing)
+    sides = _right_hand_side(choices, coefficients, jet, np.zeros(len(constants))).astype(np.float64)
+    on_value = _column(rows.get("on_value", np.ones(len(u))))
+    losses = interior * _mean_squares(sides, f, np.ones_like(on_value)) + edge * _mean_squares(constants, g, on_value)
+    return Equation(solution, coefficients, interior / zero, edge / zero, float(losses.min() / zero))
+
+
+def _mean_squares(constants: np.ndarray, targets: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """mean over rows of sum over outputs of (factor constant - target)^2, for each of the constants [C, outputs]."""
+    squares = np.mean(factors**2) * constants**2 - 2 * constants * np.mean(factors * targets, axis=0)
+    return np.sum(squares + np.mean(targets**2, axis=0), axis=1)
+
+
+def _energy(solution: Waves, share: float, rows: dict[str, np.ndarray]) -> Equation:
+    """An energy whose term q u^2 has that share of the other one's, for the solution."""
+    u, slopes = rows["u"], np.mean(np.sum(rows["p"] * rows["u_slopes"] ** 2, axis=1))
+    q = share * slopes / np.mean(u**2)
+    zero = slopes + q * np.mean(u**2)
+    return Equation(solution, np.array([[q]]), 1 / zero, 0.0, float(1 - q * np.mean(u) ** 2 / zero))
+
+
+def _column(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x)[:, None]
+
+
+def _float32(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(leaf, np.float32) for name, leaf in rows.items()}
