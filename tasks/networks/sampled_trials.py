@@ -30,9 +30,7 @@ def shapes_of(choices: Choices) -> dict[str, tuple[int, ...]]:
     if c.trial == "matrix":
         return {f"table{i}": c.basis_sizes for i in range(c.num_outputs)}
     if c.trial == "product":
-        return {
-            f"{net}_{n}": s for net in ("g", "h") for n, s in _layers(c, 1, c.num_terms * c.num_outputs).items()
-        }
+        return {f"{net}_{n}": s for net in ("g", "h") for n, s in _layers(c, 1, c.num_terms * c.num_outputs).items()}
     return _layers(c, 2 * _NUM_FEATURES if c.trial == "fourier" else c.num_axes, c.num_outputs)
 
 

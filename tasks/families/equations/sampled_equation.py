@@ -3,11 +3,11 @@
     residual  sum_i c_i T_i(u) - f,   f = sum_i c_i T_i(u*)
     loss = (mean residual^2 / mean f^2 + weight mean (B u - B u*)^2 / mean u*^2) / that of the zero function
 
-The terms T_i are u and its derivatives, u^2, u^3, sin u, the square of a slope and a slope with a varying coefficient;
-their shares c_i rms T_i(u*) are drawn over two orders of magnitude, so some equations are stiff. B takes values or slopes
-at the start or on the boundary. u* is a sum of waves or of products of waves: the right-hand side has no noise
-(`sampled_solution`). Such losses are the physics-informed ones (Raissi, Perdikaris & Karniadakis 2019, JCP 378). A fifth of
-the seeds minimise an energy instead (E & Yu 2018, arXiv 1710.00211), with natural boundary conditions,
+The terms T_i are u and its derivatives, u^2, u^3, sin u, the square of a slope and a slope with a varying
+coefficient; the rms of c_i T_i(u*) is drawn over two orders of magnitude, so some equations are stiff. B takes values
+or slopes at the start or on the boundary. u* is a sum of waves or of products of waves: the right-hand side has no
+noise (`sampled_solution`). Such losses are the physics-informed ones (Raissi, Perdikaris & Karniadakis 2019, JCP 378).
+A fifth of the seeds minimise an energy instead (E & Yu 2018, arXiv 1710.00211), with natural boundary conditions,
 
     1/2 int p(x) |grad u|^2 + q u^2  -  int p grad u* . grad u + q u* u   minus its least value, over that of zero.
 

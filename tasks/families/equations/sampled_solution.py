@@ -7,10 +7,9 @@ made of a chosen solution: Roache 2002, "Code verification by the method of manu
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -20,6 +19,12 @@ from tasks.networks.sampled_equation_choices import Choices
 
 _EVALUATED_ROWS = 512
 _MEASURED_ROWS = 2048
+_LEAST_UNINFORMED = 0.3
+"""Where a constant function does better than this, another equation is drawn: little would be left to learn."""
+
+
+Rows = dict[str, np.ndarray]
+"""Leaves [n, ...] of so many points."""
 
 
 class Waves(NamedTuple):
@@ -51,31 +56,41 @@ class Equation(NamedTuple):
 def draw_equation(choices: Choices, seed: int) -> tuple[Equation, Data]:
     """The equation of a seed, and its points and right-hand sides in every split."""
     rng = np.random.default_rng([25, seed])
+    while True:
+        equation, rows_at = _draw_equation(choices, rng)
+        if equation.uninformed_loss >= _LEAST_UNINFORMED:
+            break
+    sizes = {split: choices.num_rows if split == "train" else _EVALUATED_ROWS for split in SPLITS}
+    points = {split: rng.uniform(size=(rows, choices.num_axes)) for split, rows in sizes.items()}
+    data = {split: {n: np.asarray(leaf, np.float32) for n, leaf in rows_at(p).items()} for split, p in points.items()}
+    return equation, data
+
+
+def _draw_equation(choices: Choices, rng: np.random.Generator) -> tuple[Equation, Callable[[np.ndarray], Rows]]:
+    """An equation, and the function of its points [n, axes] to rows of data."""
     c, solution = choices, _draw_waves(choices, rng)
     # Varying coefficients are 1 + 0.8 wave in an energy, and the wave about 0 or 1 in a term.
     wave, phase, offset = rng.uniform(0, 2 * math.pi, c.num_axes), rng.uniform(0, 2 * math.pi), rng.integers(2)
     stretch = 10 ** rng.uniform(-1, 1, c.num_axes)
 
-    def interior(points: np.ndarray) -> dict[str, np.ndarray]:
+    def interior(points: np.ndarray) -> Rows:
         jet, varying = waves_jet(solution, points), np.sin(points @ wave + phase)
         rows = {"interior": points, "u": jet.value}
         if c.equation == "variational":
             return rows | {"u_slopes": np.concatenate(jet.slopes, axis=1), "p": _column(1 + 0.8 * varying) * stretch}
         return rows | ({"a": offset + varying} if "a u_s" in c.terms else {})
 
-    measured = interior(rng.uniform(size=(_MEASURED_ROWS, c.num_axes)))
+    measured = rng.uniform(size=(_MEASURED_ROWS, c.num_axes))
     if c.equation == "variational":
-        equation = _energy(solution, 10 ** rng.uniform(-1, 1), measured)
-        return equation, {split: _float32(interior(_points(c, rng, split))) for split in SPLITS}
-    coefficients = _draw_coefficients(c, solution, measured, rng)
+        return _energy(solution, 10 ** rng.uniform(-1, 1), interior(measured)), interior
+    coefficients = _draw_coefficients(c, solution, interior(measured), rng)
 
-    def everything(points: np.ndarray) -> dict[str, np.ndarray]:
+    def everything(points: np.ndarray) -> Rows:
         rows = interior(points)
-        rows["f"] = _right_hand_side(c, coefficients, waves_jet(solution, points), rows.get("a"))
+        rows["f"] = sum_of_terms(c.terms, coefficients, waves_jet(solution, points), rows.get("a"))
         return rows | _edges(c, solution, rng, len(points))
 
-    equation = _residual(c, solution, coefficients, everything(measured["interior"]))
-    return equation, {split: _float32(everything(_points(c, rng, split))) for split in SPLITS}
+    return _residual(c, solution, coefficients, everything(measured)), everything
 
 
 def waves_jet(waves: Waves, points: Float[np.ndarray, "n axes"]) -> Jet:
@@ -102,10 +117,10 @@ def _draw_waves(choices: Choices, rng: np.random.Generator) -> Waves:
     return waves._replace(amplitudes=amplitudes * choices.amplitude / np.sqrt(np.mean(values**2, axis=0)))
 
 
-def _draw_coefficients(choices: Choices, solution: Waves, measured: dict, rng: np.random.Generator) -> np.ndarray:
+def _draw_coefficients(choices: Choices, solution: Waves, measured: Rows, rng: np.random.Generator) -> np.ndarray:
     """Shares from 0.1 to 10 over the terms' sizes for the solution, such that they do not cancel."""
     jet, terms = waves_jet(solution, measured["interior"]), choices.terms
-    parts = np.stack([np.asarray(term_of(name, jet, measured.get("a"))) for name in terms])
+    parts = np.stack([term_of(name, jet, measured.get("a")) for name in terms])
     sizes = np.sqrt(np.mean(parts**2, axis=1))
     while True:
         shares = 10 ** rng.uniform(-1, 1, sizes.shape)
@@ -120,17 +135,7 @@ def _draw_coefficients(choices: Choices, solution: Waves, measured: dict, rng: n
             return coefficients
 
 
-def _right_hand_side(choices: Choices, coefficients: np.ndarray, jet: Jet, a: np.ndarray | None) -> np.ndarray:
-    jet = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), jet)
-    a = None if a is None else jnp.asarray(a, jnp.float32)
-    return np.asarray(sum_of_terms(choices.terms, coefficients, jet, a))
-
-
-def _points(choices: Choices, rng: np.random.Generator, split: str) -> np.ndarray:
-    return rng.uniform(size=(choices.num_rows if split == "train" else _EVALUATED_ROWS, choices.num_axes))
-
-
-def _edges(choices: Choices, solution: Waves, rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
+def _edges(choices: Choices, solution: Waves, rng: np.random.Generator, rows: int) -> Rows:
     """Points at the start or on the boundary, and the values or slopes that are asked for there."""
     c, points = choices, rng.uniform(size=(rows, choices.num_axes))
     axis, side = rng.integers(c.num_axes, size=rows), rng.integers(2, size=rows)
@@ -149,9 +154,9 @@ def _edges(choices: Choices, solution: Waves, rng: np.random.Generator, rows: in
     return leaves | ({"direction": direction, "on_value": 1.0 - is_slope} if c.slopes else {})
 
 
-def _residual(choices: Choices, solution: Waves, coefficients: np.ndarray, rows: dict[str, np.ndarray]) -> Equation:
+def _residual(choices: Choices, solution: Waves, coefficients: np.ndarray, rows: Rows) -> Equation:
     """The scales of a loss of residuals: each part in units of the zero function's, and then the whole."""
-    f, u, g = rows["f"].astype(np.float64), rows["u"], rows["g"]
+    f, u, g = rows["f"], rows["u"], rows["g"]
     interior, edge = 1 / np.mean(np.sum(f**2, axis=1)), choices.weight / np.mean(np.sum(u**2, axis=1))
     zero = 1 + edge * np.mean(np.sum(g**2, axis=1))
     # Constant functions, each output with a value of its own.
@@ -159,7 +164,7 @@ def _residual(choices: Choices, solution: Waves, coefficients: np.ndarray, rows:
     constants = np.stack(np.meshgrid(*[values] * choices.num_outputs), axis=-1).reshape(-1, choices.num_outputs)
     nothing = (np.zeros_like(constants),) * choices.num_axes
     jet = Jet(constants, nothing, nothing)
-    sides = _right_hand_side(choices, coefficients, jet, np.zeros(len(constants))).astype(np.float64)
+    sides = sum_of_terms(choices.terms, coefficients, jet, np.zeros(len(constants)))
     on_value = _column(rows.get("on_value", np.ones(len(u))))
     losses = interior * _mean_squares(sides, f, np.ones_like(on_value)) + edge * _mean_squares(constants, g, on_value)
     return Equation(solution, coefficients, interior / zero, edge / zero, float(losses.min() / zero))
@@ -171,7 +176,7 @@ def _mean_squares(constants: np.ndarray, targets: np.ndarray, factors: np.ndarra
     return np.sum(squares + np.mean(targets**2, axis=0), axis=1)
 
 
-def _energy(solution: Waves, share: float, rows: dict[str, np.ndarray]) -> Equation:
+def _energy(solution: Waves, share: float, rows: Rows) -> Equation:
     """An energy whose term q u^2 has that share of the other one's, for the solution."""
     u, slopes = rows["u"], np.mean(np.sum(rows["p"] * rows["u_slopes"] ** 2, axis=1))
     q = share * slopes / np.mean(u**2)
@@ -181,7 +186,3 @@ def _energy(solution: Waves, share: float, rows: dict[str, np.ndarray]) -> Equat
 
 def _column(x: np.ndarray) -> np.ndarray:
     return np.asarray(x)[:, None]
-
-
-def _float32(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: np.asarray(leaf, np.float32) for name, leaf in rows.items()}

@@ -64,22 +64,27 @@ def term_of(name: str, jet: Jet, a: Any = None) -> Any:
     if name == "u^3":
         return u * u * u
     if name == "sin u":
-        return jnp.sin(u)
+        return _sine(u)
     if name == "a u_s":
         return a[:, None] * slope
     if name == "u_s^2":
         return slope * slope
     other = u[:, ::-1]
-    return {"other": lambda: other, "product": lambda: u * other, "sin other": lambda: jnp.sin(other)}[name]()
+    return {"other": lambda: other, "product": lambda: u * other, "sin other": lambda: _sine(other)}[name]()
 
 
 def sum_of_terms(
-    terms: tuple[str, ...], coefficients: Float[np.ndarray, "terms outputs"], jet: Jet, a: Array | None = None
-) -> Float[Array, "n outputs"]:
-    """sum_i c_i T_i(u) at each point; the coefficients differ between outputs."""
+    terms: tuple[str, ...], coefficients: Float[np.ndarray, "terms outputs"], jet: Jet, a: Any = None
+) -> Any:
+    """sum_i c_i T_i(u) at each point, [n, outputs], in the dtype of the terms; c differs between outputs."""
     parts = [term_of(name, jet, a) for name in terms]
-    rows = jnp.asarray(coefficients, parts[0].dtype)
+    rows = coefficients.astype(parts[0].dtype)
     total = rows[0][None] * parts[0]
     for row, part in zip(rows[1:], parts[1:], strict=True):
         total = total + row[None] * part
     return total
+
+
+def _sine(u: Any) -> Any:
+    """Of NumPy arrays without a program to compile."""
+    return np.sin(u) if isinstance(u, np.ndarray) else jnp.sin(u)
