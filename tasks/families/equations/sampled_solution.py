@@ -1,9 +1,7 @@
-"""The solutions of drawn differential equations, and what follows from them: coefficients and right-hand sides.
+"""What follows from the chosen solution of a drawn equation: coefficients, right-hand sides, conditions and scales.
 
-    u*(p) = sum_k a_k cos(w_k . p + b_k)     or     sum_k a_k prod_axis cos(w_k,axis p_axis + b_k,axis)
-
-The n-th derivative of cos(w p + b) is w^n cos(w p + b + n pi / 2), so nothing is differentiated here. Right-hand sides
-made of a chosen solution: Roache 2002, "Code verification by the method of manufactured solutions", J. Fluids Eng. 124.
+Right-hand sides made of a chosen solution: Roache 2002, "Code verification by the method of manufactured solutions",
+J. Fluids Eng. 124. Nothing is differentiated numerically or automatically: derivatives of waves are waves.
 """
 
 import math
@@ -11,10 +9,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from tasks.base import SPLITS, Data
 from tasks.families.equations.sampled_terms import Jet, sum_of_terms, term_of
+from tasks.families.equations.sampled_waves import Waves, draw_waves, waves_jet
 from tasks.networks.sampled_equation_choices import Choices
 
 _EVALUATED_ROWS = 512
@@ -25,15 +23,6 @@ _LEAST_UNINFORMED = 0.3
 
 Rows = dict[str, np.ndarray]
 """Leaves [n, ...] of so many points."""
-
-
-class Waves(NamedTuple):
-    """Frequencies and phases [K, axes] and amplitudes [K, outputs] of a sum of waves, or of products of them."""
-
-    products: bool
-    frequencies: np.ndarray
-    phases: np.ndarray
-    amplitudes: np.ndarray
 
 
 class Equation(NamedTuple):
@@ -68,7 +57,7 @@ def draw_equation(choices: Choices, seed: int) -> tuple[Equation, Data]:
 
 def _draw_equation(choices: Choices, rng: np.random.Generator) -> tuple[Equation, Callable[[np.ndarray], Rows]]:
     """An equation, and the function of its points [n, axes] to rows of data."""
-    c, solution = choices, _draw_waves(choices, rng)
+    c, solution = choices, draw_waves(choices, rng)
     # Varying coefficients are 1 + 0.8 wave in an energy, and the wave about 0 or 1 in a term.
     wave, phase, offset = rng.uniform(0, 2 * math.pi, c.num_axes), rng.uniform(0, 2 * math.pi), rng.integers(2)
     stretch = 10 ** rng.uniform(-1, 1, c.num_axes)
@@ -91,30 +80,6 @@ def _draw_equation(choices: Choices, rng: np.random.Generator) -> tuple[Equation
         return rows | _edges(c, solution, rng, len(points))
 
     return _residual(c, solution, coefficients, everything(measured)), everything
-
-
-def waves_jet(waves: Waves, points: Float[np.ndarray, "n axes"]) -> Jet:
-    """The solution and all of its derivatives, in float64."""
-    axes = range(points.shape[1])
-
-    def derivative(order: int, axis: int) -> np.ndarray:
-        quarters = order * np.array([axis == other for other in axes]) * (math.pi / 2)
-        angles = points[:, None] * waves.frequencies + waves.phases + quarters
-        parts = np.prod(np.cos(angles), axis=2) if waves.products else np.cos(np.sum(angles, axis=2))
-        return (parts * waves.frequencies[:, axis] ** order) @ waves.amplitudes
-
-    return Jet(derivative(0, 0), *(tuple(derivative(order, axis) for axis in axes) for order in (1, 2)))
-
-
-def _draw_waves(choices: Choices, rng: np.random.Generator) -> Waves:
-    """Waves of the drawn number, frequency and root mean square."""
-    shape = (choices.num_waves, choices.num_axes)
-    cycles = choices.frequency * rng.uniform(0.5, 1.5, shape) * rng.choice([-1, 1], shape)
-    amplitudes = rng.uniform(0.3, 1, (choices.num_waves, choices.num_outputs))
-    amplitudes *= rng.choice([-1, 1], amplitudes.shape)
-    waves = Waves(choices.products, 2 * math.pi * cycles, rng.uniform(0, 2 * math.pi, shape), amplitudes)
-    values = waves_jet(waves, rng.uniform(size=(_MEASURED_ROWS, choices.num_axes))).value
-    return waves._replace(amplitudes=amplitudes * choices.amplitude / np.sqrt(np.mean(values**2, axis=0)))
 
 
 def _draw_coefficients(choices: Choices, solution: Waves, measured: Rows, rng: np.random.Generator) -> np.ndarray:

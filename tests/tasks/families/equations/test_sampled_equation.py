@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tasks.families.equations.sampled_equation import sampled_equation
-from tasks.families.equations.sampled_solution import draw_equation, waves_jet
+from tasks.families.equations.sampled_solution import draw_equation
+from tasks.families.equations.sampled_waves import waves_jet
 from tasks.networks.sampled_equation_choices import BASES, EQUATIONS, LINEAR, TRIALS, choices_of, is_held_out
 from tasks.networks.sampled_trials import initial, shapes_of, trial_of
 
