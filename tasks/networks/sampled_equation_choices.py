@@ -6,7 +6,7 @@ import numpy as np
 
 EQUATIONS = ("ordinary", "evolution", "variational", "plane", "system")
 TRIALS = ("tanh", "matrix", "sin", "residual", "product", "gelu", "fourier")
-BASES = ("cosines", "legendre", "bumps")
+BASES = ("cosines", "bumps", "legendre")
 SMOOTH = ("tanh", "sin", "gelu")
 
 ALGEBRAIC = ("u", "u^2", "u^3", "sin u")
@@ -80,7 +80,9 @@ def choices_of(seed: int) -> Choices:
         depth = 1 + depth % 2
     if trial == "residual":
         depth = max(depth, 2)
-    columns = 4 if num_axes == 1 else int(rng.choice([6, 8, 12]))
+    # In one variable, the columns are polynomials already.
+    rows, columns = (16, 4) if num_axes == 1 else (int(rng.choice([8, 12])), int(rng.choice([6, 8, 12])))
+    basis = str(rng.choice(BASES[: num_axes + 1]))
     return Choices(
         equation=equation,
         trial=trial,
@@ -97,8 +99,8 @@ def choices_of(seed: int) -> Choices:
         width=int(rng.choice([16, 24, 32, 48] if depth < 3 else [16, 24, 32])),
         depth=depth,
         num_terms=int(rng.choice([2, 4, 8])),
-        basis=BASES[rng.integers(len(BASES))],
-        basis_sizes=(int(rng.choice([8, 12])), columns),
+        basis=basis,
+        basis_sizes=(rows, columns),
         decay=float(rng.uniform(0.5, 2)),
         input_scale=_log_uniform(rng, 0.7, 3),
         init_scale=_log_uniform(rng, 0.7, 1.6),

@@ -213,7 +213,7 @@ META_TRAIN: dict[str, SuiteEntry] = {
         description="A differential equation with a known solution, drawn as a whole: 'sampled_equation,seed=3'",
         dataset="sampled",
         architecture="sampled",
-        num_params=2_209,
+        num_params=593,
         paper="Raissi et al. 2019, JCP 378",
     ),
 }
