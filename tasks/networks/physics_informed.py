@@ -74,16 +74,14 @@ def network_solution(model: nn.Module, reads: tuple[str, ...] = ()) -> Callable[
     return solution
 
 
-def first_derivative(
-    u: Solution, points: Float[Array, "batch points dim"], axis: AxisIndex
-) -> Float[Array, "batch points"]:
+def first_derivative(u: Solution, points: Float[Array, "*batch dim"], axis: AxisIndex) -> Float[Array, "..."]:
     """du/dp_axis at each point, by one forward-mode product: a point's u depends on that point alone."""
     return jax.jvp(u, (points,), (unit_vectors(points, axis),))[1]
 
 
 def second_derivative(
-    u: Solution, points: Float[Array, "batch points dim"], axis: AxisIndex
-) -> tuple[Float[Array, "batch points"], Float[Array, "batch points"], Float[Array, "batch points"]]:
+    u: Solution, points: Float[Array, "*batch dim"], axis: AxisIndex
+) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
     """u, du/dp_axis and d2u/dp_axis^2 at each point, by two nested forward-mode products."""
     direction = unit_vectors(points, axis)
 
@@ -94,7 +92,7 @@ def second_derivative(
     return value, slope, curvature
 
 
-def unit_vectors(points: Float[Array, "batch points dim"], axis: AxisIndex) -> Float[Array, "batch points dim"]:
+def unit_vectors(points: Float[Array, "*batch dim"], axis: AxisIndex) -> Float[Array, "*batch dim"]:
     """The unit vector along `axis`, for each point."""
     unit = (jnp.arange(points.shape[-1]) == axis).astype(points.dtype)
     return jnp.broadcast_to(unit, points.shape)

@@ -5,6 +5,7 @@ from tasks.base import TaskFamily
 from tasks.datasets.fewer_examples import fewer_examples
 from tasks.datasets.image_size import enlarged
 from tasks.datasets.markov_text import markov_chain, markov_text
+from tasks.families.equations.sampled_equation import sampled_equation
 from tasks.families.images.contrastive import contrastive
 from tasks.families.images.image_cnn import image_cnn
 from tasks.families.images.image_mlp import image_mlp
@@ -206,5 +207,13 @@ META_TRAIN: dict[str, SuiteEntry] = {
         dataset="sampled_objectives",
         architecture="sampled",
         num_params=6_304,
+    ),
+    "sampled_equation": SuiteEntry(
+        make=sampled_equation,
+        description="A differential equation with a known solution, drawn as a whole: 'sampled_equation,seed=3'",
+        dataset="sampled",
+        architecture="sampled",
+        num_params=593,
+        paper="Raissi et al. 2019, JCP 378",
     ),
 }

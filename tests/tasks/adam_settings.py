@@ -39,6 +39,7 @@ ADAM = {
     "sampled_network": AdamSetting(0.01, 0.58),
     "sampled_sequence": AdamSetting(0.003, 0.58),
     "sampled_objective": AdamSetting(0.01, 0.57),
+    "sampled_equation": AdamSetting(0.03, 0.66),
     "fmnist8_mlp64x64_few": AdamSetting(0.01, 0.5),
     "fmnist8_contrastive_wide": AdamSetting(0.03, 0.46),
     "tensor_factors_wide": AdamSetting(0.03, 0.48),
