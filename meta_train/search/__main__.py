@@ -3,8 +3,8 @@
 `--from-anchor --problems TASK,num_workers=4,...` searches them for problems of your own, from the hand-made rule.
 
 Writes `generations.jsonl` (scores and the mean of the search), `lagg_any.safetensors` (that mean, averaged over the
-last third of the generations) and `validation.json` (its scores on META_VALID). A score is the mean difference of log
-losses from the anchor's, same initial parameters and batches; every generation has new ones.
+last third of the generations) and `validation.json` (its scores on META_VALID). A score is the mean logarithm of
+the rounds taken over those of the anchor, same initial parameters and batches; every generation has new ones.
 """
 
 import dataclasses

@@ -73,6 +73,18 @@ def sampled_problem(seed: int) -> Problem:
     return Problem(f"sampled_network,seed={seed}", *SAMPLED_SIZES[(3 * seed + 5 * (seed // 8)) % len(SAMPLED_SIZES)])
 
 
+DRAWN = ("sampled_equation", "sampled_sequence", "sampled_objective", "sampled_interpolation")
+"""Families of problems of which everything is drawn, beside `sampled_network`."""
+
+
+def drawn_problems(seeds: range) -> list[Problem]:
+    """Problems of `DRAWN`, every second one of the size that comparisons have most often."""
+    sizes = [(8, 4, 16, 100) if seed % 2 == 0 else SAMPLED_SIZES[3 * seed % len(SAMPLED_SIZES)] for seed in seeds]
+    return [
+        Problem(f"{family},seed={seed}", *size) for seed, size in zip(seeds, sizes, strict=True) for family in DRAWN
+    ]
+
+
 META_TRAIN_PROBLEMS = (
     Problem("fmnist8_mlp32", 8, 4, 16, 400),
     Problem("fmnist8_mlp32", 1, 1, 32, 400),
@@ -111,7 +123,11 @@ META_TRAIN_PROBLEMS = (
     Problem("fmnist8_mlp32", 4, 2, 16, 1000),
     Problem("fmnist8_mlp32_few", 4, 2, 8, 600),
     Problem("teacher_student", 2, 2, 8, 800),
+    Problem("fmnist8_mlp32", 2, 64, 8, 40),
+    Problem("fmnist8_mlp32_few", 4, 32, 8, 48),
+    Problem("teacher_student", 8, 32, 8, 48),
     *map(sampled_problem, range(32)),
+    *drawn_problems(range(10)),
 )
 """Of META_TRAIN, with few and many workers, local steps and rounds."""
 
@@ -130,5 +146,6 @@ META_VALID_PROBLEMS = (
     Problem("tensor_factors_wide", 8, 4, 16, 120),
     Problem("waves_rnn_wide", 8, 4, 16, 100),
     *map(sampled_problem, range(100, 116)),
+    *drawn_problems(range(100, 105)),
 )
 """Of META_VALID: what a finished search is chosen by."""

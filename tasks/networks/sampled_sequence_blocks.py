@@ -28,13 +28,8 @@ def attention(c: Choices, p: Params, h: Array) -> Float[Array, "batch length wid
     query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
     seen = jnp.tril(jnp.ones((c.length, c.length), bool)) if c.causal else jnp.ones((c.length, c.length), bool)
     seen = seen[None, None]
-    if c.network == "linear_attention":
-        query, key = jax.nn.elu(query) + 1, jax.nn.elu(key) + 1
-        weights = jnp.where(seen, jnp.einsum("bihd,bjhd->bhij", query, key), 0)
-        weights = weights / (jnp.sum(weights, axis=-1, keepdims=True) + 1e-3)
-    else:
-        scores = jnp.einsum("bihd,bjhd->bhij", query, key) * (c.width // c.heads) ** -0.5
-        weights = jax.nn.softmax(jnp.where(seen, scores, -1e9), axis=-1)
+    scores = jnp.einsum("bihd,bjhd->bhij", query, key) * (c.width // c.heads) ** -0.5
+    weights = jax.nn.softmax(jnp.where(seen, scores, -1e9), axis=-1)
     return jnp.einsum("bhij,bjhd->bihd", weights, value).reshape(h.shape) @ p["out"]
 
 
@@ -61,22 +56,14 @@ def gated(c: Choices, p: Params, h: Array) -> Float[Array, "batch length width"]
     return (jnp.swapaxes(states, 0, 1) * jax.nn.silu(gate)) @ p["out"]
 
 
-def recurrence(c: Choices, params: Params, x: Array) -> Float[Array, "batch length width"]:
-    """States of a GRU or an Elman network, whose inputs x are [B, length, num_inputs]."""
-    width = c.width
+def recurrence(params: Params, x: Array) -> Float[Array, "batch length width"]:
+    """States of an Elman network, whose inputs x are [B, length, num_inputs]."""
     inputs = jnp.swapaxes(x @ params["input"] + params["bias"][None, None], 0, 1)
 
     def elman(h, given):
         h = jnp.tanh(given + h @ params["recurrent"])
         return h, h
 
-    def gru(h, given):
-        gates = jax.nn.sigmoid(given[:, : 2 * width] + h @ params["gates"])
-        reset, update = gates[:, :width], gates[:, width:]
-        candidate = jnp.tanh(given[:, 2 * width :] + (reset * h) @ params["recurrent"])
-        h = (1 - update) * h + update * candidate
-        return h, h
-
-    start = jnp.zeros((len(x), width), inputs.dtype)
-    states = jax.lax.scan(gru if c.network == "gru" else elman, start, inputs)[1]
+    start = jnp.zeros((len(x), inputs.shape[-1]), inputs.dtype)
+    states = jax.lax.scan(elman, start, inputs)[1]
     return jnp.swapaxes(states, 0, 1)

@@ -2,19 +2,17 @@
 
 With x_t [num_inputs] the input of a position, tokens as unit vectors:
 
-    transformer       h <- h + softmax attention(norm(h)),   h <- h + W_2 act(W_1 norm(h) + b);   h_0 = x E + positions
-    attention         the first of the two alone
-    linear_attention  like transformer, with weights f(q) . f(k), f = elu + 1, over their sum in place of the softmax
-    gru               r, z = sigmoid(x U + h W + b),   h <- (1 - z) h + z tanh(x U' + b' + (r h) W')
-    elman             h <- tanh(x U + h W + b)
-    gated             s_t = a_t s_{t-1} + (1 - a_t) h_t U,   a = sigmoid(h A + b),   h <- h + (s silu(h G)) O
-    convolution       h_t <- h_t + act(h_{t-2d} W_1 + h_{t-d} W_2 + h_t W_3 + b),   d = 1, 3
-    concatenated      act-layers on the x_t E side by side
-    mean              act-layers on the mean over t of act(x_t E + positions)
+    transformer   h <- h + softmax attention(norm(h)),   h <- h + W_2 act(W_1 norm(h) + b);   h_0 = x E + positions
+    attention     the first of the two alone
+    elman         h <- tanh(x U + h W + b)
+    gated         s_t = a_t s_{t-1} + (1 - a_t) h_t U,   a = sigmoid(h A + b),   h <- h + (s silu(h G)) O
+    convolution   h_t <- h_t + act(h_{t-2d} W_1 + h_{t-d} W_2 + h_t W_3 + b),   d = 1, 3
+    concatenated  act-layers on the x_t E side by side
+    mean          act-layers on the mean over t of act(x_t E + positions)
 
 and a linear map of the last position, the mean of positions, or the last `num_answers` ones; the last two networks have
-one vector for all answers. Attention: Vaswani et al. 2017, arXiv 1706.03762; linear: Katharopoulos et al. 2020, arXiv
-2006.16236; GRU: Cho et al. 2014, arXiv 1406.1078; gated recurrences: Martin & Cundy 2018, arXiv 1709.04057.
+one vector for all answers. Attention: Vaswani et al. 2017, arXiv 1706.03762; gated recurrences: Martin & Cundy 2018,
+arXiv 1709.04057.
 """
 
 import jax
@@ -36,10 +34,7 @@ def shapes_of(choices: Choices) -> dict[str, tuple[int, ...]]:
     c, width = choices, choices.width
     inputs, outputs = c.num_inputs, c.num_outputs
     shapes: dict[str, tuple[int, ...]] = {}
-    if c.network == "gru":
-        shapes = {"input": (inputs, 3 * width), "bias": (3 * width,), "gates": (width, 2 * width)}
-        shapes |= {"recurrent": (width, width)}
-    elif c.network == "elman":
+    if c.network == "elman":
         shapes = {"input": (inputs, width), "recurrent": (width, width), "bias": (width,)}
     elif c.network in ("concatenated", "mean"):
         size = _EMBEDDING if c.network == "concatenated" else width
@@ -105,8 +100,8 @@ def answers_of(choices: Choices, params: Params, x: Array) -> Float[Array, "batc
             h = act(h @ params[f"w{i}"] + params[f"b{i}"][None])
         h = h @ params["last_w"] + params["last_b"][None]
         return h.reshape(len(h), c.num_answers, c.num_outputs)
-    if c.network in ("gru", "elman"):
-        h = recurrence(c, params, x)
+    if c.network == "elman":
+        h = recurrence(params, x)
     else:
         h = x @ params["embedding"]
         if c.network in ATTENTION:

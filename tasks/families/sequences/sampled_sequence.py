@@ -20,9 +20,8 @@ the key in some problems, from a fixed set in others. That everything is drawn f
 2211.09760; the choices are our own.
 
 Held out, because optimizers are judged on it: modular arithmetic (no group here is cyclic, and the letters of no
-automaton all commute), parities, in-context linear regression, selecting a planted token, and text. Networks with the
-cell or the weights of two that are judged on occur, on these data: a GRU, and linear attention, here normalised, with
-positions and hidden units.
+automaton all commute), parities, in-context linear regression, selecting a planted token, and text; of networks GRUs,
+LSTMs and linear attention.
 
 A seed stands for one problem: its data are fixed, its initial parameters and batches are not.
 """

@@ -13,7 +13,7 @@ from tasks.families.sequences.sampled_sequence import _losses, _uninformed, samp
 from tasks.networks.sampled_sequence_choices import KINDS, LOSSES, NETWORKS, Choices, choices_of
 from tasks.networks.sampled_sequence_layers import answers_of, shapes_of
 
-SEEDS = range(72)
+SEEDS = range(56)
 
 
 def choices_with(**wanted) -> Choices:
@@ -118,7 +118,7 @@ def slow_losses(loss, z, y):
     return found
 
 
-@pytest.mark.parametrize("network", ["transformer", "attention", "linear_attention", "gru", "elman", "gated"])
+@pytest.mark.parametrize("network", ["transformer", "attention", "elman", "gated"])
 def test_what_looks_back_does_not_look_ahead(network):
     """Answers at all positions do not change with a later token; the last one does with the first token."""
     c = choices_with(kind="chain", network=network)
