@@ -4,7 +4,8 @@
 
 Writes `generations.jsonl` (scores and the mean of the search), `lagg_any.safetensors` (that mean, averaged over the
 last third of the generations) and `validation.json` (its scores on META_VALID). A score is the mean logarithm of
-the rounds taken over those of the anchor, same initial parameters and batches; every generation has new ones.
+the rounds taken over those of the anchor, or, with one problem, the mean difference of log losses from the anchor's;
+initial parameters and batches are the same, and every generation has new ones.
 """
 
 import dataclasses

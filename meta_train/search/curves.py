@@ -22,7 +22,9 @@ LARGEST_RATIO, SMALLEST_RATIO = 1.5, 1e-9
 LARGEST_GAIN, LARGEST_LOSS = 0.5, 0.8
 """Of logarithms of speed-ups, so that one problem decides no generation; what is lost counts more than what is won."""
 ENDS = (0.5, 0.75, 1.0)
-"""Shares of a training after which it is judged."""
+"""Shares of a training after which it is judged by rounds."""
+EARLY_SHARE = 1 / 3
+"""Of a training, which is not judged by its losses: where it ends is what counts."""
 
 Curves = Callable[[np.ndarray, list[int]], np.ndarray]
 """(candidates [P, D], seeds [S]) -> log normalised losses [P, S, points] of the parameters that are evaluated."""
@@ -86,7 +88,18 @@ def _curves_of(
     return curves
 
 
-def score(logs: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def score_by_loss(logs: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Mean difference of log losses from those of a reference after `EARLY_SHARE` of a training; below 0 is lower.
+
+    Args:
+      logs: [..., points].
+      reference: [..., points], same seeds.
+    """
+    difference = np.float64(logs) - reference
+    return np.asarray(np.mean(difference[..., int(EARLY_SHARE * difference.shape[-1]) :], axis=-1))
+
+
+def score_by_rounds(logs: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Mean logarithm of the rounds that a curve takes over those that its reference takes; below 0 is faster.
 
     At each of `ENDS` both are followed to the loss of the one that stands worse, after which they stay at or below it.

@@ -83,8 +83,8 @@ successive orthogonal steps do not agree, that less of the last one should have 
 next loss with respect to the share, to first order), what the workers say, and a loss that falls steadily; offsets of
 the rates; how fast the rate follows the rounds and the cosine at which it rests, where steps are orthogonal and
 elsewhere; the momentum for K workers, the server's rate, the average, and the rates of vectors. The trend of the loss
-over 7 to 25 rounds is in most of them: it is far below 0 for long only where there is no noise, where the workers agree,
-too. The starts are where the searches before had ended."""
+over 7 to 25 rounds is in most of them: it is far below 0 for long only where there is no noise, where the workers
+agree, too. The starts are where the searches before had ended."""
 
 LOPT = lagg_set(controller_size=0, hidden_size=0)
 RECIPE = {"name": "relative_rmsprop", "learning_rate": WORKER_LEARNING_RATE, "floor": WORKER_FLOOR}

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import numpy as np
 
 from meta_train.search import lagg_any
-from meta_train.search.curves import Curves, build_curves, score
+from meta_train.search.curves import Curves, build_curves, score_by_loss, score_by_rounds
 from meta_train.search.problems import Problem
 
 PROBLEMS_PER_PROCESS = 40
@@ -65,7 +65,11 @@ def programs_of(problems: tuple[Problem, ...]) -> Programs:
 def scores_of(
     programs: Programs, problems: tuple[Problem, ...], candidates: np.ndarray, seeds: list[int], threads: int
 ) -> dict[Problem, np.ndarray]:
-    """Scores [P] of every problem; several problems at a time, as a small training fills one core."""
+    """Scores [P] of every problem; several problems at a time, as a small training fills one core.
+
+    They are of rounds, which weigh problems alike; of losses where there is one problem only.
+    """
+    score = score_by_rounds if len(programs) > 1 else score_by_loss
 
     def scored(problem: Problem) -> np.ndarray:
         curves, reference = programs[problem]

@@ -12,7 +12,7 @@ import meta_train.search.scores
 from learned_opt.checkpoint import load_checkpoint
 from meta_train.search import __main__ as command
 from meta_train.search import lagg_any
-from meta_train.search.curves import LARGEST_GAIN, LARGEST_LOSS, build_curves, score
+from meta_train.search.curves import LARGEST_GAIN, LARGEST_LOSS, build_curves, score_by_loss, score_by_rounds
 from meta_train.search.problems import META_TRAIN_PROBLEMS, META_VALID_PROBLEMS, Problem, problem_of
 from meta_train.search.scores import Scores
 from tasks.suites import META_TRAIN, META_VALID
@@ -77,23 +77,39 @@ def test_zeros_are_the_anchor():
     np.testing.assert_allclose(found, reference, atol=1e-5)
 
 
-def test_score_is_the_logarithm_of_a_speed_up():
+def test_rounds_score_the_logarithm_of_a_speed_up():
     points = np.arange(1.0, 49)
     reference, faster = -np.log(points), -np.log(1.4 * points)
-    assert score(faster, reference) == pytest.approx(-np.log(1.4), abs=0.01)
-    assert score(reference, faster) == pytest.approx(np.log(1.4), abs=0.01)
+    assert score_by_rounds(faster, reference) == pytest.approx(-np.log(1.4), abs=0.01)
+    assert score_by_rounds(reference, faster) == pytest.approx(np.log(1.4), abs=0.01)
     # It is of rounds, whatever a problem's losses do in one.
-    assert score(0.01 * faster, 0.01 * reference) == pytest.approx(score(faster, reference))
-    assert score(reference, reference) == 0
-    np.testing.assert_array_equal(score(np.stack([reference, faster]), reference)[0], 0)
+    assert score_by_rounds(0.01 * faster, 0.01 * reference) == pytest.approx(score_by_rounds(faster, reference))
+    assert score_by_rounds(reference, reference) == 0
+    np.testing.assert_array_equal(score_by_rounds(np.stack([reference, faster]), reference)[0], 0)
 
 
-def test_score_counts_where_a_training_ends():
+def test_rounds_score_where_a_training_ends():
     reference = -np.log1p(np.arange(48.0))
     rising = np.where(np.arange(48) < 40, 2 * reference, 0)
-    assert score(rising, reference) == pytest.approx((LARGEST_LOSS - 2 * LARGEST_GAIN) / 3)
-    assert score(np.full(48, 1.0), reference) == pytest.approx(LARGEST_LOSS)
-    assert score(np.full(48, -100.0), reference) == pytest.approx(-LARGEST_GAIN)
+    assert score_by_rounds(rising, reference) == pytest.approx((LARGEST_LOSS - 2 * LARGEST_GAIN) / 3)
+    assert score_by_rounds(np.full(48, 1.0), reference) == pytest.approx(LARGEST_LOSS)
+    assert score_by_rounds(np.full(48, -100.0), reference) == pytest.approx(-LARGEST_GAIN)
+
+
+def test_losses_score_after_a_third():
+    reference = np.zeros(6)
+    assert score_by_loss(np.asarray([-9.0, 9.0, 0.1, 0.1, 0.1, 0.3]), reference) == pytest.approx(0.15)
+
+
+def test_one_problem_is_scored_by_loss_and_several_by_rounds():
+    problems = (TINY, TINY._replace(num_workers=1))
+    candidate, seeds = np.full((1, len(lagg_any.ENTRIES)), 0.5), [7]
+    curves, anchor = build_curves(TINY, lagg_any.algorithm, lagg_any.anchor)
+    found, reference = curves(candidate, seeds), anchor(candidate, seeds)
+    (alone,) = Scores((TINY,))((TINY,), candidate, seeds).values()
+    beside, _ = Scores(problems)(problems, candidate, seeds).values()
+    np.testing.assert_allclose(alone, score_by_loss(found, reference).mean(-1), atol=1e-5)
+    np.testing.assert_allclose(beside, score_by_rounds(found, reference).mean(-1), atol=1e-5)
 
 
 def test_interrupted_and_continued_it_is_the_same_search(tmp_path, capsys, monkeypatch):
