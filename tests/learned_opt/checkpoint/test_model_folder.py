@@ -134,7 +134,7 @@ def test_list_says_what_each_reads_and_its_local_steps(capsys):
         at,
         "fmnist8_mlp32",
     ]
-    assert found["lagg_any"][3] == "K = 1 to 32; H = 1 to 16; batch 4 to 32"
+    assert found["lagg_any"][3] == "K = 1 to 32; H = 1 to 64; batch 4 to 32"
     assert found["adafac_generalist"][:3] == ["gradients", "none", "one machine"]
 
 
