@@ -21,12 +21,14 @@ Held out, because other suites judge on them: the heat equation, Poisson's equat
 (Burgers), weights or points that follow the residual, transformers of points, and networks inside a solver.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
-from tasks.batches import sample_rows, split_of, whole_rows
+from tasks.base import Batch, Params, TaskFamily
+from tasks.families.drawn_family import check_seed, drawn_family
 from tasks.families.equations.sampled_solution import Equation, draw_equation
 from tasks.families.equations.sampled_terms import jet_of, orders_of, sum_of_terms
 from tasks.networks.physics_informed import relative_l2
@@ -44,34 +46,22 @@ def sampled_equation(seed: int = 0, name: str = "") -> TaskFamily:
     Raises:
       ValueError: a negative seed.
     """
-    if seed < 0:
-        raise ValueError(f"seed={seed}: use 0 or more")
+    check_seed(seed)
     choices = choices_of(seed)
     equation, data = draw_equation(choices, seed)
-    shapes = shapes_of(choices)
-
-    def init(key: Key[Array, ""]) -> Params:
-        keys = jax.random.split(key, len(shapes))
-        return {n: initial(choices, n, shape, k) for k, (n, shape) in zip(keys, shapes.items(), strict=True)}
-
-    def loss(params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, ""]:
-        del key
-        return _loss(choices, equation, params, batch)[0]
 
     def metrics(params: Params, batch: Batch) -> dict[str, Float[Array, ""]]:
         value, estimate = _loss(choices, equation, params, batch)
         return {"loss": value, "relative_l2": relative_l2(estimate.ravel(), batch["u"].ravel())}
 
-    def task(task_config: TaskConfig, data: Data) -> Task:
-        del task_config  # empty
-
-        def sample_batch(key: Key[Array, ""], split: str, batch_shape: tuple[int, ...]) -> Batch:
-            return sample_rows(key, split_of(data, split), batch_shape)
-
-        return Task(init, loss, sample_batch, metrics)
-
-    return TaskFamily(
-        name or f"sampled_equation_{seed}", data, samples_nothing, task, equation.uninformed_loss, whole_rows
+    return drawn_family(
+        name or f"sampled_equation_{seed}",
+        data,
+        shapes_of(choices),
+        functools.partial(initial, choices),
+        lambda params, batch: _loss(choices, equation, params, batch)[0],
+        equation.uninformed_loss,
+        metrics,
     )
 
 

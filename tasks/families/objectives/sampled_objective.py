@@ -16,15 +16,16 @@ from a hypernetwork, classification by attention, mixing or residual convolution
 inputs at one noise level and reports no score.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
-from tasks.base import SPLITS, Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
-from tasks.batches import sample_rows, split_of, whole_rows
+from tasks.base import SPLITS, Batch, Data, Params, TaskFamily
+from tasks.families.drawn_family import check_seed, drawn_family, sample_split
 from tasks.families.objectives import answers, decisions, densities, views
 from tasks.families.objectives.choices import Choices, choices_of
 from tasks.families.objectives.networks import apply, initial, masked_apply, shapes_of
@@ -69,36 +70,29 @@ def sampled_objective(seed: int = 0, name: str = "") -> TaskFamily:
     Raises:
       ValueError: a negative seed.
     """
-    if seed < 0:
-        raise ValueError(f"seed={seed}: use 0 or more")
+    check_seed(seed)
     choices, rng = choices_of(seed), np.random.default_rng([24, seed])
     objective = OBJECTIVES[choices.kind](choices, draw_rows(choices, rng), rng)
-    data = _splits(choices, objective, rng)
     shapes = {}
     for network, (inputs, outputs) in objective.networks.items():
         shapes |= shapes_of(choices, network, inputs, outputs)
 
-    def init(key: Key[Array, ""]) -> Params:
-        keys = jax.random.split(key, len(shapes))
-        return {n: initial(choices, n, shape, k) for k, (n, shape) in zip(keys, shapes.items(), strict=True)}
+    def sample_batch(key: Key[Array, ""], data: Data, split: str, batch_shape: tuple[int, ...]) -> Batch:
+        row_key, seed_key = jax.random.split(key)
+        rows = sample_split(row_key, data, split, batch_shape)
+        if objective.noisy and choices.fresh:
+            rows["seed"] = jax.random.bits(seed_key, batch_shape, jnp.uint32)
+        return rows
 
-    def loss(params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, ""]:
-        del key
-        return FLOOR + objective.loss(_networks(choices, params), batch)
-
-    def task(task_config: TaskConfig, data: Data) -> Task:
-        del task_config  # empty
-
-        def sample_batch(key: Key[Array, ""], split: str, batch_shape: tuple[int, ...]) -> Batch:
-            row_key, seed_key = jax.random.split(key)
-            rows = sample_rows(row_key, split_of(data, split), batch_shape)
-            if objective.noisy and choices.fresh:
-                rows["seed"] = jax.random.bits(seed_key, batch_shape, jnp.uint32)
-            return rows
-
-        return Task(init, loss, sample_batch, lambda params, batch: {"loss": loss(params, jax.random.key(0), batch)})
-
-    return TaskFamily(name or f"sampled_objective_{seed}", data, samples_nothing, task, 1 + FLOOR, whole_rows)
+    return drawn_family(
+        name or f"sampled_objective_{seed}",
+        _splits(choices, objective, rng),
+        shapes,
+        functools.partial(initial, choices),
+        lambda params, batch: FLOOR + objective.loss(_networks(choices, params), batch),
+        1 + FLOOR,
+        sample_batch=sample_batch,
+    )
 
 
 def _networks(choices: Choices, params: Params) -> Net:

@@ -26,13 +26,15 @@ LSTMs and linear attention.
 A seed stands for one problem: its data are fixed, its initial parameters and batches are not.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from tasks.base import SPLITS, Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
-from tasks.batches import sample_rows, split_of, whole_rows
+from tasks.base import SPLITS, Batch, Data, Params, TaskFamily
+from tasks.families.drawn_family import check_seed, drawn_family, sample_split
 from tasks.families.sequences.sampled_sequence_rows import num_uniforms, sequences_of
 from tasks.families.sequences.sampled_sequence_tables import automaton, chain, operation
 from tasks.networks.classification import cross_entropy
@@ -53,41 +55,37 @@ def sampled_sequence(seed: int = 0, name: str = "") -> TaskFamily:
     Raises:
       ValueError: a negative seed.
     """
-    if seed < 0:
-        raise ValueError(f"seed={seed}: use 0 or more")
+    check_seed(seed)
     choices = choices_of(seed)
     table, data = _table_and_data(choices, seed)
-    shapes = shapes_of(choices)
 
-    def init(key: Key[Array, ""]) -> Params:
-        keys = jax.random.split(key, len(shapes))
-        return {n: initial(choices, n, shape, k) for k, (n, shape) in zip(keys, shapes.items(), strict=True)}
-
-    def loss(params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, ""]:
-        del key
-        return jnp.mean(_losses(choices.loss, answers_of(choices, params, batch["x"]), batch["y"]))
+    def losses(params: Params, batch: Batch) -> tuple[Float[Array, ""], Array]:
+        answers = answers_of(choices, params, batch["x"])
+        return jnp.mean(_losses(choices.loss, answers, batch["y"])), answers
 
     def metrics(params: Params, batch: Batch) -> dict[str, Float[Array, ""]]:
-        answers = answers_of(choices, params, batch["x"])
-        found = {"loss": jnp.mean(_losses(choices.loss, answers, batch["y"]))}
-        if choices.kind != "curve":
-            found["accuracy"] = jnp.mean((jnp.argmax(answers, axis=-1) == batch["y"]).astype(jnp.float32))
-        return found
+        loss, answers = losses(params, batch)
+        if choices.kind == "curve":
+            return {"loss": loss}
+        right = jnp.argmax(answers, axis=-1) == batch["y"]
+        return {"loss": loss, "accuracy": jnp.mean(right.astype(jnp.float32))}
 
-    def task(task_config: TaskConfig, data: Data) -> Task:
-        del task_config  # empty
+    def sample_batch(key: Key[Array, ""], data: Data, split: str, batch_shape: tuple[int, ...]) -> Batch:
+        if split == "train" and choices.fresh:
+            uniforms = jax.random.uniform(key, (*batch_shape, num_uniforms(choices)), jnp.float32)
+            return sequences_of(choices, table, uniforms, jnp)
+        return sample_split(key, data, split, batch_shape)
 
-        def sample_batch(key: Key[Array, ""], split: str, batch_shape: tuple[int, ...]) -> Batch:
-            rows = split_of(data, split)
-            if split == "train" and choices.fresh:
-                uniforms = jax.random.uniform(key, (*batch_shape, num_uniforms(choices)), jnp.float32)
-                return sequences_of(choices, table, uniforms, jnp)
-            return sample_rows(key, rows, batch_shape)
-
-        return Task(init, loss, sample_batch, metrics)
-
-    uninformed = _uninformed(choices, data["train"]["y"])
-    return TaskFamily(name or f"sampled_sequence_{seed}", data, samples_nothing, task, uninformed, whole_rows)
+    return drawn_family(
+        name or f"sampled_sequence_{seed}",
+        data,
+        shapes_of(choices),
+        functools.partial(initial, choices),
+        lambda params, batch: losses(params, batch)[0],
+        _uninformed(choices, data["train"]["y"]),
+        metrics,
+        sample_batch,
+    )
 
 
 def _losses(loss: str, answers: Float[Array, "batch answers outputs"], y: Array) -> Float[Array, "batch answers"]:

@@ -22,13 +22,15 @@ or objects, and the squared error of a few entries is one case of five.
 A seed stands for one problem: its data are fixed, its initial parameters and batches are not.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
-from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
-from tasks.batches import sample_rows, split_of, whole_rows
+from tasks.base import Batch, Params, TaskFamily
+from tasks.families.drawn_family import check_seed, drawn_family
 from tasks.families.theory.interpolation_data import rows_of
 from tasks.networks.interpolation_choices import Choices, choices_of
 from tasks.networks.interpolation_models import initial, scores_of, shapes_of
@@ -44,30 +46,17 @@ def sampled_interpolation(seed: int = 0, name: str = "") -> TaskFamily:
     Raises:
       ValueError: a negative seed.
     """
-    if seed < 0:
-        raise ValueError(f"seed={seed}: use 0 or more")
+    check_seed(seed)
     choices = choices_of(seed)
     data = rows_of(choices, seed)
-    shapes = shapes_of(choices, data["train"]["x"].shape[1])
-
-    def init(key: Key[Array, ""]) -> Params:
-        keys = jax.random.split(key, len(shapes))
-        return {n: initial(choices, n, shape, k) for k, (n, shape) in zip(keys, shapes.items(), strict=True)}
-
-    def loss(params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, ""]:
-        del key
-        return _loss(choices, params, batch)
-
-    def task(task_config: TaskConfig, data: Data) -> Task:
-        del task_config  # empty
-
-        def sample_batch(key: Key[Array, ""], split: str, batch_shape: tuple[int, ...]) -> Batch:
-            return sample_rows(key, split_of(data, split), batch_shape)
-
-        return Task(init, loss, sample_batch, lambda params, batch: {"loss": _loss(choices, params, batch)})
-
-    uninformed = uninformed_loss(choices, data["train"]["y"])
-    return TaskFamily(name or f"sampled_interpolation_{seed}", data, samples_nothing, task, uninformed, whole_rows)
+    return drawn_family(
+        name or f"sampled_interpolation_{seed}",
+        data,
+        shapes_of(choices, data["train"]["x"].shape[1]),
+        functools.partial(initial, choices),
+        functools.partial(_loss, choices),
+        uninformed_loss(choices, data["train"]["y"]),
+    )
 
 
 def _loss(choices: Choices, params: Params, batch: Batch) -> Float[Array, ""]:

@@ -12,15 +12,16 @@ A seed stands for one problem: its data are fixed, its initial parameters and ba
 has a loss of about 1, or of the entropy of the classes.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from tasks.base import SPLITS, Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
-from tasks.batches import sample_rows, split_of, whole_rows
+from tasks.base import SPLITS, Batch, Data, Params, TaskFamily
+from tasks.families.drawn_family import check_seed, drawn_family
 from tasks.networks.classification import cross_entropy
 from tasks.networks.sampled_choices import Choices, choices_of
 from tasks.networks.sampled_layers import answers_of, initial, shapes_of
@@ -38,31 +39,18 @@ def sampled_network(seed: int = 0, name: str = "") -> TaskFamily:
     Raises:
       ValueError: a negative seed.
     """
-    if seed < 0:
-        raise ValueError(f"seed={seed}: use 0 or more")
+    check_seed(seed)
     choices = choices_of(seed)
     data = _data(choices, seed)
-    shapes = shapes_of(choices)
-
-    def init(key: Key[Array, ""]) -> Params:
-        keys = jax.random.split(key, len(shapes))
-        return {n: initial(choices, n, shape, k) for k, (n, shape) in zip(keys, shapes.items(), strict=True)}
-
-    def loss(params: Params, key: Key[Array, ""], batch: Batch) -> Float[Array, ""]:
-        del key
-        return _loss(choices, params, batch)
-
-    def task(task_config: TaskConfig, data: Data) -> Task:
-        del task_config  # empty
-
-        def sample_batch(key: Key[Array, ""], split: str, batch_shape: tuple[int, ...]) -> Batch:
-            return sample_rows(key, split_of(data, split), batch_shape)
-
-        return Task(init, loss, sample_batch, lambda params, batch: {"loss": _loss(choices, params, batch)})
-
     classes = choices.loss == "cross_entropy"
-    uninformed = _entropy(data["train"]["y"], choices.num_outputs) if classes else 1.0
-    return TaskFamily(name or f"sampled_network_{seed}", data, samples_nothing, task, uninformed, whole_rows)
+    return drawn_family(
+        name or f"sampled_network_{seed}",
+        data,
+        shapes_of(choices),
+        functools.partial(initial, choices),
+        functools.partial(_loss, choices),
+        _entropy(data["train"]["y"], choices.num_outputs) if classes else 1.0,
+    )
 
 
 def _equation(f: Callable[[Array], Array], x: Array, direction: Array, terms: Array) -> Float[Array, "batch outputs"]:
