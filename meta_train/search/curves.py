@@ -116,16 +116,14 @@ def score_by_rounds(logs: np.ndarray, reference: np.ndarray) -> np.ndarray:
         last = max(1, round(end * logs.shape[-1]))
         own, other = logs[..., :last], reference[..., :last]
         target = np.asarray(np.maximum(own[..., -1], other[..., -1]))
-        rounds = [_points_to(own, target), _points_to(other, target)]
-        worse = [own[..., -1] >= target, other[..., -1] >= target]
-        rounds = [np.where(is_worse, np.maximum(x, last / 2), x) for x, is_worse in zip(rounds, worse, strict=True)]
-        ratio = np.log(rounds[0] / rounds[1])
+        ratio = np.log(_points_to(own, target) / _points_to(other, target))
         found.append(np.clip(ratio, -LARGEST_GAIN, LARGEST_LOSS))
     return np.asarray(np.mean(found, axis=0))
 
 
 def _points_to(logs: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """When curves [..., points] come to stay at or below targets [...], in points from 1 on, interpolated."""
+    """When curves [..., points] come to stay at or below targets [...], in points from 1 on, interpolated; half of the
+    points at least where the target is a curve's own end."""
     highest_to_come = np.maximum.accumulate(logs[..., ::-1], axis=-1)[..., ::-1]
     above = np.asarray(np.sum(highest_to_come > target[..., None], axis=-1))
 
@@ -134,4 +132,5 @@ def _points_to(logs: np.ndarray, target: np.ndarray) -> np.ndarray:
 
     before, after = at(above - 1), at(above)
     share = np.divide(before - target, before - after, out=np.ones_like(target), where=before > after)
-    return np.asarray(np.where(above > 0, above + share, 1.0))
+    found = np.where(above > 0, above + share, 1.0)
+    return np.asarray(np.where(logs[..., -1] >= target, np.maximum(found, logs.shape[-1] / 2), found))

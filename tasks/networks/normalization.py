@@ -18,7 +18,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*positions channels"]) -> Float[Array, "*positions channels"]:
-        return _scale_and_shift(self, _standardise(x, (x.ndim - 1,)))
+        return _scale_and_shift(self, standardised(x, (x.ndim - 1,)))
 
 
 class GroupNorm(nn.Module):
@@ -29,14 +29,15 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "batch *positions channels"]) -> Float[Array, "batch *positions channels"]:
         grouped = x.reshape(x.shape[0], -1, self.num_groups, x.shape[-1] // self.num_groups)
-        return _scale_and_shift(self, _standardise(grouped, (1, 3)).reshape(x.shape))
+        return _scale_and_shift(self, standardised(grouped, (1, 3)).reshape(x.shape))
 
 
-def _standardise(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+def standardised(x: jax.Array, axes: tuple[int, ...], epsilon: float = EPSILON) -> jax.Array:
+    """x centred and divided by its standard deviation, over the axes; epsilon is added to the variance."""
     wide = x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
     centred = wide - jnp.mean(wide, axes, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axes, keepdims=True)
-    return (centred * jax.lax.rsqrt(variance + EPSILON)).astype(x.dtype)
+    return (centred * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype)
 
 
 def _scale_and_shift(module: nn.Module, x: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tasks.base import Params
+from tasks.networks.normalization import standardised
 from tasks.networks.sampled_sequence_choices import Choices
 
 
@@ -15,8 +16,7 @@ def mean(h: Float[Array, "batch length width"]) -> Float[Array, "batch width"]:
 
 def norm(h: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:
     """Centred and divided by the root mean square, at each position."""
-    centred = h - jnp.mean(h, axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + 1e-5)
+    return standardised(h, (2,), 1e-5)
 
 
 def attention(c: Choices, p: Params, h: Array) -> Float[Array, "batch length width"]:

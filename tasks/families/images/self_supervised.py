@@ -48,6 +48,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from tasks.base import Batch, Data, Params, Task, TaskConfig, TaskFamily, samples_nothing
 from tasks.batches import sample_images, split_of, whole_split
+from tasks.networks.normalization import standardised
 
 Target = Literal["online", "random", "slow", "free"]
 PredictorKind = Literal["trained", "eigen"]
@@ -130,8 +131,7 @@ def tether(target: Params, online: Params) -> Float[Array, ""]:
 
 def normalise_over_batch(h: Float[Array, "batch size"]) -> Float[Array, "batch size"]:
     """Each column with mean 0 and variance 1."""
-    centred = h - jnp.mean(h, axis=0, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=0, keepdims=True) + EPSILON)
+    return standardised(h, (0,), EPSILON)
 
 
 def to_unit_norm(features: Float[Array, "batch size"]) -> Float[Array, "batch size"]:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from tasks.base import Params
 from tasks.families.objectives.choices import Choices
+from tasks.networks.normalization import standardised
 from tasks.networks.patch_conv import patches_of
 from tasks.networks.variants import ACTIVATIONS
 
@@ -74,16 +75,10 @@ def apply(choices: Choices, params: Params, name: str, x: Float[Array, "batch in
         for i in range(c.depth):
             out = h @ of(f"w{i}")
             if c.network in _NORMALISED:
-                out = normalised(out, _NORMALISED[c.network]) * of(f"scale{i}")
+                out = standardised(out, (_NORMALISED[c.network],), _EPSILON) * of(f"scale{i}")
             out = act(out + of(f"b{i}"))
             h = h + out if c.network == "residual" and i else out
     return h @ of("last_w") + of("last_b")
-
-
-def normalised(h: Float[Array, "batch size"], axis: int) -> Float[Array, "batch size"]:
-    """Centred, and divided by the standard deviation along an axis."""
-    h = h - jnp.mean(h, axis=axis, keepdims=True)
-    return h * jax.lax.rsqrt(jnp.mean(jnp.square(h), axis=axis, keepdims=True) + _EPSILON)
 
 
 def masked_apply(choices: Choices, params: Params, x: Float[Array, "batch inputs"]) -> Float[Array, "batch inputs"]:
