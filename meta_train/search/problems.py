@@ -69,7 +69,7 @@ SAMPLED_SIZES = (
 
 
 def sampled_problem(seed: int) -> Problem:
-    """The problem of a seed, see `tasks.families.theory.sampled_network`, with one of the sizes."""
+    """The problem of a seed, see `tasks.families.drawn.network.sampled_network`, with one of the sizes."""
     return Problem(f"sampled_network,seed={seed}", *SAMPLED_SIZES[(3 * seed + 5 * (seed // 8)) % len(SAMPLED_SIZES)])
 
 

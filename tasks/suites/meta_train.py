@@ -5,19 +5,19 @@ from tasks.base import TaskFamily
 from tasks.datasets.fewer_examples import fewer_examples
 from tasks.datasets.image_size import enlarged
 from tasks.datasets.markov_text import markov_chain, markov_text
-from tasks.families.equations.sampled_equation import sampled_equation
+from tasks.families.drawn.equation.sampled_equation import sampled_equation
+from tasks.families.drawn.interpolation.sampled_interpolation import sampled_interpolation
+from tasks.families.drawn.network.sampled_network import sampled_network
+from tasks.families.drawn.objective.sampled_objective import sampled_objective
+from tasks.families.drawn.sequence.sampled_sequence import sampled_sequence
 from tasks.families.images.contrastive import contrastive
 from tasks.families.images.image_cnn import image_cnn
 from tasks.families.images.image_mlp import image_mlp
-from tasks.families.objectives.sampled_objective import sampled_objective
-from tasks.families.sequences.sampled_sequence import sampled_sequence
 from tasks.families.sequences.text_transformer import text_transformer
 from tasks.families.sequences.waves_rnn import waves_rnn
 from tasks.families.theory.coordinate_regression import coordinate_regression
 from tasks.families.theory.matrix_quadratics import matrix_quadratics
 from tasks.families.theory.quadratics import quadratics
-from tasks.families.theory.sampled_interpolation import sampled_interpolation
-from tasks.families.theory.sampled_network import sampled_network
 from tasks.families.theory.teacher_student import teacher_student
 from tasks.families.theory.tensor_factors import tensor_factors
 from tasks.networks.variants import Variants

@@ -1,0 +1,1 @@
+"""Problems of which everything is drawn, each seed another: one folder per family, and what they share in `family`."""

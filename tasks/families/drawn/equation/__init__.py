@@ -1,0 +1,1 @@
+"""Differential equations drawn at random, with a known solution."""

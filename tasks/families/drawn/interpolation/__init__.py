@@ -1,0 +1,1 @@
+"""Few examples, fitted without end, all of it drawn at random."""

@@ -1,0 +1,1 @@
+"""Networks for ordinary losses: inputs, network, target and loss drawn at random."""

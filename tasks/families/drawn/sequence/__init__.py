@@ -1,0 +1,1 @@
+"""Problems on sequences and tables drawn at random."""
