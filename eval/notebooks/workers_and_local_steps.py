@@ -35,6 +35,7 @@ import numpy as np
 import optax
 
 import learned_opt
+from learned_opt.algorithms.measured import measured
 from learned_opt.algorithms.server import diloco, fedavg
 from tasks.augmentation import with_dirichlet_workers
 from tasks.suites import make_family
@@ -54,7 +55,7 @@ def run(family, server_opt, num_workers, num_local_steps, num_steps=NUM_STEPS, s
         size = sum(jnp.sum(m**2) for m in jax.tree.leaves(mean))
         return {"relative_consensus": apart / num_workers / size}
 
-    one_worker = learned_opt.local_sgd(optax.sgd(LOCAL_LR), server_opt, measure=measure)
+    one_worker = measured(learned_opt.local_sgd(optax.sgd(LOCAL_LR), server_opt), measure)
     algorithm = learned_opt.simulate(one_worker, num_workers)
 
     @jax.jit

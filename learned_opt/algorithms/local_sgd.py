@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import optax
 
+from learned_opt.algorithms.measured import measurable
 from learned_opt.algorithms.round import (
     dense_bytes,
     evaluated_params,
@@ -27,7 +28,7 @@ from learned_opt.algorithms.round import (
     worker_index,
 )
 from learned_opt.argument_checks import check_transform, explained_state
-from learned_opt.base import LocalAlgorithm, Measure, Params, RoundInfo, RoundState
+from learned_opt.base import LocalAlgorithm, Params, RoundInfo, RoundState
 
 if TYPE_CHECKING:
     from jaxtyping import PyTree
@@ -53,9 +54,10 @@ def local_sgd(
     upload: optax.GradientTransformation | None = None,
     *,
     bytes_sent: Callable[[Params], int] = dense_bytes,
-    measure: Measure | None = None,
 ) -> LocalAlgorithm:
     """Builds the algorithm of one worker; drive it with `simulate` or `spread`. H is the leading axis of the batches.
+
+    What the workers send is measured by `learned_opt.algorithms.measured.measured(local_sgd(...), measure)`.
 
     Args:
       local_opt: applied to minibatch gradients; see `local_steps` for what it receives.
@@ -64,8 +66,6 @@ def local_sgd(
       upload: transform of a worker's own pseudo-gradient before it is sent (compression, clipping, noise), with a state
         of its own; receives `key`. None sends it as it is.
       bytes_sent: params -> bytes of what `upload` sends, encoded.
-      measure: what was sent by all workers [K, *shape] -> scalars by name, for `RoundInfo.diagnostics`; or what was
-        sent itself, by a name, to be measured outside.
 
     Raises:
       ValueError: something that is no optax transform; by `round`, a loss that is not (params, key, batch) -> scalar,
@@ -83,14 +83,11 @@ def local_sgd(
         worker = Worker(local.init(params), () if sender is None else sender.init(params))
         return RoundState(Shared(params, server.init(params)), worker)
 
-    def measuring(measure):
-        def round_fn(loss_fn, state, key, batches):
-            if not isinstance(state, RoundState) or not isinstance(state.shared, Shared):
-                raise ValueError("state is not one of local_sgd: use what this algorithm's own init and round return")
-            with explained_state(state, init, state.shared.params, "local_sgd"):
-                return one_round(measure, loss_fn, state, key, batches)
-
-        return round_fn
+    def round_fn(measure, loss_fn, state, key, batches):
+        if not isinstance(state, RoundState) or not isinstance(state.shared, Shared):
+            raise ValueError("state is not one of local_sgd: use what this algorithm's own init and round return")
+        with explained_state(state, init, state.shared.params, "local_sgd"):
+            return one_round(measure, loss_fn, state, key, batches)
 
     def one_round(measure, loss_fn, state, key, batches):
         (start, server_state), worker = state
@@ -103,10 +100,8 @@ def local_sgd(
             upload_key = jax.random.fold_in(worker_key, 2 * done.losses.shape[0])
             sent, upload_state = sender.update(sent, upload_state, start, key=upload_key)
         updates, server_state, worker_updates = server_step(server, server_state, start, sent, done.losses)
-        diagnostics = {} if measure is None else measure(worker_updates)
         shared = Shared(optax.apply_updates(start, updates), server_state)
-        return RoundState(shared, Worker(done.opt_state, upload_state)), RoundInfo(done.losses, diagnostics)
+        info = RoundInfo(done.losses, measure(worker_updates))
+        return RoundState(shared, Worker(done.opt_state, upload_state)), info
 
-    return LocalAlgorithm(
-        init, measuring(measure), lambda state: evaluated_params(*state.shared), bytes_sent, measured=measuring
-    )
+    return measurable(init, round_fn, lambda state: evaluated_params(*state.shared), bytes_sent)

@@ -11,6 +11,7 @@ import pytest
 from eval.diagnostics.table import round_measure
 from eval.diagnostics.worker_agreement import WORKER_AGREEMENT
 from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.measured import measured
 from learned_opt.algorithms.round import simulate
 
 
@@ -71,10 +72,8 @@ def test_they_are_those_of_what_the_workers_sent_and_change_nothing():
     params = {"w": jnp.arange(3.0)}
     batches = {"x": jnp.float32(np.random.default_rng(0).normal(size=(4, 2, 5, 3)))}
     key = jax.random.key(0)
-    plain, watched = (
-        simulate(local_sgd(optax.sgd(0.5), optax.sgd(0.5, 0.9), measure=measure), 4)
-        for measure in (None, worker_diagnostics)
-    )
+    one_worker = local_sgd(optax.sgd(0.5), optax.sgd(0.5, 0.9))
+    plain, watched = simulate(one_worker, 4), simulate(measured(one_worker, worker_diagnostics), 4)
     state, _ = plain.round(loss, plain.init(params), key, batches)
     watched_state, info = watched.round(loss, watched.init(params), key, batches)
     jax.tree.map(np.testing.assert_array_equal, watched_state, state)

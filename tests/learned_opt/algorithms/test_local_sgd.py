@@ -12,6 +12,7 @@ import pytest
 
 import learned_opt
 from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.measured import measured
 from learned_opt.algorithms.round import simulate
 
 PARAMS = {"w": np.asarray([0.5, -1.0, 0.1], np.float32), "b": np.float32(0.2)}
@@ -324,10 +325,10 @@ def test_uploads_act_on_each_worker_and_keep_their_own_state():
 
 
 def test_measurements_travel_in_the_information_of_the_round():
-    algorithm = local_sgd(
-        optax.sgd(0.1), optax.sgd(1.0), measure=lambda sent: {"apart": jnp.max(jnp.abs(sent["w"][0] - sent["w"][1]))}
-    )
-    whole = simulate(algorithm, 2)
+    def apart(sent):
+        return {"apart": jnp.max(jnp.abs(sent["w"][0] - sent["w"][1]))}
+
+    whole = simulate(measured(local_sgd(optax.sgd(0.1), optax.sgd(1.0)), apart), 2)
     _, info = whole.round(loss_fn, whole.init(PARAMS), KEY, at(draw_batches(2, 1), 0))
     assert info.diagnostics["apart"].shape == () and info.diagnostics["apart"] > 0
 

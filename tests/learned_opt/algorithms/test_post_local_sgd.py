@@ -5,6 +5,7 @@ import numpy as np
 import optax
 
 from learned_opt.algorithms.local_sgd import local_sgd
+from learned_opt.algorithms.measured import measured
 from learned_opt.algorithms.post_local_sgd import post_local_sgd, synchronous_at_first
 from learned_opt.algorithms.server import diloco
 from tests.learned_opt.algorithms.quadratics import PARAMS, assert_close, draw_batches, gradient, start, train
@@ -56,7 +57,7 @@ def test_the_server_steps_at_every_communication():
 
 def test_what_is_measured_of_a_round_is_that_of_its_last_communication():
     def algorithm(measure):
-        return local_sgd(optax.sgd(0.1), optax.sgd(1.0), measure=measure)
+        return measured(local_sgd(optax.sgd(0.1), optax.sgd(1.0)), measure)
 
     _, _, infos = train(synchronous_at_first(algorithm(lambda sent: {"sent": sent}), 1), BATCHES[:1])
     _, _, steps = train(algorithm(lambda sent: {"sent": sent["b"]}), np.swapaxes(BATCHES[:1], 0, 2))
