@@ -100,8 +100,8 @@ def local_sgd(
             upload_key = jax.random.fold_in(worker_key, 2 * done.losses.shape[0])
             sent, upload_state = sender.update(sent, upload_state, start, key=upload_key)
         updates, server_state, worker_updates = server_step(server, server_state, start, sent, done.losses)
-        shared = Shared(optax.apply_updates(start, updates), server_state)
         info = RoundInfo(done.losses, measure(worker_updates))
+        shared = Shared(optax.apply_updates(start, updates), server_state)
         return RoundState(shared, Worker(done.opt_state, upload_state)), info
 
     return measurable(init, round_fn, lambda state: evaluated_params(*state.shared), bytes_sent)
