@@ -153,96 +153,7 @@ def lagg_set(
         return theta
 
     def transform(theta, num_steps=None):
-        def init_state(params):
-            tensors = len(jax.tree.leaves(params))
-            return LaggSetState(
-                num_updates=jnp.int32(0),
-                momentum=optax.tree.zeros_like(params, dtype=jnp.float32),
-                previous=optax.tree.zeros_like(params, dtype=jnp.float32),
-                second_moment=optax.tree.zeros_like(params, dtype=jnp.float32) if hidden_size else (),
-                log_rate=jnp.float32(0),
-                offsets=jnp.zeros(tensors),
-                withdrawals=jnp.zeros(tensors),
-                shares=jnp.zeros(tensors),
-                orthogonal=optax.tree.zeros_like(params, dtype=jnp.float32),
-                step_cosines=jnp.full(tensors, NO_COSINE, jnp.float32),
-                losses=jnp.full(len(LOSS_DECAYS), jnp.inf, jnp.float32),
-                local_rates=jax.tree.map(lambda p: jnp.float32(1), params),
-                averaged_params=copied(params),
-            )
-
-        def update(
-            updates, state, params=None, *, worker_mean=None, num_workers=1, value=None, losses=None, **extra: Any
-        ):
-            del extra
-            if params is None:
-                raise ValueError(
-                    "params is None: call update(updates, state, params), the features read the parameters"
-                )
-            delta = surviving_mean(updates, worker_mean)
-            leaves, treedef = jax.tree.flatten(delta)
-            momenta, previous, before, xs = (
-                treedef.flatten_up_to(t) for t in (state.momentum, state.previous, state.orthogonal, params)
-            )
-            xs = [x.astype(jnp.float32) for x in xs]
-            sums = tensor_sums(leaves, previous, momenta, before, xs, worker_mean)
-            reading = Reading(
-                cosine_of(delta, state.previous),
-                state.log_rate + state.offsets,
-                _running(state.losses, value),
-                None if losses is None else jnp.mean(losses, axis=0),
-                num_workers,
-                state.num_updates,
-                num_steps,
-                state.step_cosines,
-                state.shares,
-            )
-            hidden, outputs = _apply(theta["controller"], round_features(sums, reading, floor))
-            decided = _decide(outputs, rule, state, reading.cosine, sums.is_vector)
-            finite = jnp.isfinite(squared_norm(delta)) & jnp.all(jnp.isfinite(outputs))
-            mean_squares = sums.dd / sums.size
-            rows = {name: getattr(decided, name) for name in ("rate", "server", "decay", "share")}
-            rows["size"] = jnp.sqrt(mean_squares)
-            if hidden_size:
-                rows["unit"] = jax.lax.rsqrt(jnp.maximum(mean_squares, 1e-30))
-                rows["bias"] = theta["parameter"]["b0"][None] + hidden @ theta["parameter"]["w_tensor"]
-            own = _of_each_tensor(rows, len(leaves), finite)
-            new_momenta = [d + o["decay"] * m for o, d, m in zip(own, leaves, momenta, strict=True)]
-            plain = [d + o["decay"] * m for o, d, m in zip(own, leaves, new_momenta, strict=True)]
-            orthogonal = orthogonal_of_equal_norm(plain)
-            step_cosines = jnp.stack([cosine_of(u, w) for u, w in zip(orthogonal, before, strict=True)])
-            steps = [-o["server"] * (v + o["share"] * (u - v)) for o, v, u in zip(own, plain, orthogonal, strict=True)]
-            second = state.second_moment
-            if hidden_size:
-                moments = treedef.flatten_up_to(state.second_moment)
-                moments = [
-                    v + (1 - SECOND_MOMENT_DECAY) * (jnp.square(d) - v) for d, v in zip(leaves, moments, strict=True)
-                ]
-                second = treedef.unflatten(moments)
-                statistics = worker_statistics(leaves, treedef, worker_mean)
-                tensors = list(zip(own, leaves, new_momenta, moments, xs, statistics, strict=True))
-                learned = _corrections(theta["parameter"], finite, tensors)
-                steps = [s - o["server"] * o["size"] * e for o, s, e in zip(own, steps, learned, strict=True)]
-            step = treedef.unflatten(steps)
-            new = LaggSetState(
-                num_updates=state.num_updates + 1,
-                momentum=treedef.unflatten(new_momenta),
-                previous=delta,
-                second_moment=second,
-                log_rate=decided.log_rate,
-                offsets=decided.offsets,
-                withdrawals=decided.withdrawals,
-                shares=decided.share,
-                orthogonal=treedef.unflatten(orthogonal),
-                step_cosines=step_cosines,
-                losses=reading.losses,
-                local_rates=treedef.unflatten([o["rate"] for o in own]),
-                averaged_params=averaged_with(state.averaged_params, params, step, decided.average, state.num_updates),
-            )
-            new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
-            return jax.tree.map(lambda s, u: jnp.where(finite, s, 0).astype(u.dtype), step, updates), new
-
-        return optax.GradientTransformationExtraArgs(init_state, update)
+        return _transform(theta, rule, hidden_size, floor, num_steps)
 
     return LearnedOptimizer(init, transform, config, reads="statistics")
 
@@ -268,6 +179,99 @@ class _Decided(NamedTuple):
     decay: Float[Array, "tensors"]
     share: Float[Array, "tensors"]
     average: Float[Array, ""]
+
+
+def _transform(theta, rule, hidden_size, floor, num_steps):
+    """The round's optax transform; `rule` a `_Rule`, the others as in `lagg_set`."""
+
+    def update(updates, state, params=None, *, worker_mean=None, num_workers=1, value=None, losses=None, **extra: Any):
+        del extra
+        if params is None:
+            raise ValueError("params is None: call update(updates, state, params), the features read the parameters")
+        delta = surviving_mean(updates, worker_mean)
+        leaves, treedef = jax.tree.flatten(delta)
+        momenta, previous, before, xs = (
+            treedef.flatten_up_to(t) for t in (state.momentum, state.previous, state.orthogonal, params)
+        )
+        xs = [x.astype(jnp.float32) for x in xs]
+        sums = tensor_sums(leaves, previous, momenta, before, xs, worker_mean)
+        reading = Reading(
+            cosine_of(delta, state.previous),
+            state.log_rate + state.offsets,
+            _running(state.losses, value),
+            None if losses is None else jnp.mean(losses, axis=0),
+            num_workers,
+            state.num_updates,
+            num_steps,
+            state.step_cosines,
+            state.shares,
+        )
+        hidden, outputs = _apply(theta["controller"], round_features(sums, reading, floor))
+        decided = _decide(outputs, rule, state, reading.cosine, sums.is_vector)
+        finite = jnp.isfinite(squared_norm(delta)) & jnp.all(jnp.isfinite(outputs))
+        mean_squares = sums.dd / sums.size
+        rows = {name: getattr(decided, name) for name in ("rate", "server", "decay", "share")}
+        rows["size"] = jnp.sqrt(mean_squares)
+        if hidden_size:
+            rows["unit"] = jax.lax.rsqrt(jnp.maximum(mean_squares, 1e-30))
+            rows["bias"] = theta["parameter"]["b0"][None] + hidden @ theta["parameter"]["w_tensor"]
+        own = _of_each_tensor(rows, len(leaves), finite)
+        new_momenta = [d + o["decay"] * m for o, d, m in zip(own, leaves, momenta, strict=True)]
+        plain = [d + o["decay"] * m for o, d, m in zip(own, leaves, new_momenta, strict=True)]
+        orthogonal = orthogonal_of_equal_norm(plain)
+        step_cosines = jnp.stack([cosine_of(u, w) for u, w in zip(orthogonal, before, strict=True)])
+        steps = [-o["server"] * (v + o["share"] * (u - v)) for o, v, u in zip(own, plain, orthogonal, strict=True)]
+        second = state.second_moment
+        if hidden_size:
+            moments = treedef.flatten_up_to(state.second_moment)
+            moments = [
+                v + (1 - SECOND_MOMENT_DECAY) * (jnp.square(d) - v) for d, v in zip(leaves, moments, strict=True)
+            ]
+            second = treedef.unflatten(moments)
+            statistics = worker_statistics(leaves, treedef, worker_mean)
+            tensors = list(zip(own, leaves, new_momenta, moments, xs, statistics, strict=True))
+            learned = _corrections(theta["parameter"], finite, tensors)
+            steps = [s - o["server"] * o["size"] * e for o, s, e in zip(own, steps, learned, strict=True)]
+        step = treedef.unflatten(steps)
+        new = LaggSetState(
+            num_updates=state.num_updates + 1,
+            momentum=treedef.unflatten(new_momenta),
+            previous=delta,
+            second_moment=second,
+            log_rate=decided.log_rate,
+            offsets=decided.offsets,
+            withdrawals=decided.withdrawals,
+            shares=decided.share,
+            orthogonal=treedef.unflatten(orthogonal),
+            step_cosines=step_cosines,
+            losses=reading.losses,
+            local_rates=treedef.unflatten([o["rate"] for o in own]),
+            averaged_params=averaged_with(state.averaged_params, params, step, decided.average, state.num_updates),
+        )
+        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+        return jax.tree.map(lambda s, u: jnp.where(finite, s, 0).astype(u.dtype), step, updates), new
+
+    return optax.GradientTransformationExtraArgs(lambda params: _init_state(params, hidden_size), update)
+
+
+def _init_state(params, hidden_size):
+    """Before the first round."""
+    tensors = len(jax.tree.leaves(params))
+    return LaggSetState(
+        num_updates=jnp.int32(0),
+        momentum=optax.tree.zeros_like(params, dtype=jnp.float32),
+        previous=optax.tree.zeros_like(params, dtype=jnp.float32),
+        second_moment=optax.tree.zeros_like(params, dtype=jnp.float32) if hidden_size else (),
+        log_rate=jnp.float32(0),
+        offsets=jnp.zeros(tensors),
+        withdrawals=jnp.zeros(tensors),
+        shares=jnp.zeros(tensors),
+        orthogonal=optax.tree.zeros_like(params, dtype=jnp.float32),
+        step_cosines=jnp.full(tensors, NO_COSINE, jnp.float32),
+        losses=jnp.full(len(LOSS_DECAYS), jnp.inf, jnp.float32),
+        local_rates=jax.tree.map(lambda p: jnp.float32(1), params),
+        averaged_params=copied(params),
+    )
 
 
 def _decide(outputs, rule, state, cosine, is_vector) -> _Decided:

@@ -109,7 +109,9 @@ def by_fragments(
     def round_fn(loss_fn, state, key, batches):
         shared, worker = state
         fragments = partition(shared.params, num_fragments)
-        params, local_state, losses = delayed_steps(loss_fn, shared, worker, key, batches, fragments)
+        params, local_state, losses = _delayed_steps(
+            loss_fn, local_opt, shared, worker, key, batches, fragments, num_delay_steps, alpha
+        )
         moved = jax.tree.map(jnp.subtract, shared.params, params)
         fragment = choose(shared.num_rounds, fragment_norms(moved, fragments, num_fragments))
 
@@ -127,38 +129,6 @@ def by_fragments(
         fragment = fragment.astype(jnp.int32)
         shared = Shared(global_params, server_states, shared.num_rounds + 1, fragment)
         return RoundState(shared, Worker(params, local_state)), RoundInfo(losses, {"fragment": fragment})
-
-    def delayed_steps(loss_fn, shared, worker, key, batches, fragments):
-        """The local steps of a round, with the last round's fragment merged after the first of them."""
-        num_steps = jax.tree.leaves(batches)[0].shape[0]
-        if num_delay_steps >= num_steps:
-            raise ValueError(
-                f"num_delay_steps={num_delay_steps}: the batches have {num_steps} local steps; use at most "
-                f"{num_steps - 1}"
-            )
-        params, local_state = worker
-        rates = [local_rates(server_state) for server_state in shared.server_states]
-        rates = None if any(rate is None for rate in rates) else _whole(rates, shared.params, fragments)
-        kept = {"anchor": shared.params, "rates": rates}
-        worker_key = jax.random.fold_in(key, worker_index())
-        first, rest = (
-            jax.tree.map(lambda x, s=s: x[s], batches) for s in (slice(num_delay_steps), slice(num_delay_steps, None))
-        )
-        losses = []
-        if num_delay_steps:
-            # Beyond the keys of the other steps.
-            first_key = jax.random.fold_in(worker_key, 2 * num_steps)
-            params, local_state, early, _ = local_steps(
-                loss_fn, local_opt, params, local_state, first_key, first, **kept
-            )
-            losses.append(early)
-        merged = [
-            jnp.where(shared.pending == f, (alpha * y + (1 - alpha) * x).astype(y.dtype), y)
-            for y, x, f in zip(jax.tree.leaves(params), jax.tree.leaves(shared.params), fragments, strict=True)
-        ]
-        params = jax.tree.unflatten(jax.tree.structure(params), merged)
-        params, local_state, late, _ = local_steps(loss_fn, local_opt, params, local_state, worker_key, rest, **kept)
-        return params, local_state, jnp.concatenate([*losses, late])
 
     def params_of(state):
         shared = state.shared
@@ -184,6 +154,36 @@ def by_fragments(
         bytes_received=lambda params, num_workers: mean_bytes(params),
         peak_bytes=peak_bytes,
     )
+
+
+def _delayed_steps(loss_fn, local_opt, shared, worker, key, batches, fragments, num_delay_steps, alpha):
+    """The local steps of a round, with the last round's fragment merged after the first of them."""
+    num_steps = jax.tree.leaves(batches)[0].shape[0]
+    if num_delay_steps >= num_steps:
+        raise ValueError(
+            f"num_delay_steps={num_delay_steps}: the batches have {num_steps} local steps; use at most {num_steps - 1}"
+        )
+    params, local_state = worker
+    rates = [local_rates(server_state) for server_state in shared.server_states]
+    rates = None if any(rate is None for rate in rates) else _whole(rates, shared.params, fragments)
+    kept = {"anchor": shared.params, "rates": rates}
+    worker_key = jax.random.fold_in(key, worker_index())
+    first, rest = (
+        jax.tree.map(lambda x, s=s: x[s], batches) for s in (slice(num_delay_steps), slice(num_delay_steps, None))
+    )
+    losses = []
+    if num_delay_steps:
+        # Beyond the keys of the other steps.
+        first_key = jax.random.fold_in(worker_key, 2 * num_steps)
+        params, local_state, early, _ = local_steps(loss_fn, local_opt, params, local_state, first_key, first, **kept)
+        losses.append(early)
+    merged = [
+        jnp.where(shared.pending == f, (alpha * y + (1 - alpha) * x).astype(y.dtype), y)
+        for y, x, f in zip(jax.tree.leaves(params), jax.tree.leaves(shared.params), fragments, strict=True)
+    ]
+    params = jax.tree.unflatten(jax.tree.structure(params), merged)
+    params, local_state, late, _ = local_steps(loss_fn, local_opt, params, local_state, worker_key, rest, **kept)
+    return params, local_state, jnp.concatenate([*losses, late])
 
 
 def fragment_norms(moved: Any, fragments: tuple[int, ...], num_fragments: int) -> Float[Array, "fragments"]:

@@ -104,20 +104,6 @@ def fzoos(
         questions = Questions(jnp.zeros((num_points, dimension)), jnp.zeros(num_points), jnp.int32(0))
         return RoundState(Shared(params, server.init(params), weights), Worker(local.init(params), questions, weights))
 
-    def ask(loss_fn, params, key, batch, questions):
-        """(the loss at params, the questions with those of this step)."""
-        loss_key, point_key = jax.random.split(key)
-        point = _flat(params)
-        around = jax.random.uniform(point_key, (num_around, point.shape[0]), minval=-radius, maxval=radius)
-        points = jnp.concatenate([point[None], point[None] + around])
-        losses = jax.vmap(lambda x: loss_fn(_tree(x, params), loss_key, batch))(points)
-        places = (questions.count + jnp.arange(1 + num_around)) % num_points
-        return losses[0], Questions(
-            questions.points.at[places].set(points),
-            questions.losses.at[places].set(losses.astype(jnp.float32)),
-            questions.count + 1 + num_around,
-        )
-
     def round_fn(loss_fn, state, key, batches):
         (start, server_state, weights), worker = state
         loss_fn = checked_loss(loss_fn)
@@ -129,7 +115,8 @@ def fzoos(
         def step(carry, index_and_batch):
             params, local_state, questions, _ = carry
             index, batch = index_and_batch
-            loss, questions = ask(loss_fn, params, jax.random.fold_in(worker_key, index), batch, questions)
+            question_key = jax.random.fold_in(worker_key, index)
+            loss, questions = _asked(loss_fn, params, question_key, batch, questions, num_around, radius)
             is_known = jnp.arange(num_points) < questions.count
             own = fit(features, questions.points, questions.losses, is_known, ridge)
             gradient = _tree(surrogate_gradient(features, own + control, _flat(params)), params)
@@ -152,6 +139,21 @@ def fzoos(
         lambda params: dense_bytes(params) + 4 * num_features,
         bytes_received=lambda params, num_workers: dense_bytes(params) + 4 * num_features,
         gradients=lambda num_steps: 0.0,
+    )
+
+
+def _asked(loss_fn, params, key, batch, questions, num_around, radius) -> tuple[Float[Array, ""], Questions]:
+    """The loss at params, and the questions with those of a step."""
+    loss_key, point_key = jax.random.split(key)
+    point = _flat(params)
+    around = jax.random.uniform(point_key, (num_around, point.shape[0]), minval=-radius, maxval=radius)
+    points = jnp.concatenate([point[None], point[None] + around])
+    losses = jax.vmap(lambda x: loss_fn(_tree(x, params), loss_key, batch))(points)
+    places = (questions.count + jnp.arange(1 + num_around)) % len(questions.losses)
+    return losses[0], Questions(
+        questions.points.at[places].set(points),
+        questions.losses.at[places].set(losses.astype(jnp.float32)),
+        questions.count + 1 + num_around,
     )
 
 
