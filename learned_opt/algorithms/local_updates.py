@@ -107,38 +107,8 @@ def local_updates(
             losses=jnp.zeros(num_local_steps, jnp.float32),
         )
 
-    def communicate(updates, state, params, has_value):
-        """The end of the round, as the update that takes this worker's params to the new global ones."""
-        start = state.global_params
-        if num_local_steps == 1:
-            # The worker is still at the global parameters, so no bits need be lost to a subtraction.
-            sent = jax.tree.map(jnp.negative, updates)
-        else:
-            sent = jax.tree.map(jnp.subtract, start, optax.apply_updates(params, updates))
-        upload_state = state.upload_state
-        if sender is not None:
-            sent, upload_state = sender.update(sent, upload_state, start)
-        losses = state.losses if has_value else None
-        server_updates, server_state, _ = server_step(
-            server, state.server_state, start, sent, losses, axis_name=axis_name, collect=gather
-        )
-        target = optax.apply_updates(start, server_updates)
-        new_state = state._replace(
-            local_step=jnp.int32(0), global_params=target, upload_state=upload_state, server_state=server_state
-        )
-        if num_local_steps == 1:
-            return server_updates, new_state
-        return jax.tree.map(jnp.subtract, target, params), new_state
-
     def update(updates, state, params=None, *, value=None, **extra):
-        if params is None:
-            raise ValueError("local_updates needs the parameters: call update(gradient, state, params)")
-        if not isinstance(state, LocalUpdatesState):
-            raise ValueError(f"state is a {type(state).__name__}, not one of local_updates: use its own init")
-        check_like(updates, params, "the gradient")
-        check_within_axis(axis_name)
-        if value is not None and jnp.shape(value) != ():
-            raise ValueError(f"value has shape {jnp.shape(value)}: pass the loss, the mean over the batch")
+        _check_call(updates, state, params, value, axis_name)
         with explained_state(state, init, params, "local_updates"):
             return one_step(updates, state, params, value, extra)
 
@@ -152,16 +122,54 @@ def local_updates(
         if value is not None:
             losses = losses.at[state.local_step].set(jnp.asarray(value, jnp.float32))
         state = state._replace(local_state=local_state, losses=losses)
-        if num_local_steps == 1:
-            return communicate(updates, state, params, value is not None)
 
         def end(updates, state, params):
-            return communicate(updates, state, params, value is not None)
+            losses = None if value is None else state.losses
+            return _communicate(updates, state, params, losses, server, sender, num_local_steps, axis_name, gather)
 
         def keep(updates, state, params):
             del params
             return updates, state._replace(local_step=state.local_step + 1)
 
+        if num_local_steps == 1:
+            return end(updates, state, params)
         return jax.lax.cond(state.local_step == num_local_steps - 1, end, keep, updates, state, params)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _check_call(updates, state, params, value, axis_name) -> None:
+    """ValueError for what `update` cannot be called with."""
+    if params is None:
+        raise ValueError("local_updates needs the parameters: call update(gradient, state, params)")
+    if not isinstance(state, LocalUpdatesState):
+        raise ValueError(f"state is a {type(state).__name__}, not one of local_updates: use its own init")
+    check_like(updates, params, "the gradient")
+    check_within_axis(axis_name)
+    if value is not None and jnp.shape(value) != ():
+        raise ValueError(f"value has shape {jnp.shape(value)}: pass the loss, the mean over the batch")
+
+
+def _communicate(
+    updates, state, params, losses, server, sender, num_local_steps, axis_name, gather
+) -> tuple[Any, LocalUpdatesState]:
+    """The end of the round, as the update that takes this worker's params to the new global ones."""
+    start = state.global_params
+    if num_local_steps == 1:
+        # The worker is still at the global parameters, so no bits need be lost to a subtraction.
+        sent = jax.tree.map(jnp.negative, updates)
+    else:
+        sent = jax.tree.map(jnp.subtract, start, optax.apply_updates(params, updates))
+    upload_state = state.upload_state
+    if sender is not None:
+        sent, upload_state = sender.update(sent, upload_state, start)
+    server_updates, server_state, _ = server_step(
+        server, state.server_state, start, sent, losses, axis_name=axis_name, collect=gather
+    )
+    target = optax.apply_updates(start, server_updates)
+    new_state = state._replace(
+        local_step=jnp.int32(0), global_params=target, upload_state=upload_state, server_state=server_state
+    )
+    if num_local_steps == 1:
+        return server_updates, new_state
+    return jax.tree.map(jnp.subtract, target, params), new_state
