@@ -13,6 +13,7 @@ the workers' own, and l the mean loss of the round:
     small ones go somewhere, about 0 and below where they are noise or undo each other), the share q of them in force,
     q c, and cos(D, u'): less than cos(D, m) says that less of the step before should have been orthogonal
     log2 of the shorter side of a matrix
+    |cos(D, D')| of all tensors together: near 1 where rounds agree or undo each other, near 0 where they are noise
 
 Logarithms and ages are divided by constants that bring them to about +-1. A number that is undefined (no round before,
 a single worker, no losses) is 0.
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 LOSS_DECAYS = (0.5, 0.85, 0.96)
 """Decays per round of the running means of the loss: over about 2, 7 and 25 rounds."""
-NUM_FEATURES = 25
+NUM_FEATURES = 26
 _SMALLEST = 1e-30
 
 
@@ -127,12 +128,14 @@ def round_features(sums: TensorSums, reading: Reading, floor: float) -> Float[Ar
     """
     of_tensors = _of_tensors(sums, reading, floor)
     known = jnp.where(is_cosine(reading.step_cosines), reading.step_cosines, 0)
+    decided = jnp.abs(jnp.where(is_cosine(reading.cosine), reading.cosine, 0))
     of_steps = [
         known,
         reading.shares,
         reading.shares * known,
         _cosine(sums.du, sums.dd, sums.uu),
         jnp.log2(sums.shorter_side) / 5,
+        jnp.broadcast_to(decided, sums.size.shape),
     ]
     columns = of_tensors + [jnp.broadcast_to(x, sums.size.shape) for x in _of_round(reading)] + of_steps
     # Of a round that is not finite, which moves nothing.

@@ -127,7 +127,7 @@ META_TRAIN_PROBLEMS = (
     Problem("fmnist8_mlp32_few", 4, 32, 8, 48),
     Problem("teacher_student", 8, 32, 8, 48),
     *map(sampled_problem, range(32)),
-    *drawn_problems(range(10)),
+    *drawn_problems(range(14)),
 )
 """Of META_TRAIN, with few and many workers, local steps and rounds."""
 

@@ -162,7 +162,7 @@ def test_features_of_a_known_round():
         workers=jnp.asarray([1.0, 4.0]), is_vector=jnp.asarray([0.0, 1.0]), shorter_side=jnp.asarray([2.0, 1.0]),
     )  # fmt: skip
     reading = Reading(
-        cosine=jnp.float32(0.5),
+        cosine=jnp.float32(-0.5),
         log_rates=jnp.zeros(2),
         losses=jnp.asarray([1.0, 1.0, 3.0]),
         losses_in_round=jnp.asarray([3.0, 2.0, 1.0]),
@@ -178,9 +178,9 @@ def test_features_of_a_known_round():
     # (4 * 1 / 1 - 1) / 3 and (4 * 1 / 4 - 1) / 3.
     np.testing.assert_allclose(found[:, 2], [1.0, 0.0], atol=1e-6)
     np.testing.assert_allclose(found[:, 3], np.log(0.25) / 4, rtol=1e-6)
-    np.testing.assert_allclose(found[:, 8], 0.5)
+    np.testing.assert_allclose(found[:, 8], -0.5)
     np.testing.assert_allclose(found[:, 10:13], [[0, 4 * -0.5, 4 * -0.5]] * 2, rtol=1e-6)
-    np.testing.assert_allclose(found[:, 20:], [[0, 0, 0, 0.5, 0.2], [0.4, 0.5, 0.2, 0.5, 0]], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 20:], [[0, 0, 0, 0.5, 0.2, 0.5], [0.4, 0.5, 0.2, 0.5, 0, 0.5]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("no_cosine", "no_loss"), [(NO_COSINE, np.inf), (np.nan, np.nan)])
@@ -201,7 +201,7 @@ def test_undefined_features_are_zero(no_cosine, no_loss):
     )
     found = round_features(sums, reading, 0.03)
     assert np.all(np.isfinite(found))
-    np.testing.assert_array_equal(found[0, [8, 10, 11, 12, 20, 21, 22]], [0, 0, 0, 0, 0, 0.5, 0])
+    np.testing.assert_array_equal(found[0, [8, 10, 11, 12, 20, 21, 22, 25]], [0, 0, 0, 0, 0, 0.5, 0, 0])
 
 
 def test_the_shorter_side_is_that_of_the_matrix_of_a_tensor():
