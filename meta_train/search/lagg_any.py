@@ -101,8 +101,8 @@ the rates; how fast the rate follows the rounds and the cosine at which it rests
 elsewhere; the momentum for K workers, the server's rate, the average, and the rates of vectors. The trend of the loss
 over 7 to 25 rounds is in most of them: it is far below 0 for long only where there is no noise, where the workers
 agree, too. How decided the rounds are, |cos(D, D')|, and how far the workers agree, say the same sooner: then momentum
-may be long, and fewer steps should be orthogonal. The starts are where the searches before had ended, and by hand for the
-last fifteen and the share's bias."""
+may be long, and fewer steps should be orthogonal. The starts are where the searches before had ended; those of the last
+fifteen and of the share's bias were set by hand."""
 
 LOPT = lagg_set(controller_size=0, hidden_size=0)
 RECIPE = {"name": "relative_rmsprop", "learning_rate": WORKER_LEARNING_RATE, "floor": WORKER_FLOOR}
