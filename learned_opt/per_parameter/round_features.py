@@ -127,17 +127,16 @@ def round_features(sums: TensorSums, reading: Reading, floor: float) -> Float[Ar
       floor: smallest root mean square that a tensor counts with.
     """
     of_tensors = _of_tensors(sums, reading, floor)
-    known = jnp.where(is_cosine(reading.step_cosines), reading.step_cosines, 0)
-    decided = jnp.abs(jnp.where(is_cosine(reading.cosine), reading.cosine, 0))
+    step_cosines, cosine = _or_zero(reading.step_cosines), _or_zero(reading.cosine)
     of_steps = [
-        known,
+        step_cosines,
         reading.shares,
-        reading.shares * known,
+        reading.shares * step_cosines,
         _cosine(sums.du, sums.dd, sums.uu),
         jnp.log2(sums.shorter_side) / 5,
-        jnp.broadcast_to(decided, sums.size.shape),
     ]
-    columns = of_tensors + [jnp.broadcast_to(x, sums.size.shape) for x in _of_round(reading)] + of_steps
+    of_all = (*of_tensors, *_of_round(reading, cosine), *of_steps, jnp.abs(cosine))
+    columns = [jnp.broadcast_to(x, sums.size.shape) for x in of_all]
     # Of a round that is not finite, which moves nothing.
     return jnp.nan_to_num(jnp.stack(columns, axis=-1), nan=0.0, posinf=0.0, neginf=0.0)
 
@@ -161,7 +160,7 @@ def _of_tensors(sums: TensorSums, reading: Reading, floor: float) -> list[Float[
     ]
 
 
-def _of_round(reading: Reading) -> list[Float[Array, ""]]:
+def _of_round(reading: Reading, cosine: Float[Array, ""]) -> list[Float[Array, ""]]:
     age, losses, in_round, num_steps = (
         reading.count.astype(jnp.float32),
         reading.losses,
@@ -172,7 +171,7 @@ def _of_round(reading: Reading) -> list[Float[Array, ""]]:
     within = jnp.float32(0) if in_round is None else _trend(in_round[-1], in_round[0])
     progress = jnp.float32(0) if num_steps is None else jnp.minimum(age / jnp.asarray(num_steps, jnp.float32), 1)
     return [
-        jnp.where(is_cosine(reading.cosine), reading.cosine, 0),
+        cosine,
         jnp.mean(reading.log_rates) / 3,
         _trend(losses[0], losses[1]),
         _trend(losses[1], losses[2]),
@@ -185,6 +184,11 @@ def _of_round(reading: Reading) -> list[Float[Array, ""]]:
         progress,
         jnp.float32(0 if num_steps is None else 1),
     ]
+
+
+def _or_zero(cosines):
+    """Zero in the place of `NO_COSINE` and NaN."""
+    return jnp.where(is_cosine(cosines), cosines, 0)
 
 
 def _shorter_side(shape):
