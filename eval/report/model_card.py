@@ -104,6 +104,13 @@ def model_card(name: str, checkpoint: Checkpoint, sweeps: Sequence[Sweep]) -> st
     return "\n".join(parts)
 
 
+def _how_searched(search: dict[str, Any]) -> str:
+    if not search["generations"]:
+        return "{numbers} numbers, where earlier searches by CMA-ES had ended or set by hand".format(**search)
+    how = "CMA-ES over {numbers} numbers, {generations} generations of {population}, each judged by whole trainings; "
+    return (how + "seed {seed}").format(**search)
+
+
 def _facts(checkpoint: Checkpoint, card: dict[str, Any], config: dict[str, Any]) -> list[list[str]]:
     """What the checkpoint says of itself, row by row."""
     settings = card.get("meta_train_config") or {}
@@ -118,11 +125,7 @@ def _facts(checkpoint: Checkpoint, card: dict[str, Any], config: dict[str, Any])
     if search := card.get("search"):
         rows += [
             ["meta-trained on", f"{card['task'].replace(' + ', ', ')}; {_several(card)}"],
-            [
-                "how",
-                "CMA-ES over {numbers} numbers, {generations} generations of {population}, ".format(**search)
-                + f"each judged by whole trainings; seed {search['seed']}",
-            ],
+            ["how", _how_searched(search)],
         ]
     if settings:
         # Files from before there was a choice of estimators are PES's.

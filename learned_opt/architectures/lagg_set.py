@@ -4,8 +4,10 @@ Its anchor is `auto_diloco` with relative RMSProp workers, and with the output l
 last bit. Two small networks correct it. A *controller* reads what the round says about each tensor (`round_features`)
 and sets
 
-    log r  <- clip(log r + z_0 / (1 + t / 32))   offset of the tensor's local rate from the rule's, accumulated over
-                                        rounds t: a constant z_0 gives a power of t, whatever the horizon
+    log r  <- clip(log r + z_0 / (1 + t / 32) + z_9 (cos_i - cos))
+                                        offset of the tensor's local rate from the rule's, accumulated over rounds t: a
+                                        constant z_0 gives a power of t, whatever the horizon; and at pace z_9 the rate
+                                        of tensor i follows its own cosine of D and D' where it is not that of all
     rate    = s r exp(z_1)              what the workers multiply their local updates of the tensor by
     a'      = a exp(z_2)                the tensor's server rate
     b'      = b + (1 - b)(1 - exp(z_3)) its momentum: 1 - b' = (1 - b) exp(z_3)
@@ -55,13 +57,21 @@ from learned_opt.algorithms.auto_diloco import (
 from learned_opt.base import LearnedOptimizer
 from learned_opt.per_parameter.entry_correction import NUM_CHANNELS, channels, correction, worker_statistics
 from learned_opt.per_parameter.newton_schulz import orthogonal_of_equal_norm
-from learned_opt.per_parameter.round_features import LOSS_DECAYS, NUM_FEATURES, Reading, round_features, tensor_sums
+from learned_opt.per_parameter.round_features import (
+    LOSS_DECAYS,
+    NUM_FEATURES,
+    Reading,
+    round_features,
+    running_within,
+    tensor_cosines,
+    tensor_sums,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
 
-BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2, 1.0, 0.25, 2.5, 0.3)
-"""Largest absolute value of z_0 .. z_8. A share above 1 makes single machines with small batches diverge."""
+BOUNDS = (0.25, 0.7, 0.7, 1.2, 1.2, 1.0, 0.25, 2.5, 0.3, 0.1)
+"""Largest absolute value of z_0 .. z_9. A share above 1 makes single machines with small batches diverge."""
 LARGEST_OFFSET = 3.0
 """Largest absolute value of log r."""
 OFFSET_ROUNDS = 32
@@ -84,6 +94,8 @@ class LaggSetState(NamedTuple):
       orthogonal: u of the round before, float32; v where the tensor is no matrix.
       step_cosines: cos(u, u') of each tensor over the last two rounds; `NO_COSINE` before.
       losses: running means of the loss; infinite before the first.
+      within: running mean of the loss's trend within rounds.
+      lowest: the lowest of the first of `losses` so far.
       local_rates: what the workers multiply their local updates of each tensor by.
       averaged_params: the average of the global parameters, float32, which is evaluated.
     """
@@ -99,6 +111,8 @@ class LaggSetState(NamedTuple):
     orthogonal: PyTree
     step_cosines: Float[Array, "tensors"]
     losses: Float[Array, "means"]
+    within: Float[Array, ""]
+    lowest: Float[Array, ""]
     local_rates: PyTree
     averaged_params: PyTree
 
@@ -195,11 +209,15 @@ def _transform(theta, rule, hidden_size, floor, num_steps):
         )
         xs = [x.astype(jnp.float32) for x in xs]
         sums = tensor_sums(leaves, previous, momenta, before, xs, worker_mean)
+        in_round = None if losses is None else jnp.mean(losses, axis=0)
+        means = _running(state.losses, value)
         reading = Reading(
             cosine_of(delta, state.previous),
             state.log_rate + state.offsets,
-            _running(state.losses, value),
-            None if losses is None else jnp.mean(losses, axis=0),
+            means,
+            in_round,
+            running_within(state.within, in_round),
+            jnp.minimum(state.lowest, means[0]),
             num_workers,
             state.num_updates,
             num_steps,
@@ -207,7 +225,7 @@ def _transform(theta, rule, hidden_size, floor, num_steps):
             state.shares,
         )
         hidden, outputs = _apply(theta["controller"], round_features(sums, reading, floor))
-        decided = _decide(outputs, rule, state, reading.cosine, sums.is_vector)
+        decided = _decide(outputs, rule, state, reading.cosine, tensor_cosines(sums), sums.is_vector)
         finite = jnp.isfinite(squared_norm(delta)) & jnp.all(jnp.isfinite(outputs))
         mean_squares = sums.dd / sums.size
         rows = {name: getattr(decided, name) for name in ("rate", "server", "decay", "share")}
@@ -245,6 +263,8 @@ def _transform(theta, rule, hidden_size, floor, num_steps):
             orthogonal=treedef.unflatten(orthogonal),
             step_cosines=step_cosines,
             losses=reading.losses,
+            within=reading.within,
+            lowest=reading.lowest,
             local_rates=treedef.unflatten([o["rate"] for o in own]),
             averaged_params=averaged_with(state.averaged_params, params, step, decided.average, state.num_updates),
         )
@@ -269,18 +289,21 @@ def _init_state(params, hidden_size):
         orthogonal=optax.tree.zeros_like(params, dtype=jnp.float32),
         step_cosines=jnp.full(tensors, NO_COSINE, jnp.float32),
         losses=jnp.full(len(LOSS_DECAYS), jnp.inf, jnp.float32),
+        within=jnp.float32(0),
+        lowest=jnp.float32(jnp.inf),
         local_rates=jax.tree.map(lambda p: jnp.float32(1), params),
         averaged_params=copied(params),
     )
 
 
-def _decide(outputs, rule, state, cosine, is_vector) -> _Decided:
-    """The equations at the top of this file for the controller's outputs, [tensors, 9]."""
+def _decide(outputs, rule, state, cosine, own_cosines, is_vector) -> _Decided:
+    """The equations at the top of this file for the controller's outputs, [tensors, 10]."""
     z = jnp.asarray(BOUNDS)[None] * jnp.tanh(outputs)
     pace, threshold = rule.kappa * jnp.exp(jnp.mean(z[:, 7])), rule.tau + jnp.mean(z[:, 8])
     log_rate = next_log_rate(state.log_rate, cosine, pace, threshold)
     slowed = z[:, 0] / (1 + state.num_updates / OFFSET_ROUNDS)
-    offsets = jnp.clip(state.offsets + slowed, -LARGEST_OFFSET, LARGEST_OFFSET)
+    apart = jnp.where(is_cosine(cosine), own_cosines - cosine, 0)
+    offsets = jnp.clip(state.offsets + slowed + z[:, 9] * apart, -LARGEST_OFFSET, LARGEST_OFFSET)
     evidence = jnp.where(is_cosine(state.step_cosines), z[:, 6], 0)
     withdrawals = jnp.clip(state.withdrawals + evidence, -1, 0)
     return _Decided(

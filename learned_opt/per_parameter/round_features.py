@@ -14,6 +14,10 @@ the workers' own, and l the mean loss of the round:
     q c, and cos(D, u'): less than cos(D, m) says that less of the step before should have been orthogonal
     log2 of the shorter side of a matrix
     |cos(D, D')| of all tensors together: near 1 where rounds agree or undo each other, near 0 where they are noise
+    the trend within rounds, averaged over about five of them: above 0 where workers end higher than they began
+    log(1 - agreement): what of the workers' updates is noise, where there is little of it
+    the trend from the lowest loss (over two rounds) that there has been to the present one: above 0 where a training
+    has broken away from where it stood
 
 Logarithms and ages are divided by constants that bring them to about +-1. A number that is undefined (no round before,
 a single worker, no losses) is 0.
@@ -34,7 +38,12 @@ if TYPE_CHECKING:
 
 LOSS_DECAYS = (0.5, 0.85, 0.96)
 """Decays per round of the running means of the loss: over about 2, 7 and 25 rounds."""
-NUM_FEATURES = 26
+WITHIN_DECAY = 0.8
+"""Decay per round of the running mean of the trend within rounds."""
+MOST_AGREEMENT = 0.9999
+"""Agreement counts up to here in log(1 - agreement)."""
+NUM_FEATURES = 29
+_AGREEMENT = 2
 _SMALLEST = 1e-30
 
 
@@ -92,6 +101,11 @@ def tensor_sums(leaves, previous, momenta, orthogonal, xs, worker_mean) -> Tenso
     )
 
 
+def tensor_cosines(sums: TensorSums) -> Float[Array, "tensors"]:
+    """cos(D, D') of each tensor; 0 where one of them is zero."""
+    return _cosine(sums.dp, sums.dd, sums.pp)
+
+
 class Reading(NamedTuple):
     """What a round is known by, beside the sums of its tensors.
 
@@ -100,6 +114,8 @@ class Reading(NamedTuple):
       log_rates: logarithms of the workers' rates in the round that ended.
       losses: running means of the loss with `LOSS_DECAYS`; infinite where no loss was given.
       losses_in_round: mean over the workers of the losses of the local steps, [H]; None where none were given.
+      within: running mean of the trend within rounds, see `running_within`.
+      lowest: the lowest of the first of `losses` so far, this round's included; infinite where no loss was given.
       num_workers: K.
       count: rounds before this one.
       num_steps: rounds of the whole training; None: not known.
@@ -111,6 +127,8 @@ class Reading(NamedTuple):
     log_rates: Float[Array, "tensors"]
     losses: Float[Array, "means"]
     losses_in_round: Float[Array, "steps"] | None
+    within: Float[Array, ""]
+    lowest: Float[Array, ""]
     num_workers: int
     count: Int[Array, ""]
     num_steps: int | Int[Array, ""] | None
@@ -135,7 +153,10 @@ def round_features(sums: TensorSums, reading: Reading, floor: float) -> Float[Ar
         _cosine(sums.du, sums.dd, sums.uu),
         jnp.log2(sums.shorter_side) / 5,
     ]
-    of_all = (*of_tensors, *_of_round(reading, cosine), *of_steps, jnp.abs(cosine))
+    noise = jnp.log(1 - jnp.clip(of_tensors[_AGREEMENT], 0, MOST_AGREEMENT)) / 4.6
+    above_lowest = jnp.maximum(_trend(reading.losses[0], reading.lowest), 0)
+    late = (jnp.abs(cosine), reading.within, noise, above_lowest)
+    of_all = (*of_tensors, *_of_round(reading, cosine), *of_steps, *late)
     columns = [jnp.broadcast_to(x, sums.size.shape) for x in of_all]
     # Of a round that is not finite, which moves nothing.
     return jnp.nan_to_num(jnp.stack(columns, axis=-1), nan=0.0, posinf=0.0, neginf=0.0)
@@ -149,7 +170,7 @@ def _of_tensors(sums: TensorSums, reading: Reading, floor: float) -> list[Float[
         agreement = (num_workers * ratio - 1) / (num_workers - 1)
     size = jnp.sqrt(sums.dd / sums.size) / jnp.maximum(jnp.sqrt(sums.xx / sums.size), floor)
     return [
-        _cosine(sums.dp, sums.dd, sums.pp),
+        tensor_cosines(sums),
         _cosine(sums.dm, sums.dd, sums.mm),
         agreement,
         _log_ratio(sums.dd, sums.pp),
@@ -168,7 +189,7 @@ def _of_round(reading: Reading, cosine: Float[Array, ""]) -> list[Float[Array, "
         reading.num_steps,
     )
     num_local_steps = 1 if in_round is None else in_round.shape[0]
-    within = jnp.float32(0) if in_round is None else _trend(in_round[-1], in_round[0])
+    within = _within(in_round)
     progress = jnp.float32(0) if num_steps is None else jnp.minimum(age / jnp.asarray(num_steps, jnp.float32), 1)
     return [
         cosine,
@@ -184,6 +205,17 @@ def _of_round(reading: Reading, cosine: Float[Array, ""]) -> list[Float[Array, "
         progress,
         jnp.float32(0 if num_steps is None else 1),
     ]
+
+
+def running_within(mean: Float[Array, ""], losses_in_round: Float[Array, "steps"] | None) -> Float[Array, ""]:
+    """The running mean of the trend within rounds after one more; it stays in a round whose losses are not finite."""
+    within = _within(losses_in_round)
+    known = True if losses_in_round is None else jnp.all(jnp.isfinite(losses_in_round))
+    return jnp.where(known, mean + (1 - WITHIN_DECAY) * (within - mean), mean)
+
+
+def _within(losses_in_round):
+    return jnp.float32(0) if losses_in_round is None else _trend(losses_in_round[-1], losses_in_round[0])
 
 
 def _or_zero(cosines):

@@ -32,7 +32,7 @@ class Search:
 
     Attributes:
       run_dir: folder of the run.
-      generations: how many; a larger number continues a run.
+      generations: how many; a larger number continues a run, 0 judges where the search begins.
       population: candidates per generation.
       sigma: first standard deviation, in units of the entries' scales.
       seed: of candidates, tasks, parameters and batches.
@@ -55,6 +55,11 @@ class Search:
         """What candidates are judged on."""
         return tuple(map(problem_of, self.problems)) or META_TRAIN_PROBLEMS
 
+    def start(self) -> np.ndarray:
+        """The first mean of the search, [D]."""
+        start = lagg_any.start()
+        return np.zeros_like(start) if self.from_anchor else start
+
     def validated(self) -> tuple[Problem, ...]:
         """What the result is judged on, with seeds of its own."""
         return tuple(map(problem_of, self.problems)) or META_VALID_PROBLEMS
@@ -68,13 +73,14 @@ def search(options: Search) -> None:
     """
     check(options)
     log = options.run_dir / "generations.jsonl"
-    start = lagg_any.start()
-    start = np.zeros_like(start) if options.from_anchor else start
-    found = CMA(start, options.sigma, population_size=options.population, seed=options.seed)
+    found = CMA(options.start(), options.sigma, population_size=options.population, seed=options.seed)
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     for row in rows:
         # The strategy is a function of its seed and what it was told.
         found.tell([(found.ask(), total) for total in row["totals"]])
+    if len(rows) >= options.generations:
+        export(options)
+        return
     problems = options.trained()
     judge = Scores(problems)
     began = time.monotonic()
@@ -104,10 +110,10 @@ def check(options: Search) -> None:
     """ValueError for settings out of range, and for those of a folder's earlier generations that differ."""
     if not 1 <= options.parts <= len(options.trained()):
         raise ValueError(f"parts={options.parts}: use 1 to {len(options.trained())}, the number of problems")
-    if options.generations < 1 or options.population < 4 or not options.sigma > 0:
+    if options.generations < 0 or options.population < 4 or not options.sigma > 0:
         raise ValueError(
             f"generations={options.generations}, population={options.population}, sigma={options.sigma:g}: use at "
-            "least 1 generation of 4 candidates and a sigma above 0"
+            "least 0 generations of 4 candidates and a sigma above 0"
         )
     file = options.run_dir / "search.json"
     options.trained()  # refuses what is no problem
@@ -123,9 +129,11 @@ def check(options: Search) -> None:
 
 def result(options: Search) -> tuple[np.ndarray, int]:
     """The result of the generations so far, [D], and their number: the noise of a generation moves the mean of the
-    search, so it is averaged over the last third of them."""
-    rows = (options.run_dir / "generations.jsonl").read_text().splitlines()
-    means = [json.loads(row)["mean_of_search"] for row in rows]
+    search, so it is averaged over the last third of them. Before the first it is where the search begins."""
+    log = options.run_dir / "generations.jsonl"
+    means = [json.loads(row)["mean_of_search"] for row in log.read_text().splitlines()] if log.exists() else []
+    if not means:
+        return options.start(), 0
     return np.mean(means[-max(1, len(means) // 3) :], axis=0), len(means)
 
 

@@ -13,7 +13,17 @@ from learned_opt.algorithms.local_sgd import local_sgd
 from learned_opt.algorithms.round import local_rates, simulate
 from learned_opt.architectures import from_config
 from learned_opt.architectures.lagg_set import BOUNDS, LARGEST_OFFSET, lagg_set
-from learned_opt.per_parameter.round_features import NUM_FEATURES, Reading, TensorSums, round_features, tensor_sums
+from learned_opt.per_parameter.round_features import (
+    MOST_AGREEMENT,
+    NUM_FEATURES,
+    WITHIN_DECAY,
+    Reading,
+    TensorSums,
+    round_features,
+    running_within,
+    tensor_cosines,
+    tensor_sums,
+)
 
 PARAMS = {
     "w": np.asarray([[0.5, -1.0], [0.1, 2.0], [0.3, 0.4]], np.float32),
@@ -166,6 +176,8 @@ def test_features_of_a_known_round():
         log_rates=jnp.zeros(2),
         losses=jnp.asarray([1.0, 1.0, 3.0]),
         losses_in_round=jnp.asarray([3.0, 2.0, 1.0]),
+        within=jnp.float32(0.3),
+        lowest=jnp.float32(0.6),
         num_workers=4,
         count=jnp.int32(0),
         num_steps=10,
@@ -180,7 +192,11 @@ def test_features_of_a_known_round():
     np.testing.assert_allclose(found[:, 3], np.log(0.25) / 4, rtol=1e-6)
     np.testing.assert_allclose(found[:, 8], -0.5)
     np.testing.assert_allclose(found[:, 10:13], [[0, 4 * -0.5, 4 * -0.5]] * 2, rtol=1e-6)
-    np.testing.assert_allclose(found[:, 20:], [[0, 0, 0, 0.5, 0.2, 0.5], [0.4, 0.5, 0.2, 0.5, 0, 0.5]], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 20:26], [[0, 0, 0, 0.5, 0.2, 0.5], [0.4, 0.5, 0.2, 0.5, 0, 0.5]], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 26], 0.3, rtol=1e-6)
+    np.testing.assert_allclose(found[:, 27], [np.log(1 - MOST_AGREEMENT) / 4.6, 0], rtol=1e-3)
+    np.testing.assert_allclose(found[:, 28], 4 * (1 - 0.6) / (1 + 0.6), rtol=1e-6)
+    np.testing.assert_array_equal(tensor_cosines(sums), found[:, 0])
 
 
 @pytest.mark.parametrize(("no_cosine", "no_loss"), [(NO_COSINE, np.inf), (np.nan, np.nan)])
@@ -193,6 +209,8 @@ def test_undefined_features_are_zero(no_cosine, no_loss):
         log_rates=zeros,
         losses=jnp.full(3, no_loss),
         losses_in_round=None,
+        within=jnp.float32(0),
+        lowest=jnp.float32(no_loss),
         num_workers=1,
         count=jnp.int32(0),
         num_steps=None,
@@ -201,7 +219,7 @@ def test_undefined_features_are_zero(no_cosine, no_loss):
     )
     found = round_features(sums, reading, 0.03)
     assert np.all(np.isfinite(found))
-    np.testing.assert_array_equal(found[0, [8, 10, 11, 12, 20, 21, 22, 25]], [0, 0, 0, 0, 0, 0.5, 0, 0])
+    np.testing.assert_array_equal(found[0, [8, 10, 11, 12, 20, 21, 22, 25, 26, 27, 28]], [0] * 5 + [0.5] + [0] * 5)
 
 
 def test_the_shorter_side_is_that_of_the_matrix_of_a_tensor():
@@ -243,6 +261,48 @@ def test_offsets_grow_with_the_logarithm_of_time():
     found, rule = steps_of(lopt.transform(theta), own)[-1][1], steps_of(auto_diloco(), own)[-1][1]
     total = BOUNDS[0] * np.tanh(-0.05) * sum(1 / (1 + t / 32) for t in range(100))
     np.testing.assert_allclose(np.log(found["w"] / rule["w"]), total, rtol=1e-4)
+
+
+def test_the_rate_of_a_tensor_follows_its_own_cosine_at_the_pace_that_the_controller_says():
+    """By BOUNDS[9] tanh(b) times how far it is from that of all tensors, from the second round on."""
+    lopt, own = lagg_set(0, 0), workers_of(2, 4)
+    theta = lopt.init(jax.random.key(0))
+    theta["controller"]["b1"] = theta["controller"]["b1"].at[9].set(-0.6)
+    found, rule = (steps_of(tx, own)[-1][1] for tx in (lopt.transform(theta), auto_diloco()))
+    first, second = (jax.tree.map(lambda x: x.mean(axis=0).ravel(), round_of_all) for round_of_all in own)
+    whole = [np.concatenate([x.ravel() for x in jax.tree.leaves(tree)]) for tree in (first, second)]
+
+    def cosine(a, b):
+        return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+    for name in ("w", "b", "scale"):
+        apart = cosine(first[name], second[name]) - cosine(*whole)
+        np.testing.assert_allclose(np.log(found[name] / rule[name]), BOUNDS[9] * np.tanh(-0.6) * apart, atol=1e-5)
+
+
+def rates_with(column, output, losses, rounds):
+    """Local rates of the matrix in every round with a weight of 1 from a feature to an output, over the rule's."""
+    lopt = lagg_set(0, 0)
+    theta = lopt.init(jax.random.key(0))
+    theta["controller"]["w1"] = theta["controller"]["w1"].at[column, output].set(1.0)
+    own = workers_of(rounds, 4)
+    pairs = zip(steps_of(lopt.transform(theta), own, losses), steps_of(auto_diloco(), own, losses), strict=True)
+    return np.asarray([found["w"] / rule["w"] for (_, found), (_, rule) in pairs])
+
+
+def test_a_loss_above_its_lowest_is_remembered():
+    """Of running means over two rounds: 8, 4.5, 2.75, then 3.375 and 3.6875, which are above 2.75."""
+    losses = np.asarray([8, 1, 1, 4, 4], np.float32)[:, None, None] * np.ones((1, 4, 3), np.float32)
+    above = np.asarray([0, 0, 0, (3.375 - 2.75) / (3.375 + 2.75), (3.6875 - 2.75) / (3.6875 + 2.75)])
+    np.testing.assert_allclose(rates_with(28, 1, losses, 5), np.exp(BOUNDS[1] * np.tanh(4 * above)), rtol=1e-4)
+
+
+def test_the_trend_within_rounds_is_averaged_over_rounds():
+    losses = np.asarray([[1, 2, 3], [1, 2, 1]], np.float32)[:, None] * np.ones((1, 4, 1), np.float32)
+    first = (1 - WITHIN_DECAY) * 4 * (3 - 1) / (3 + 1)
+    found = rates_with(26, 1, losses, 2)
+    np.testing.assert_allclose(found, np.exp(BOUNDS[1] * np.tanh([first, WITHIN_DECAY * first])), rtol=1e-4)
+    assert running_within(jnp.float32(0.2), jnp.asarray([1.0, jnp.nan])) == jnp.float32(0.2)
 
 
 def test_config_and_bad_sizes():

@@ -37,6 +37,16 @@ def test_problems_are_of_their_suites():
     assert {problem.family for problem in META_VALID_PROBLEMS} - others <= set(META_VALID)
 
 
+def test_no_generation_is_where_the_search_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "validate", lambda options: {"mean": 0.0})
+    monkeypatch.setattr(command, "Scores", lambda problems: pytest.fail("nothing is to be judged"))
+    assert command.main(["--run-dir", str(tmp_path), "--generations", "0"]) == 0
+    found = load_checkpoint(tmp_path / "lagg_any.safetensors")
+    expected = lagg_any.theta_of(lagg_any.start())
+    jax.tree.map(np.testing.assert_array_equal, found.theta, expected)
+    assert command.main(["--run-dir", str(tmp_path), "--generations", "-1"]) == 2
+
+
 def test_a_generation_takes_its_part_of_the_problems(tmp_path, monkeypatch):
     problems = tuple(TINY._replace(num_workers=1 + i, num_local_steps=1) for i in range(3))
     monkeypatch.setattr(command, "META_TRAIN_PROBLEMS", problems)
