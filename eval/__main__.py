@@ -21,6 +21,7 @@ from eval.commands import (
     ParticipantFlags,
     ProtocolFlags,
     Report,
+    Settings,
     Suite,
     Zoo,
 )
@@ -76,6 +77,8 @@ def prepare(command: Command) -> Callable[[], int]:
         return prepare_report(command)
     if isinstance(command, Card):
         return prepare_card(command)
+    if isinstance(command, Settings):
+        return prepare_settings(command)
     if isinstance(command, Calibrate):
         return prepare_calibration(command)
     if isinstance(command, Diagnostics):
@@ -129,6 +132,7 @@ def prepare_sweep(command: Suite | AxisSweep) -> Callable[[], int]:
     from eval.machine.devices import use_all_cores
 
     use_all_cores()
+    from eval.compare.earlier import holds_settings
     from eval.machine.progress import show_sweep_progress
     from eval.report.report import write_report
     from eval.sweep.axes import AXIS_PROTOCOL, axis_family, axis_plan
@@ -145,8 +149,11 @@ def prepare_sweep(command: Suite | AxisSweep) -> Callable[[], int]:
         protocol = dataclasses.replace(AXIS_PROTOCOL, task=command.task, **changes)
         plan = axis_plan(command.axis, protocol, checkpoints, values=_numbers(command.values), **shared)
         make_family, default = axis_family(command.axis), f"runs/axis_{reference_name(command.axis)}"
-    if command.baselines_from is not None and not Path(command.baselines_from, "cells").is_dir():
-        raise FileNotFoundError(f"--baselines-from {command.baselines_from}: not the run folder of a suite or an axis")
+    source = command.baselines_from
+    if source is not None and not Path(source, "cells").is_dir() and not holds_settings(source):
+        raise FileNotFoundError(
+            f"--baselines-from {source}: not the run folder of a suite or an axis, nor a file of settings, nor shipped"
+        )
     run_dir = command.run_dir or default
     check_sweep(plan, run_dir, make_family, retry_failed=command.retry_failed)
 
@@ -231,6 +238,16 @@ def prepare_calibration(command: Calibrate) -> Callable[[], int]:
     cells = {name: results for sweep in sweeps for name, results in sweep.finished.items()}
     save_calibration(command.out, cells, ["python", "-m", "eval", "calibrate", *command.run, "--out", command.out])
     return lambda: print(f"wrote {command.out}") or 0
+
+
+def prepare_settings(command: Settings) -> Callable[[], int]:
+    """A file of tuned settings: its errors are all in what it reads."""
+    from eval.compare.tuned_settings import save_settings
+    from eval.report.report import load_runs
+
+    sweeps = load_runs(command.run)
+    held = save_settings(command.out, (results for sweep in sweeps for results in sweep.finished.values()))
+    return lambda: print(f"wrote {command.out}, which holds settings of {held} comparisons") or 0
 
 
 def prepare_claims(command: Claims) -> Callable[[], int]:

@@ -82,7 +82,8 @@ class Compare:
     flags: ProtocolGroup = ProtocolFlags()
     participants: ParticipantGroup = ParticipantFlags()
     baselines_from: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
-    """Results file of the same protocol whose tuned baselines are used instead of tuning again."""
+    """Results file of the same protocol, or file of settings (python -m eval settings; shipped for those that come with
+    the code), whose tuned baselines are used instead of tuning again."""
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder with your data sets; default: the environment variable LEARNED_OPT_DATA."""
     network: NetworkGroup = Network()
@@ -101,7 +102,8 @@ class Suite:
     protocol: ProtocolGroup = ProtocolFlags()
     participants: ParticipantGroup = ParticipantFlags()
     baselines_from: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
-    """Run folder whose tuned baselines are used for the cells that it has."""
+    """Run folder, or file of settings (python -m eval settings; shipped for those that come with the code), whose tuned
+    baselines are used for the cells that it has."""
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder with your data sets; default: the environment variable LEARNED_OPT_DATA."""
     run_dir: str | None = None
@@ -124,7 +126,8 @@ class AxisSweep:
     values: Annotated[str | None, tyro.conf.arg(metavar="V,V,...")] = None
     """Values in place of the default ones; multiples of the rounds for num_rounds."""
     baselines_from: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
-    """Run folder whose tuned baselines are used for the cells that it has."""
+    """Run folder, or file of settings (python -m eval settings; shipped for those that come with the code), whose tuned
+    baselines are used for the cells that it has."""
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder with your data sets; default: the environment variable LEARNED_OPT_DATA."""
     run_dir: str | None = None
@@ -191,6 +194,16 @@ class Calibrate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Settings:
+    """Keep what baselines were tuned to in one small file, for --baselines-from."""
+
+    run: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN...")]
+    """Run folders of comparisons, suites and axes."""
+    out: str = "tuned_settings.json"
+    """File to write; settings for other protocols that it holds stay."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Diagnostics:
     """List what --diagnostics can record."""
 
@@ -239,7 +252,9 @@ class Ood:
     """Folder for ood.md and ood.json."""
 
 
-Command = Compare | Suite | AxisSweep | Zoo | Report | Card | Calibrate | Diagnostics | Claims | Conditions | Ood
+Command = (
+    Compare | Suite | AxisSweep | Zoo | Report | Card | Calibrate | Settings | Diagnostics | Claims | Conditions | Ood
+)
 
 COMMANDS = {
     "compare": Compare,
@@ -249,6 +264,7 @@ COMMANDS = {
     "report": Report,
     "card": Card,
     "calibrate": Calibrate,
+    "settings": Settings,
     "diagnostics": Diagnostics,
     "claims": Claims,
     "conditions": Conditions,

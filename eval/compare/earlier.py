@@ -5,16 +5,15 @@ Baselines alone: a learned optimizer, or a contender of a user's, may have chang
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from eval.compare.contenders import Contender
 from eval.compare.grids import Setting
+from eval.compare.tuned_settings import SHIPPED_NAME, TUNING_FIELDS, is_settings, settings_for
 from eval.protocol import EvalProtocol
 from eval.results import ContenderResult, load_results
-
-TUNING_FIELDS = ("task", "num_rounds", "num_workers", "num_local_steps", "batch_size", "tuning", "schedule", "ema")
-"""Protocol fields that two comparisons must share for one to use the other's tuned settings."""
 
 
 class Chosen(NamedTuple):
@@ -31,29 +30,55 @@ def chosen_before(
 ) -> dict[str, Chosen]:
     """Tuned settings and tuning records of the baselines of an earlier comparison, by name.
 
+    Args:
+      path: its results file, a file of `tuned_settings.save_settings`, or "shipped" for the one that comes with the
+        code.
+      protocol: what everyone is given now.
+      everyone: who takes part now.
+
     Raises:
-      FileNotFoundError: no such results file.
-      ValueError: an unreadable one, or one of another protocol.
+      FileNotFoundError: no such file.
+      ValueError: an unreadable one, or one that holds nothing for this protocol.
     """
+    now = {contender.name: contender for contender in everyone}
+    if holds_settings(path):
+        known = settings_for(path, protocol)
+        if not known:
+            fields = ", ".join(f"{field}={getattr(protocol, field)}" for field in TUNING_FIELDS)
+            raise ValueError(f"{os.fspath(path)}: no settings for {fields}; leave it out to tune")
+        return {
+            name: Chosen(entry["hparams"], entry["tuning"])
+            for name, entry in known.items()
+            if name in now and _is_same_baseline("baseline", entry["hparams"], entry["details"], now[name])
+        }
     earlier = load_results(path)
     for field in TUNING_FIELDS:
-        then, now = getattr(earlier.protocol, field), getattr(protocol, field)
-        if then != now:
+        then, wanted = getattr(earlier.protocol, field), getattr(protocol, field)
+        if then != wanted:
             raise ValueError(
-                f"{os.fspath(path)}: tuned for {field}={then}, the protocol has {now}; leave it out to tune again"
+                f"{os.fspath(path)}: tuned for {field}={then}, the protocol has {wanted}; leave it out to tune again"
             )
-    now = {contender.name: contender for contender in everyone}
     equal = earlier.protocol == protocol
     return {
         before.name: Chosen(before.hparams, before.tuning, before if equal else None)
         for before in earlier.contenders
-        if before.tuning["num_runs"] and before.name in now and _is_same_baseline(before, now[before.name])
+        if before.tuning["num_runs"]
+        and before.name in now
+        and _is_same_baseline(before.kind, before.hparams, before.details, now[before.name])
     }
 
 
-def _is_same_baseline(before: ContenderResult, now: Contender) -> bool:
+def holds_settings(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is "shipped" or a file of settings; False for a results file, and for one that cannot be read."""
+    if os.fspath(path) == SHIPPED_NAME:
+        return True
+    try:
+        return is_settings(json.loads(Path(path).read_bytes()))
+    except (OSError, ValueError):
+        return False
+
+
+def _is_same_baseline(kind: str, hparams: Setting, details: Mapping[str, Any], now: Contender) -> bool:
     """Whether both are the same baseline, made by the same reference, with the same things to tune."""
-    is_baseline = before.kind == now.kind == "baseline"
-    return (
-        is_baseline and set(before.hparams) == set(now.grid) and before.details == json.loads(json.dumps(now.details))
-    )
+    is_baseline = kind == now.kind == "baseline"
+    return is_baseline and set(hparams) == set(now.grid) and details == json.loads(json.dumps(now.details))

@@ -110,6 +110,11 @@ def _meta_training(details: Any) -> str:
     if "published_kind" in card:
         return "its authors'"
     if search := card.get("search"):
-        return f"{search['generations'] * search['population']} settings of {search['numbers']} numbers"
+        judged = search["generations"] * search["population"]
+        return (
+            f"{judged} settings of {search['numbers']} numbers"
+            if judged
+            else f"{search['numbers']} numbers, by hand or searched before"
+        )
     seconds = card.get("meta_train_seconds")
     return f"{seconds / 60:.0f} min" if isinstance(seconds, int | float) else "none"

@@ -48,7 +48,7 @@ class SweepPlan:
     one_setting: str | None = None
     """File of calibrated settings, or "shipped", for a row with one setting per baseline."""
     baselines_from: str | None = None
-    """Run folder whose tuned baselines are used where it has the same cell."""
+    """Run folder, or file of settings, whose tuned baselines are used where it has the same cell."""
     baselines: tuple[str, ...] = ("core",)
     """Names and groups of eval.compare.baselines."""
     label: str = ""

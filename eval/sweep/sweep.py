@@ -24,7 +24,9 @@ from typing import NamedTuple
 from eval.compare.checkpoints import read_checkpoint
 from eval.compare.compare import compare
 from eval.compare.contenders import Contender
+from eval.compare.earlier import holds_settings
 from eval.compare.participants import participants
+from eval.compare.tuned_settings import settings_for
 from eval.diagnostics.table import measurable
 from eval.machine.progress import SweepProgress
 from eval.results import Results, load_results
@@ -219,14 +221,13 @@ def _is_settled(cell_folder: Path, retry_failed: bool) -> str | None:
 
 def _run_cell(plan, cell, folder, make_family, contenders, stage) -> Failure | None:
     start = time.monotonic()
-    earlier = None if plan.baselines_from is None else Path(plan.baselines_from) / "cells" / cell.name / "results.json"
     try:
         compare(
             cell.protocol,
             [],
             folder,
             stage,
-            baselines_from=earlier if earlier is not None and earlier.exists() else None,
+            baselines_from=_earlier(plan, cell),
             baselines=(),
             contenders=contenders(plan, cell),
             family=make_family(cell),
@@ -241,6 +242,16 @@ def _run_cell(plan, cell, folder, make_family, contenders, stage) -> Failure | N
     with contextlib.suppress(FileNotFoundError):
         (folder / "failed.json").unlink()
     return None
+
+
+def _earlier(plan: SweepPlan, cell: Cell) -> str | Path | None:
+    """Where the settings of a cell's baselines come from; None: they are tuned."""
+    if plan.baselines_from is None:
+        return None
+    if holds_settings(plan.baselines_from):
+        return plan.baselines_from if settings_for(plan.baselines_from, cell.protocol) else None
+    file = Path(plan.baselines_from) / "cells" / cell.name / "results.json"
+    return file if file.exists() else None
 
 
 @contextlib.contextmanager
