@@ -44,6 +44,7 @@ def test_no_generation_is_where_the_search_begins(tmp_path, monkeypatch):
     found = load_checkpoint(tmp_path / "lagg_any.safetensors")
     expected = lagg_any.theta_of(lagg_any.start())
     jax.tree.map(np.testing.assert_array_equal, found.theta, expected)
+    jax.tree.map(np.testing.assert_array_equal, load_checkpoint("lagg_any").theta, expected)
     assert command.main(["--run-dir", str(tmp_path), "--generations", "-1"]) == 2
 
 
