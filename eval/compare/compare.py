@@ -112,9 +112,9 @@ def prepare(
       contenders: hand-made ones, and references of others, see `eval.compare.participants.named_contender`.
       tune_multiplier: tune a factor on the learned updates, and one on their anchors', with the budget of a baseline.
       one_setting: file of calibrated settings, or "shipped": adds a row with that setting for every baseline in it.
-      baselines_from: results file or file of settings whose baselines' settings are used instead of tuning them again
-        ("shipped": those that come with the code); where the protocol of results
-        is the same in everything, seeds included, they are taken over as they are.
+      baselines_from: results file, file of settings, or "shipped" for the settings that come with the code: what it has
+        is used instead of tuning again. Results whose protocol is the same in everything, seeds included, are taken
+        over as they are.
       family: in place of the family that the protocol names.
 
     Raises:

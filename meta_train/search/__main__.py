@@ -112,8 +112,8 @@ def check(options: Search) -> None:
         raise ValueError(f"parts={options.parts}: use 1 to {len(options.trained())}, the number of problems")
     if options.generations < 0 or options.population < 4 or not options.sigma > 0:
         raise ValueError(
-            f"generations={options.generations}, population={options.population}, sigma={options.sigma:g}: use at "
-            "least 0 generations of 4 candidates and a sigma above 0"
+            f"generations={options.generations}, population={options.population}, sigma={options.sigma:g}: use 0 "
+            "generations or more, at least 4 candidates and a sigma above 0"
         )
     file = options.run_dir / "search.json"
     options.trained()  # refuses what is no problem
