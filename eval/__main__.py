@@ -294,7 +294,7 @@ def prepare_ood(command: Ood) -> Callable[[], int]:
     from eval.machine.progress import show_progress
     from eval.machine.provenance import provenance
     from eval.ood.sweep import CHECKPOINTS, OOD_PROTOCOL, prepare, run
-    from eval.ood.table import ood_record, ood_table
+    from eval.ood.table import FORMAT, ood_record, ood_table
     from learned_opt.atomic_file import write_atomic
 
     use_all_cores()
@@ -310,7 +310,7 @@ def prepare_ood(command: Ood) -> Callable[[], int]:
         folder, table = Path(command.run_dir), ood_table(sweeps, protocol)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / "ood.md", table.encode())
-        write_atomic(folder / "ood.json", ood_record(sweeps, protocol, provenance()).encode())
+        FORMAT.write(folder / "ood.json", ood_record(sweeps, protocol, provenance()))
         print(table)
         print(f"wrote ood.md and ood.json to {folder}")
         return 0

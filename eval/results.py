@@ -6,19 +6,17 @@ bytes.
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from eval.protocol import EvalProtocol, protocol_from_record
-from learned_opt.atomic_file import write_atomic
+from eval.versioned_json import JsonFormat
 
-FORMAT_VERSION = 4
+FORMAT = JsonFormat("results file", 4, "'python -m eval compare', 'suite' or 'axis'")
 """Version 1 had neither diagnostics nor cost; version 2 no kinds, no test curves and no description of the task; in
 version 3 there were no counts, and of the cost nothing but time and memory."""
 
@@ -104,13 +102,12 @@ def save_results(path: str | os.PathLike[str], results: Results) -> None:
       OSError: the file cannot be written; an older one is then untouched.
     """
     document = {
-        "format_version": FORMAT_VERSION,
         "protocol": dataclasses.asdict(results.protocol),
         "provenance": results.provenance,
         "task": dict(results.task),
         "contenders": [_jsonable(contender._asdict()) for contender in results.contenders],
     }
-    write_atomic(path, (json.dumps(document, allow_nan=False) + "\n").encode())
+    FORMAT.write(path, document)
 
 
 def load_results(path: str | os.PathLike[str]) -> Results:
@@ -120,22 +117,7 @@ def load_results(path: str | os.PathLike[str]) -> Results:
       FileNotFoundError: there is none.
       ValueError: not a results file, damaged, or of a newer format.
     """
-    name = os.fspath(path)
-    try:
-        document = json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{name}: no such results file; 'python -m eval compare', 'suite' and 'axis' write one into their folder"
-        ) from None
-    except IsADirectoryError:
-        raise ValueError(f"{name}: is a folder; name the results.json in it") from None
-    except ValueError as error:
-        raise ValueError(f"{name}: damaged or not JSON ({error}); run the comparison again") from None
-    version = document.get("format_version") if isinstance(document, dict) else None
-    if type(version) is not int:
-        raise ValueError(f"{name}: not a results file; make one with python -m eval compare")
-    if version > FORMAT_VERSION:
-        raise ValueError(f"{name}: format version {version}, this code reads up to {FORMAT_VERSION}")
+    document = FORMAT.read(path)
     try:
         return Results(
             protocol=protocol_from_record(document["protocol"]),
@@ -144,6 +126,7 @@ def load_results(path: str | os.PathLike[str]) -> Results:
             task=dict(document.get("task", {})),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        name = os.fspath(path)
         raise ValueError(f"{name}: damaged, its fields do not fit ({error}); run the comparison again") from None
 
 

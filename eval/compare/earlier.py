@@ -6,12 +6,11 @@ Baselines alone: a learned optimizer, or a contender of a user's, may have chang
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from eval.compare.contenders import Contender
 from eval.compare.grids import Setting
-from eval.compare.tuned_settings import SHIPPED_NAME, TUNING_FIELDS, is_settings, settings_for
+from eval.compare.tuned_settings import TUNING_FIELDS, holds_settings, settings_for
 from eval.protocol import EvalProtocol
 from eval.results import ContenderResult, load_results
 
@@ -66,16 +65,6 @@ def chosen_before(
         and before.name in now
         and _is_same_baseline(before.kind, before.hparams, before.details, now[before.name])
     }
-
-
-def holds_settings(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is "shipped" or a file of settings; False for a results file, and for one that cannot be read."""
-    if os.fspath(path) == SHIPPED_NAME:
-        return True
-    try:
-        return is_settings(json.loads(Path(path).read_bytes()))
-    except (OSError, ValueError):
-        return False
 
 
 def _is_same_baseline(kind: str, hparams: Setting, details: Mapping[str, Any], now: Contender) -> bool:

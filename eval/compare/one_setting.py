@@ -8,7 +8,6 @@ log of the inner-validation loss (equal factors count alike, whatever a loss's u
     python -m eval calibrate RUN --out FILE
 """
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,9 @@ from eval.compare.contenders import Contender
 from eval.compare.grids import GridAxis, Setting
 from eval.protocol import EvalProtocol
 from eval.results import ContenderResult, Results
-from learned_opt.atomic_file import write_atomic
+from eval.versioned_json import JsonFormat
 
-FORMAT_VERSION = 1
+FORMAT = JsonFormat("calibration", 1, "python -m eval calibrate", indent=1, holds=("calibrations",))
 SHIPPED = Path(__file__).with_name("one_setting.json")
 """Made by the commands that it holds; one calibration for each schedule in it."""
 
@@ -93,7 +92,7 @@ def save_calibration(path: str | os.PathLike[str], cells: Mapping[str, Results],
       ValueError: as `calibrate`, or the file holds something else.
     """
     settings = calibrate(cells)
-    calibrations = _load(path) if Path(path).exists() else {}
+    calibrations = FORMAT.read(path)["calibrations"] if Path(path).exists() else {}
     protocol = next(iter(cells.values())).protocol
     calibrations[protocol.schedule] = {
         "command": " ".join(command),
@@ -102,8 +101,7 @@ def save_calibration(path: str | os.PathLike[str], cells: Mapping[str, Results],
         "protocol": _without_task(protocol),
         "settings": {name: setting._asdict() for name, setting in settings.items()},
     }
-    document = {"format_version": FORMAT_VERSION, "calibrations": calibrations}
-    write_atomic(path, (json.dumps(document, indent=1) + "\n").encode())
+    FORMAT.write(path, {"calibrations": calibrations})
 
 
 def one_setting_contenders(
@@ -123,7 +121,7 @@ def one_setting_contenders(
       ValueError: an unreadable one.
     """
     path = SHIPPED if path == "shipped" else path
-    calibration = _load(path).get(protocol.schedule)
+    calibration = FORMAT.read(path)["calibrations"].get(protocol.schedule)
     if calibration is None:
         return []
     found = []
@@ -134,21 +132,6 @@ def one_setting_contenders(
             details = {"one_setting": {**setting, "cells": calibration["cells"]}}
             found.append(contender._replace(name=f"{contender.name}_one_setting", grid=grid, details=details))
     return found
-
-
-def _load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    name = os.fspath(path)
-    try:
-        document = json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{name}: no such calibration; make one with python -m eval calibrate") from None
-    except ValueError as error:
-        raise ValueError(
-            f"{name}: damaged or not JSON ({error}); make it again with python -m eval calibrate"
-        ) from None
-    if not isinstance(document, dict) or document.get("format_version") != FORMAT_VERSION:
-        raise ValueError(f"{name}: not a calibration of format version {FORMAT_VERSION}")
-    return document["calibrations"]
 
 
 def _without_task(protocol: EvalProtocol) -> dict[str, Any]:

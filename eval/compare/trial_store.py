@@ -7,7 +7,6 @@ optimizer, the data, JAX, the device) changes the key and starts anew.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,9 +16,9 @@ import jaxlib.version
 import numpy as np
 
 from eval.compare.grids import Setting
-from learned_opt.atomic_file import write_atomic
+from eval.versioned_json import JsonFormat
 
-FORMAT_VERSION = 1
+FORMAT = JsonFormat("store of a tuning", 1, "the comparison")
 
 
 class Trial(NamedTuple):
@@ -59,7 +58,7 @@ def trial_store(folder: Path, fingerprint: str, inputs: Any) -> TrialStore:
 
     def load() -> tuple[list[Trial], float]:
         try:
-            document = json.loads(path.read_bytes())
+            document = FORMAT.read(path)
         except FileNotFoundError:
             return [], 0.0
         trials = document["trials"]
@@ -67,8 +66,7 @@ def trial_store(folder: Path, fingerprint: str, inputs: Any) -> TrialStore:
 
     def save(trials: Sequence[Trial], seconds: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        document = {"format_version": FORMAT_VERSION, "seconds": seconds, "trials": list(map(trial_record, trials))}
-        write_atomic(path, (json.dumps(document) + "\n").encode())
+        FORMAT.write(path, {"seconds": seconds, "trials": list(map(trial_record, trials))})
 
     return TrialStore(load, save)
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from eval.protocol import EvalProtocol
 from eval.results import Results
-from learned_opt.atomic_file import write_atomic
+from eval.versioned_json import JsonFormat
 
-FORMAT_VERSION = 1
+FORMAT = JsonFormat("file of settings", 1, "python -m eval settings", indent=1, holds=("tuned",))
 SHIPPED_NAME = "shipped"
 SHIPPED = Path(__file__).with_name("tuned_settings.json")
 """Of forty cells of the suites meta_test and meta_test_more, with the commands of the runs."""
@@ -55,8 +55,7 @@ def save_settings(path: str | os.PathLike[str], comparisons: Iterable[Results]) 
         }
     if not found:
         raise ValueError("no baseline was tuned in these runs: name run folders of compare, suite or axis")
-    document = {"format_version": FORMAT_VERSION, "tuned": [entries[key] for key in sorted(entries)]}
-    write_atomic(path, (json.dumps(document, indent=1) + "\n").encode())
+    FORMAT.write(path, {"tuned": [entries[key] for key in sorted(entries)]})
     return len(entries)
 
 
@@ -70,21 +69,17 @@ def load_settings(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
       FileNotFoundError: no such file.
       ValueError: it holds something else.
     """
-    name = os.fspath(path)
+    return FORMAT.read(SHIPPED if os.fspath(path) == SHIPPED_NAME else path)["tuned"]
+
+
+def holds_settings(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is "shipped" or a file of settings; False for a results file, and for one that cannot be read."""
+    if os.fspath(path) == SHIPPED_NAME:
+        return True
     try:
-        document = json.loads((SHIPPED if name == SHIPPED_NAME else Path(path)).read_bytes())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{name}: no such file of settings; make one with python -m eval settings") from None
-    except ValueError as error:
-        raise ValueError(f"{name}: damaged or not JSON ({error}); make it again with python -m eval settings") from None
-    if not is_settings(document):
-        raise ValueError(f"{name}: holds no settings of format version {FORMAT_VERSION}; see python -m eval settings")
-    return document["tuned"]
-
-
-def is_settings(document: Any) -> bool:
-    """Whether a JSON document is one of `save_settings`."""
-    return isinstance(document, dict) and document.get("format_version") == FORMAT_VERSION and "tuned" in document
+        return "tuned" in FORMAT.read(path)
+    except (OSError, ValueError):
+        return False
 
 
 def settings_for(path: str | os.PathLike[str], protocol: EvalProtocol) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The table of sweeps in and out of distribution, as Markdown, and their runs as JSON."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,8 +7,9 @@ import numpy as np
 
 from eval.ood.sweep import OodSweep, best_setting, line
 from eval.protocol import EvalProtocol
+from eval.versioned_json import JsonFormat
 
-FORMAT_VERSION = 1
+FORMAT = JsonFormat("record of sweeps", 1, "python -m eval ood", indent=1)
 
 
 def ood_table(sweeps: Sequence[OodSweep], protocol: EvalProtocol) -> str:
@@ -37,10 +37,9 @@ def ood_table(sweeps: Sequence[OodSweep], protocol: EvalProtocol) -> str:
     return "\n".join([*lines, "", notes, ""])
 
 
-def ood_record(sweeps: Sequence[OodSweep], protocol: EvalProtocol, provenance: dict[str, Any]) -> str:
-    """Every run, as JSON; a loss that is not finite is null."""
-    document = {
-        "format_version": FORMAT_VERSION,
+def ood_record(sweeps: Sequence[OodSweep], protocol: EvalProtocol, provenance: dict[str, Any]) -> dict[str, Any]:
+    """Every run, as JSON values; a loss that is not finite is None."""
+    return {
         "protocol": {field: getattr(protocol, field) for field in protocol.__dataclass_fields__},
         "provenance": provenance,
         "sweeps": [
@@ -55,7 +54,6 @@ def ood_record(sweeps: Sequence[OodSweep], protocol: EvalProtocol, provenance: d
             for sweep in sweeps
         ],
     }
-    return json.dumps(document, indent=1) + "\n"
 
 
 def _json(values: np.ndarray) -> list[list[float | None]]:

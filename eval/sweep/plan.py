@@ -1,15 +1,13 @@
 """What a run folder holds: the cells of a sweep and who takes part, as `RUN/sweep.json`."""
 
 import dataclasses
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 from eval.protocol import EvalProtocol, protocol_from_record
-from learned_opt.atomic_file import write_atomic
+from eval.versioned_json import JsonFormat
 
-FORMAT_VERSION = 2
+FORMAT = JsonFormat("sweep file", 2, "python -m eval suite or axis", indent=1)
 PLAN_FILE = "sweep.json"
 BASELINES_BEFORE_VERSION_2 = ("sgd", "adam", "local_sgd", "slowmo", "diloco", "diloco_adam", "fedadam")
 
@@ -70,8 +68,7 @@ def write_or_check_plan(plan: SweepPlan, folder: Path) -> None:
     """
     path = folder / PLAN_FILE
     if not path.exists():
-        document = {"format_version": FORMAT_VERSION, **dataclasses.asdict(plan)}
-        write_atomic(path, (json.dumps(document, indent=1) + "\n").encode())
+        FORMAT.write(path, dataclasses.asdict(plan))
         return
     there = load_plan(path)
     for field in dataclasses.fields(SweepPlan):
@@ -90,7 +87,7 @@ def load_plan(path: Path) -> SweepPlan:
       FileNotFoundError: there is none.
       ValueError: an unreadable one.
     """
-    fields = load_document(path, "sweep")
+    fields = FORMAT.read(path)
     try:
         cells = tuple(Cell(c["name"], protocol_from_record(c["protocol"]), c["value"]) for c in fields.pop("cells"))
         fields["checkpoints"] = tuple((name, checkpoint) for name, checkpoint in fields["checkpoints"])
@@ -99,22 +96,3 @@ def load_plan(path: Path) -> SweepPlan:
         return SweepPlan(cells=cells, **fields)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged, its fields do not fit ({error}); run the sweep in a new folder") from None
-
-
-def load_document(path: Path, what: str) -> dict[str, Any]:
-    """The JSON object of a file of a run folder, without its format version.
-
-    Raises:
-      FileNotFoundError: there is none.
-      ValueError: an unreadable one, or one of a newer format.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{path}: no such {what} file; make one with python -m eval suite or axis") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged or not JSON ({error})") from None
-    version = document.pop("format_version", None) if isinstance(document, dict) else None
-    if type(version) is not int or version > FORMAT_VERSION:
-        raise ValueError(f"{path}: not a {what} file of format version {FORMAT_VERSION}")
-    return document

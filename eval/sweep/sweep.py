@@ -13,7 +13,6 @@ network file system this needs one whose flock works between hosts (NFS of Linux
 
 import contextlib
 import fcntl
-import json
 import os
 import time
 import traceback
@@ -30,12 +29,13 @@ from eval.compare.tuned_settings import settings_for
 from eval.diagnostics.table import measurable
 from eval.machine.progress import SweepProgress
 from eval.results import Results, load_results
-from eval.sweep.plan import FORMAT_VERSION, PLAN_FILE, Cell, SweepPlan, load_document, load_plan, write_or_check_plan
-from learned_opt.atomic_file import write_atomic
+from eval.sweep.plan import PLAN_FILE, Cell, SweepPlan, load_plan, write_or_check_plan
+from eval.versioned_json import JsonFormat
 from tasks.base import TaskFamily
 from tasks.check import check_form
 
 TRACEBACK_LINES = 12
+FAILURE = JsonFormat("record of a failure", 2, "the sweep", indent=1)
 
 MakeFamily = Callable[[Cell], TaskFamily]
 MakeContenders = Callable[[SweepPlan, Cell], Sequence[Contender]]
@@ -236,8 +236,7 @@ def _run_cell(plan, cell, folder, make_family, contenders, stage) -> Failure | N
         message = " ".join(f"{type(error).__name__}: {error}".split())[:2000]
         lines = traceback.format_exc().strip().splitlines()[-TRACEBACK_LINES:]
         failure = Failure(message, "\n".join(lines), round(time.monotonic() - start, 1))
-        document = {"format_version": FORMAT_VERSION, **failure._asdict()}
-        write_atomic(folder / "failed.json", (json.dumps(document, indent=1) + "\n").encode())
+        FAILURE.write(folder / "failed.json", failure._asdict())
         return failure
     with contextlib.suppress(FileNotFoundError):
         (folder / "failed.json").unlink()
@@ -267,7 +266,7 @@ def _locked(path: Path, wait: bool = False) -> Iterator[bool]:
 
 
 def _load_failure(path: Path) -> Failure:
-    fields = load_document(path, "failure")
+    fields = FAILURE.read(path)
     try:
         return Failure(**fields)
     except TypeError as error:

@@ -111,7 +111,7 @@ def test_the_file_is_plain_json_without_nan_or_infinity(tmp_path):
         (b"", "damaged or not JSON"),
         (b"\xff\xfe", "damaged or not JSON"),
         (b"[]", "not a results file"),
-        (b'{"format_version": 99}', "format version 99, this code reads up to 4"),
+        (b'{"format_version": 99}', "format version 99, this code reads a results file up to 4"),
         (b'{"format_version": 1}', "damaged, its fields do not fit"),
         (b'{"format_version": 1, "protocol": 3}', "damaged, its fields do not fit"),
     ],

@@ -96,7 +96,7 @@ def test_a_sweep_of_the_toy_task_measures_every_setting():
     np.testing.assert_array_equal(sweep.out_of_distribution["same"], sweep.in_distribution)
     assert np.any(sweep.out_of_distribution["turned"] != sweep.in_distribution)
     assert sweep.in_distribution.max() > 0.6
-    record = json.loads(ood_record([sweep], protocol, {}))
+    record = json.loads(json.dumps(ood_record([sweep], protocol, {}), allow_nan=False))
     assert np.shape(record["sweeps"][0]["in_distribution"]) == (9, 2)
 
 

@@ -209,7 +209,7 @@ def test_no_finished_cell_and_no_run(tmp_path):
         write_report([])
     with pytest.raises(ValueError, match=r"runs='runs/mine': use a list, \['runs/mine'\]"):
         write_report("runs/mine")
-    with pytest.raises(FileNotFoundError, match="nowhere: no such results file; 'python -m eval compare'.* write one"):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such results file; 'python -m eval compare'.* writes one"):
         write_report([tmp_path / "nowhere"])
 
 
