@@ -11,10 +11,15 @@ from tests.eval.toy import toy_family
 
 @pytest.mark.parametrize(
     ("shape", "size"),
-    [((64,), CHUNK), ((16, 16), CHUNK), ((28, 28), 4096), ((32, 32, 3), 1024), ((4096, 4096), 1)],
+    [((8, 8), CHUNK), ((16, 16), CHUNK), ((28, 28), 4096), ((32, 32, 3), 1024), ((4096, 4096), 1)],
 )
 def test_fewer_examples_at_a_time_where_one_holds_many_numbers(shape, size):
     assert chunk_size({"image": np.zeros((1, *shape), np.uint8), "label": np.zeros(1, np.int32)}) == size
+
+
+def test_a_token_stands_for_its_embedding():
+    assert chunk_size({"text": np.zeros((1, 65), np.uint8)}) == 512
+    assert chunk_size({"x": np.zeros((1, 65), np.float32)}) == CHUNK
 
 
 def test_the_mean_is_that_of_all_examples_whatever_is_left_of_the_last_chunk(monkeypatch):
